@@ -1,0 +1,1 @@
+"""Recipe, records, stages: the contract that services and training build on."""

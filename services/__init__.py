@@ -1,0 +1,1 @@
+"""Ray Serve: source LLMs and reward models as deployments."""

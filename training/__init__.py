@@ -1,0 +1,1 @@
+"""Ray Train: SFT and DPO with TRL, evaluation and the report."""
