@@ -1,0 +1,66 @@
+"""Every error that fusechat raises on purpose.
+
+FusechatError                 exit code 1
+├── UserError                 exit code 2: the user can mend it
+│   ├── RecipeError           a recipe key: what was given, what is allowed
+│   ├── InputError            a line of an input file
+│   ├── CapacityError         what was asked for, what the cluster has, which setting to change
+│   └── RunDirectoryError     a run directory that can't be used: locked, read-only, of another recipe
+└── StageError                a stage failed: stage, place in it, cause
+"""
+
+from __future__ import annotations
+
+
+class FusechatError(Exception):
+    """A failure whose message is fit to be read by a user, in one line."""
+
+    exit_code = 1
+
+
+class UserError(FusechatError):
+    """A mistake that the user can mend."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe can't be used. `key` is dotted, e.g. `sources.0.sampling.temperature`."""
+
+    def __init__(self, key: str, given: object, allowed: str, file: str | None = None) -> None:
+        self.key, self.given, self.allowed, self.file = key, given, allowed, file
+        where = f"{file}: " if file else ""
+        super().__init__(f"{where}{key}: {allowed} (given: {_short(given)})")
+
+
+class InputError(UserError):
+    """A line of an input file can't be used. `line` counts from 1; 0 means the whole file."""
+
+    def __init__(self, file: str, line: int, problem: str) -> None:
+        self.file, self.line, self.problem = file, line, problem
+        super().__init__(f"{file}:{line}: {problem}" if line else f"{file}: {problem}")
+
+
+class CapacityError(UserError):
+    """The cluster can't place what the recipe asks for."""
+
+    def __init__(self, who: str, needs: str, has: str, setting: str) -> None:
+        self.who, self.needs, self.has, self.setting = who, needs, has, setting
+        super().__init__(f"{who} needs {needs}, the cluster has {has}; change {setting}")
+
+
+class RunDirectoryError(UserError):
+    """The run directory can't be used as it is."""
+
+
+class StageError(FusechatError):
+    """A stage failed. `place` names the shard, row or worker where it happened."""
+
+    def __init__(self, stage: str, place: str, cause: str) -> None:
+        self.stage, self.place, self.cause = stage, place, cause
+        super().__init__(f"stage {stage}, {place}: {cause}")
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
