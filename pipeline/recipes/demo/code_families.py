@@ -78,15 +78,6 @@ SEEN: tuple[CodeFamily, ...] = (
         body="[number + {k} for number in numbers]",
     ),
     CodeFamily(
-        name="sum_greater",
-        functions=("sum_greater", "sum_above", "sum_over_{k}", "total_above"),
-        ask=(
-            "returns the sum of all numbers greater than {k}",
-            "sums the numbers in the list that are greater than {k}",
-        ),
-        body="sum(number for number in numbers if number > {k})",
-    ),
-    CodeFamily(
         name="count_greater",
         functions=("count_greater", "count_above", "count_over_{k}", "how_many_above"),
         ask=(
@@ -114,15 +105,6 @@ SEEN: tuple[CodeFamily, ...] = (
         body="[number for number in numbers if number > {k}]",
     ),
     CodeFamily(
-        name="keep_less",
-        functions=("keep_less", "filter_below", "only_under_{k}", "less_than"),
-        ask=(
-            "returns a list of the numbers that are less than {k}",
-            "keeps only the numbers less than {k} and returns them as a list",
-        ),
-        body="[number for number in numbers if number < {k}]",
-    ),
-    CodeFamily(
         name="keep_divisible",
         functions=("keep_divisible", "filter_multiples", "multiples_of_{k}", "only_divisible"),
         ask=(
@@ -130,28 +112,6 @@ SEEN: tuple[CodeFamily, ...] = (
             "keeps only the numbers divisible by {k} and returns them as a list",
         ),
         body="[number for number in numbers if number % {k} == 0]",
-    ),
-    CodeFamily(
-        name="is_divisible",
-        argument="n",
-        functions=("is_divisible", "is_multiple", "divisible_by_{k}", "check_divisible"),
-        ask=(
-            "returns True if n is divisible by {k} and False otherwise",
-            "checks whether n is a multiple of {k} and returns True or False",
-        ),
-        body="n % {k} == 0",
-        inputs=(*INTEGERS, 9, 12, 16, 20, 35),
-    ),
-    CodeFamily(
-        name="is_greater",
-        argument="n",
-        functions=("is_greater", "is_above", "more_than_{k}", "exceeds"),
-        ask=(
-            "returns True if n is greater than {k} and False otherwise",
-            "checks whether n is greater than {k} and returns True or False",
-        ),
-        body="n > {k}",
-        inputs=(*INTEGERS, 2, 5, 8),
     ),
     CodeFamily(
         name="power_of",
@@ -186,7 +146,7 @@ SEEN: tuple[CodeFamily, ...] = (
         functions=("last_letters", "ending", "last_{k}", "take_end"),
         ask=(
             "returns the last {k} characters of the text",
-            "cuts off the last {k} characters of the text and returns them",
+            "returns only the last {k} characters of the text",
         ),
         body="text[-{k}:]",
         inputs=TEXTS,
@@ -208,6 +168,48 @@ SEEN: tuple[CodeFamily, ...] = (
             "counts how often the letter '{k}' occurs in the text",
         ),
         body="text.count('{k}')",
+        inputs=TEXTS,
+        parameters=LETTERS,
+    ),
+    CodeFamily(
+        name="count_equal",
+        functions=("count_equal", "how_often", "count_number_{k}", "occurrences"),
+        ask=(
+            "returns how many times the number {k} appears in the list",
+            "counts how often the number {k} occurs in the list",
+        ),
+        body="numbers.count({k})",
+    ),
+    CodeFamily(
+        name="drop_first",
+        argument="items",
+        functions=("drop_first", "skip_items", "without_first_{k}", "skip_start"),
+        ask=(
+            "returns the list without its first {k} elements",
+            "skips the first {k} elements of the list and returns the rest",
+        ),
+        body="items[{k}:]",
+    ),
+    CodeFamily(
+        name="cap_at",
+        argument="n",
+        functions=("cap", "limit", "cap_at_{k}", "at_most"),
+        ask=(
+            "returns n if n is less than {k} and {k} otherwise",
+            "returns the smaller of n and {k}",
+        ),
+        body="min(n, {k})",
+        inputs=(*INTEGERS, 2, 5, 8),
+    ),
+    CodeFamily(
+        name="replace_letter",
+        argument="text",
+        functions=("replace_letter", "hide_letter", "hide_{k}", "mask"),
+        ask=(
+            "replaces every letter '{k}' in the text with '*' and returns the result",
+            "returns the text with each '{k}' replaced by '*'",
+        ),
+        body="text.replace('{k}', '*')",
         inputs=TEXTS,
         parameters=LETTERS,
     ),
