@@ -122,9 +122,7 @@ class Source(Section):
 
     def sampling_for(self, domain: Domain) -> Sampling:
         """The sampling parameters for one domain."""
-        return self.sampling.model_copy(
-            update={"max_tokens": self.max_tokens.get(domain, self.sampling.max_tokens)}
-        )
+        return self.sampling.model_copy(update={"max_tokens": self.max_tokens.get(domain, self.sampling.max_tokens)})
 
 
 class LikelihoodReward(Section):
@@ -211,6 +209,8 @@ class Score(Section):
     reward: str = "auto"
     """The reward model that selection uses; `auto` takes the one whose scores agree best with the verdicts
     (largest area under the curve over math and code)."""
+    agreement_sample: int = Field(default=256, ge=2)
+    """Verified responses that every reward model scores, to see which agrees best; the rest is scored by that one."""
     batch_size: int = Field(default=32, ge=1)
     verify: Verify = Verify()
 

@@ -63,6 +63,23 @@ RESPONSE = pa.schema(
     ]
 )
 
+VERDICT = pa.schema(
+    [
+        pa.field("response_id", pa.string(), nullable=False),
+        pa.field("correct", pa.bool_()),  # null where nothing can be verified
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
+REWARD = pa.schema(
+    [
+        pa.field("response_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("reject", pa.string(), nullable=False),  # why there is no score; empty where there is one
+    ]
+)
+
 SCORE = pa.schema(
     [
         pa.field("response_id", pa.string(), nullable=False),

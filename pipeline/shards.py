@@ -16,7 +16,6 @@ from typing import Any, cast
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.records import digest
 
@@ -51,9 +50,7 @@ class RunDir:
     def __init__(self, url: str) -> None:
         self.url = url
         self._fs, self._root = fsspec.core.url_to_fs(url)
-        self._local = "file" in (
-            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        )
+        self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
         return RunDir, (self.url,)
@@ -127,6 +124,11 @@ class RunDir:
         root = self._root.rstrip("/") + "/"
         return sorted(str(f).removeprefix(root) for f in found)
 
+    def remove_tables(self, *parts: str) -> None:
+        """Removes the Parquet files under a folder, before it is written anew."""
+        for file in self.files(*parts):
+            self._fs.rm(self.path(file))
+
     def manifest(self, stage: str) -> Manifest | None:
         """The stage's manifest, or none where the stage never ended."""
         if not self.exists(stage, "manifest.json"):
@@ -153,9 +155,7 @@ class RunDir:
         Raises:
             RunDirectoryError: another process holds it, or it can't be written.
         """
-        if (
-            not self._local
-        ):  # object stores have no locks; identities make double work harmless, only wasteful
+        if not self._local:  # object stores have no locks; identities make double work harmless, only wasteful
             yield
             return
         import fcntl

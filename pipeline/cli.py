@@ -1,0 +1,86 @@
+"""The command line: each command reads a recipe and calls the stages; errors are one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from fusechat.pipeline.errors import FusechatError
+
+app = typer.Typer(
+    name="fusechat",
+    help="Fuse the strengths of several large language models into one small one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
+) -> None:
+    """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
+    from fusechat.pipeline.recipe import find, load
+
+    path = find(recipe)
+    loaded = load(path, tuple(set_ or ()))
+    if dry_run:
+        from fusechat.pipeline.dryrun import describe
+
+        typer.echo(describe(loaded))
+        return
+    _walk(path, tuple(set_ or ()), None)
+
+
+def _stage_command(stage: str) -> None:
+    def command(recipe: RecipeArgument, set_: SetOption = None) -> None:
+        from fusechat.pipeline.recipe import find
+
+        _walk(find(recipe), tuple(set_ or ()), stage)
+
+    app.command(name=stage, help=f"Bring the stage {stage} up to date; the stages before it must have run.")(command)
+
+
+for _stage in ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"):
+    _stage_command(_stage)
+
+
+def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import load
+    from fusechat.pipeline.run import Run
+    from fusechat.pipeline.shards import STAGES
+
+    recipe = load(path, changes)
+    work = Run(recipe, path.parent.resolve(), Progress())
+    work.walk(STAGES if stage is None else (stage,))
+    if stage in (None, "report", "evaluate"):
+        from fusechat.pipeline.summary import print_summary
+
+        print_summary(work.dir)
+
+
+def main() -> None:
+    """Entry point: exit code 2 for the user's mistakes, 1 for failures."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except FusechatError as error:
+        if debug:
+            raise
+        typer.echo(f"fusechat: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

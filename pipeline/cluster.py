@@ -1,0 +1,104 @@
+"""The Ray cluster that a run works on, and whether the recipe fits on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fusechat.pipeline.config import Cluster, Recipe
+from fusechat.pipeline.errors import CapacityError, UserError
+from fusechat.pipeline.flow import WORKER_CPUS
+from fusechat.pipeline.hardware import num_cores
+from fusechat.pipeline.placement import Need, Resources, check
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # the default of 15 lets any other process starve the engines
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+@contextmanager
+def connected(config: Cluster) -> Iterator[None]:
+    """Ray, started here or at `config.address`; what was started here is stopped at the end.
+
+    Raises:
+        UserError: no cluster answers at the address.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    import ray
+    from ray import serve
+
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if config.address is None:
+            ray.init(num_cpus=config.num_cpus or num_cores(), include_dashboard=False, **options)
+        else:
+            ray.init(address=config.address, **options)
+    except ConnectionError as error:
+        raise UserError(f"cluster.address: no Ray cluster answers at {config.address}: {error}") from error
+    try:
+        # Batch work reaches the deployments by handle, so no HTTP proxy is started.
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        yield
+    finally:
+        if config.address is None:
+            serve.shutdown()
+            ray.shutdown()
+        else:
+            ray.shutdown()
+
+
+def local_nodes(config: Cluster) -> list[Resources]:
+    """What the machine would offer as a cluster of one node, without starting Ray."""
+    return [{"CPU": float(config.num_cpus or num_cores())}]
+
+
+def nodes() -> list[Resources]:
+    """Resources of each live node of the connected cluster."""
+    import ray
+
+    return [dict(n["Resources"]) for n in ray.nodes() if n["Alive"]]
+
+
+def reserved() -> list[Need]:
+    """What the actors that feed the deployments take: two flows at the same time on a small machine."""
+    return [Need("the batch workers", ({"CPU": WORKER_CPUS}, {"CPU": WORKER_CPUS}), "cluster.num_cpus")]
+
+
+def training_need(recipe: Recipe) -> Need:
+    """What Ray Train's workers take together."""
+    training = recipe.training
+    bundle = {"CPU": training.num_cpus}
+    if training.num_gpus:
+        bundle["GPU"] = training.num_gpus
+    return Need("training", (bundle,) * training.num_workers, "training.num_workers, num_cpus or num_gpus")
+
+
+def check_capacity(recipe: Recipe, served: list[Need], there: list[Resources], wait_s: float = 0) -> None:
+    """Holds the whole plan against the cluster before anything starts.
+
+    Args:
+        wait_s: how long an autoscaling cluster may take to grow until the plan fits.
+
+    Raises:
+        CapacityError: names what can't be placed, what it needs, what there is and the setting to change.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            check(served, there, reserved())
+            check([training_need(recipe)], there)
+            return
+        except CapacityError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(2)
+            there = nodes()

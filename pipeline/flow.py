@@ -1,0 +1,108 @@
+"""Ray Data as the pipeline uses it: small units of work, each durable before it counts as done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict, TypeVar
+
+from fusechat.pipeline.errors import FusechatError, StageError
+
+T = TypeVar("T")
+
+WORKER_CPUS = 0.1
+"""CPUs of the Ray actor that drives one flow; it waits for replies nearly all the time."""
+
+
+class Done(TypedDict):
+    """What came of one unit; `error` says why nothing did."""
+
+    rows: int
+    tokens: int
+    error: str
+
+
+class UnitError(Exception):
+    """A unit that failed as often as it may."""
+
+
+def drive(
+    worker: type,
+    args: tuple[Any, ...],
+    units: Sequence[str],
+    *,
+    stage: str,
+    who: str,
+    concurrency: int,
+    on_batch: Callable[[int, int], None],
+) -> int:
+    """Runs units through one Ray Data actor, `concurrency` at a time; returns the tokens that they took.
+
+    Args:
+        worker: a class whose instances map {"unit": [...]} to columns of `Done`.
+        args: of its constructor.
+        on_batch: gets rows and tokens of each unit as it ends.
+
+    Raises:
+        StageError: a unit failed; what other units brought is kept.
+    """
+    import ray
+
+    if not units:
+        return 0
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    data = ray.data.from_items([{"unit": u} for u in units], override_num_blocks=len(units))
+    results = data.map_batches(
+        worker,
+        fn_constructor_args=args,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=2 * concurrency),
+        num_cpus=WORKER_CPUS,
+        max_concurrency=concurrency,
+    )
+    tokens, error = 0, ""
+    for result in results.iter_rows():
+        tokens += result["tokens"]
+        error = error or result["error"]
+        if result["error"]:
+            break
+        on_batch(result["rows"], result["tokens"])
+    if error:
+        raise StageError(stage, who, f"{error}; the same command again resumes")
+    return tokens
+
+
+def each(batch: dict[str, Any], work: Callable[[str], Done]) -> dict[str, list[Any]]:
+    """A worker's `__call__`: each unit of the batch, an error where it failed for good."""
+    results = []
+    for unit in batch["unit"]:
+        try:
+            results.append(work(unit))
+        except (UnitError, FusechatError) as error:
+            results.append(Done(rows=0, tokens=0, error=str(error)))
+    return {
+        "rows": [r["rows"] for r in results],
+        "tokens": [r["tokens"] for r in results],
+        "error": [r["error"] for r in results],
+    }
+
+
+def attempts(call: Callable[[], T], num: int) -> T:
+    """Calls until it works: a replica that died is restarted by Ray Serve meanwhile.
+
+    Raises:
+        UnitError: it failed `num` times.
+    """
+    from ray.exceptions import RayError
+
+    for attempt in range(1, num + 1):
+        try:
+            return call()
+        except (RayError, RuntimeError) as error:
+            if attempt == num:
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+                raise UnitError(f"given up after {num} tries: {lines[-1][:300]}") from error
+            time.sleep(2.0**attempt)
+    raise AssertionError("num is at least 1")

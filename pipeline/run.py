@@ -1,0 +1,222 @@
+"""One run: the stages in order, each skipped while its manifest still holds. The only place that composes siblings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from fusechat.pipeline import models, prompts
+from fusechat.pipeline.config import Model, Recipe
+from fusechat.pipeline.errors import FusechatError, InputError, RunDirectoryError, StageError
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.records import RESPONSE, digest
+from fusechat.pipeline.sampling import Asked, template_identity, wanted_ids
+from fusechat.pipeline.shards import STAGES, Manifest, Parts, RunDir, table_digest, versions
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a stage did, for its manifest."""
+
+    data: str
+    counts: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+
+
+class Run:
+    """A recipe on a run directory."""
+
+    def __init__(self, recipe: Recipe, base: Path, progress: Progress) -> None:
+        self.recipe, self.base, self.progress = recipe, base, progress
+        self.dir = RunDir(recipe.run_dir)
+        self._fleet: Any = None
+        self._ray: Any = None
+
+    def walk(self, stages: Sequence[str] = STAGES) -> dict[str, bool]:
+        """Brings the stages up to date; returns which of them had work to do.
+
+        Raises:
+            FusechatError: see errors.py; whatever was done before is kept.
+        """
+        with self.dir.lock():
+            self._claim()
+            worked = {}
+            try:
+                for stage in STAGES:
+                    if stage in stages:
+                        worked[stage] = self._bring_up_to_date(stage)
+            finally:
+                self._close()
+            return worked
+
+    def _claim(self) -> None:
+        """Refuses a run directory that another recipe made."""
+        mine = {"recipe": self.recipe.name, "target": self.recipe.target.model_dump(mode="json")}
+        if not self.dir.exists("run.json"):
+            self.dir.write_json({**mine, "settings": self.recipe.model_dump(mode="json")}, "run.json")
+            return
+        there = self.dir.read_json("run.json")
+        for key, value in mine.items():
+            if there.get(key) != value:
+                raise RunDirectoryError(
+                    f"{self.dir.url}: belongs to another recipe ({key} was {there.get(key)}, now {value}); "
+                    "give another run_dir"
+                )
+        self.dir.write_json({**mine, "settings": self.recipe.model_dump(mode="json")}, "run.json")
+
+    def _bring_up_to_date(self, stage: str) -> bool:
+        from fusechat.pipeline import stages
+
+        config, inputs = stages.settings(self, stage), stages.inputs(self, stage)
+        if (manifest := self.dir.holds(stage, config, inputs)) is not None:
+            self.progress.say(f"{stage}: up to date ({_counts(manifest.counts)})")
+            return False
+        self.progress.say(f"{stage}: starting")
+        began = time.monotonic()
+        outcome = stages.WORK[stage](self)
+        manifest = Manifest(
+            stage=stage,
+            config=config,
+            inputs=inputs,
+            data=outcome.data,
+            counts=outcome.counts,
+            tokens=outcome.tokens,
+            seconds=round(time.monotonic() - began, 1),
+            versions=versions(),
+        )
+        self.dir.write_manifest(manifest)
+        self.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
+        return True
+
+    def fingerprint(self, stage: str) -> str:
+        """Fingerprint of an earlier stage's output.
+
+        Raises:
+            StageError: the stage has not been run.
+        """
+        manifest = self.dir.manifest(stage)
+        if manifest is None:
+            raise StageError(
+                stage,
+                self.dir.url,
+                f"has not been run; `fusechat run` walks all stages, `fusechat {stage}` this one",
+            )
+        return manifest.fingerprint
+
+    @cached_property
+    def train_prompts(self) -> pa.Table:
+        """Training prompts that passed the intake (PROMPT)."""
+        return self.dir.read_table("prompts", "train.parquet")
+
+    @cached_property
+    def heldout_prompts(self) -> pa.Table:
+        """Held-out prompts that passed the intake (PROMPT)."""
+        return self.dir.read_table("prompts", "heldout.parquet")
+
+    @cached_property
+    def templates(self) -> dict[str, str | None]:
+        """Source name -> text of its chat template where the recipe gives one."""
+        found: dict[str, str | None] = {}
+        for source in self.recipe.sources:
+            found[source.name] = self._read_template(source.chat_template)
+        return found
+
+    @cached_property
+    def target_template(self) -> str | None:
+        """Text of the target's chat template where the recipe gives one."""
+        return self._read_template(self.recipe.target.chat_template)
+
+    def _read_template(self, name: str | None) -> str | None:
+        if name is None:
+            return None
+        try:
+            return (self.base / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(str(self.base / name), 0, f"chat template can't be read: {error}") from error
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The sources with what their responses' identities hang on."""
+        return [
+            Asked(
+                source=s,
+                revision=models.revision(s.model, base=self.base),
+                template=template_identity(self.templates[s.name], s.system),
+                seed=self.recipe.seed,
+            )
+            for s in self.recipe.sources
+        ]
+
+    @cached_property
+    def responses(self) -> list[dict[str, Any]]:
+        """Durable responses that the recipe asks for (RESPONSE rows); rows of earlier settings are left out."""
+        wanted = wanted_ids(self.asked, self.train_prompts)
+        table = Parts(self.dir, "sample", RESPONSE, "response_id").read()
+        return [r for r in table.to_pylist() if r["response_id"] in wanted]
+
+    def model(self, model: Model, who: str) -> Path:
+        """The model's folder, fetched where it is not there yet."""
+        try:
+            return models.resolve(model, base=self.base, progress=self.progress.say)
+        except FusechatError as error:
+            raise StageError("models", who, str(error)) from error
+
+    def ray(self) -> None:
+        """Starts or joins Ray, once, and holds the whole plan against it."""
+        from fusechat.pipeline import cluster
+        from fusechat.services import app
+
+        if self._ray is not None:
+            return
+        served = app.needs(self.recipe)
+        if self.recipe.cluster.address is None:
+            cluster.check_capacity(self.recipe, served, cluster.local_nodes(self.recipe.cluster))
+        self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
+        connection = cluster.connected(self.recipe.cluster)
+        connection.__enter__()
+        self._ray = connection
+        cluster.check_capacity(self.recipe, served, cluster.nodes(), wait_s=45 if self.recipe.cluster.address else 0)
+
+    @property
+    def fleet(self) -> Any:
+        """The deployments; starts Ray."""
+        if self._fleet is None:
+            self.ray()
+            from fusechat.pipeline import cluster
+            from fusechat.services.fleet import Fleet
+
+            self._fleet = Fleet(cluster.nodes(), cluster.reserved(), self.progress.say)
+        return self._fleet
+
+    @contextmanager
+    def shown(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
+        """Progress of one thing; yields what to call with rows and tokens that were done."""
+        self.progress.begin(what, total, done)
+        yield lambda rows, tokens: self.progress.advance(what, rows, tokens)
+        self.progress.end(what)
+
+    def _close(self) -> None:
+        if self._ray is not None:
+            self._ray.__exit__(None, None, None)
+            self._ray = self._fleet = None
+
+
+def read_prompts(run: Run) -> Outcome:
+    """Stage `prompts`."""
+    intake = prompts.read(run.recipe.prompts, run.base)
+    run.dir.write_table(intake.train, "prompts", "train.parquet")
+    run.dir.write_table(intake.heldout, "prompts", "heldout.parquet")
+    run.dir.write_table(intake.rejects, "prompts", "rejects.parquet")
+    counts = {"train": len(intake.train), "heldout": len(intake.heldout), "rejected": len(intake.rejects)}
+    data = digest(*(table_digest(t, t.schema.names) for t in (intake.train, intake.heldout, intake.rejects)))
+    return Outcome(data, counts)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{value} {key}" for key, value in counts.items()) or "nothing to count"

@@ -1,0 +1,268 @@
+"""Scoring: verdicts for math and code, rewards for what selection can use, and which reward model to trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe, Select, Verify
+from fusechat.pipeline.flow import Done, attempts, drive, each
+from fusechat.pipeline.records import REWARD, SCORE, VERDICT, bucket_of
+from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.wire import Rated, ScoreItem
+
+Rows = list[dict[str, Any]]
+
+
+class Verifier:
+    """Ray Data's worker: verdicts from killable, confined processes."""
+
+    def __init__(self, run: RunDir, folder: str, config: Verify) -> None:
+        from fusechat.pipeline.verify import VerifierPool
+
+        self._parts = Parts(run, folder, VERDICT, "response_id")
+        self._pool = VerifierPool(config.num_workers, timeout_s=config.timeout_s, sandbox=config.sandbox)
+        self._pool.__enter__()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Ray Data's calling convention: a column of units in, a column of results out."""
+        return each(batch, self._verify)
+
+    def _verify(self, text: str) -> Done:
+        from fusechat.pipeline.verify import CheckTask
+
+        unit = json.loads(text)
+        tasks = [CheckTask(**item) for item in unit["items"]]
+        rows = [
+            {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.detail}
+            for i, v in self._pool.run(tasks)
+        ]
+        self._parts.write(unit["bucket"], rows)
+        return Done(rows=len(rows), tokens=0, error="")
+
+
+class Scorer:
+    """Ray Data's worker: rewards from one reward model's deployment."""
+
+    def __init__(self, run: RunDir, folder: str, app: str, max_attempts: int) -> None:
+        from ray import serve
+
+        self._parts = Parts(run, folder, REWARD, "response_id")
+        self._handle = serve.get_app_handle(app)
+        self._max_attempts = max_attempts
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Ray Data's calling convention: a column of units in, a column of results out."""
+        return each(batch, self._score)
+
+    def _score(self, text: str) -> Done:
+        unit = json.loads(text)
+        items: list[ScoreItem] = unit["items"]
+        ratings: list[Rated] = attempts(lambda: self._handle.score.remote(items).result(), self._max_attempts)
+        by_id = {r["id"]: r for r in ratings}
+        rows = [reward_row(item["id"], by_id.get(item["id"])) for item in items]
+        self._parts.write(unit["bucket"], rows)
+        return Done(rows=len(rows), tokens=sum(r["tokens"] for r in ratings), error="")
+
+
+def reward_row(response_id: str, rated: Rated | None) -> dict[str, Any]:
+    """A REWARD row; an answer that is missing or no finite number is a reject, never a score."""
+    if rated is None:
+        return {
+            "response_id": response_id,
+            "score": None,
+            "reject": "no_answer: the reward model left it out",
+        }
+    score, reject = rated["score"], rated["reject"]
+    if reject:
+        return {"response_id": response_id, "score": None, "reject": reject}
+    if isinstance(score, bool) or not isinstance(score, int | float) or abs(score) == float("inf") or score != score:
+        return {"response_id": response_id, "score": None, "reject": f"not_finite: {score!r}"[:100]}
+    return {"response_id": response_id, "score": float(score), "reject": ""}
+
+
+def units(items: Iterable[tuple[str, Any]], batch_size: int, buckets: int) -> list[str]:
+    """Batches of (prompt id, item), each in one bucket, as Ray Data rows."""
+    ordered = sorted(items, key=lambda x: (bucket_of(x[0], buckets), x[0]))
+    batches = []
+    for bucket, group in groupby(ordered, key=lambda x: bucket_of(x[0], buckets)):
+        members = [item for _, item in group]
+        for start in range(0, len(members), batch_size):
+            batches.append(json.dumps({"bucket": bucket, "items": members[start : start + batch_size]}))
+    return batches
+
+
+def verify(
+    run: RunDir,
+    folder: str,
+    responses: Rows,
+    prompts: Mapping[str, Mapping[str, Any]],
+    recipe: Recipe,
+    on_batch: Callable[[int, int], None],
+) -> dict[str, dict[str, Any]]:
+    """Verdicts of all responses of the verified domains; response id -> VERDICT row."""
+    parts = Parts(run, folder, VERDICT, "response_id")
+    wanted = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
+    done = parts.ids()
+    items = []
+    for r in wanted:
+        if r["response_id"] not in done:
+            prompt = prompts[r["prompt_id"]]
+            item = {
+                "id": r["response_id"],
+                "domain": r["domain"],
+                "response": r["text"],
+                "gold": prompt["gold"],
+                "tests": prompt["tests"],
+                "entry_point": prompt["entry_point"],
+                "prompt": prompt["messages"][-1]["content"],
+            }
+            items.append((r["prompt_id"], item))
+    drive(
+        Verifier,
+        (run, folder, recipe.score.verify),
+        units(items, 64, recipe.sample.buckets),
+        stage="score",
+        who="verification",
+        concurrency=1,
+        on_batch=on_batch,
+    )
+    ids = {r["response_id"] for r in wanted}
+    return {row["response_id"]: row for row in parts.read().to_pylist() if row["response_id"] in ids}
+
+
+def reward(
+    run: RunDir,
+    folder: str,
+    app: str,
+    responses: Rows,
+    prompts: Mapping[str, Mapping[str, Any]],
+    recipe: Recipe,
+    on_batch: Callable[[int, int], None],
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Rewards of these responses by one deployment; response id -> REWARD row, and the tokens read."""
+    parts = Parts(run, folder, REWARD, "response_id")
+    done = parts.ids()
+    items = [
+        (
+            r["prompt_id"],
+            ScoreItem(id=r["response_id"], messages=prompts[r["prompt_id"]]["messages"], response=r["text"]),
+        )
+        for r in responses
+        if r["response_id"] not in done
+    ]
+    tokens = drive(
+        Scorer,
+        (run, folder, app, recipe.sample.max_attempts),
+        units(items, recipe.score.batch_size, recipe.sample.buckets),
+        stage="score",
+        who=app,
+        concurrency=recipe.sample.concurrency,
+        on_batch=on_batch,
+    )
+    ids = {r["response_id"] for r in responses}
+    return {row["response_id"]: row for row in parts.read().to_pylist() if row["response_id"] in ids}, tokens
+
+
+def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules: Select) -> dict[str, str]:
+    """Responses that no rule of the recipe could select, with the reason: they need no reward."""
+    right = {r["prompt_id"] for r in responses if (v := verdicts.get(r["response_id"])) is not None and v["correct"]}
+    reasons = {}
+    for r in responses:
+        if r["reject"]:
+            reasons[r["response_id"]] = "rejected"
+        elif not r["text"].strip():
+            reasons[r["response_id"]] = "empty"
+        elif r["finish_reason"] == "length" and not rules.rule(r["domain"]).keep_truncated:
+            reasons[r["response_id"]] = "truncated"
+        elif r["domain"] in VERIFIED_DOMAINS and r["prompt_id"] not in right:
+            reasons[r["response_id"]] = "all_wrong"
+    return reasons
+
+
+def agreement_sample(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], num: int) -> Rows:
+    """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
+    many; the smallest identities, which are hashes, so the choice is random and stable."""
+    finished = [r for r in responses if r["finish_reason"] == "stop" and r["text"].strip()]
+    halves = []
+    for correct in (True, False):
+        half = [r for r in finished if verdicts.get(r["response_id"], {}).get("correct") is correct]
+        halves.append(sorted(half, key=lambda r: str(r["response_id"])))
+    right, wrong = halves
+    num_right = min(len(right), max(num // 2, num - len(wrong)))
+    return right[:num_right] + wrong[: num - num_right]
+
+
+def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Area under the ROC curve (Mann-Whitney, ties count half); none where one class is missing."""
+    from scipy.stats import mannwhitneyu
+
+    right = [s for s, c in zip(scores, correct, strict=True) if c]
+    wrong = [s for s, c in zip(scores, correct, strict=True) if not c]
+    if not right or not wrong:
+        return None
+    return float(mannwhitneyu(right, wrong).statistic) / (len(right) * len(wrong))
+
+
+def agreement(sample: Rows, verdicts: Mapping[str, Mapping[str, Any]], rewards: Mapping[str, Any]) -> dict[str, Any]:
+    """How one reward model's scores agree with the verdicts, in all and for each source and domain."""
+    scored = [
+        (
+            f"{r['source']}/{r['domain']}",
+            rewards[r["response_id"]]["score"],
+            verdicts[r["response_id"]]["correct"],
+        )
+        for r in sample
+        if rewards.get(r["response_id"], {}).get("score") is not None
+    ]
+    groups: dict[str, float | None] = {}
+    for key in sorted({k for k, _, _ in scored}):
+        members = [(s, c) for k, s, c in scored if k == key]
+        groups[key] = auc([s for s, _ in members], [c for _, c in members])
+    return {
+        "auc": auc([s for _, s, _ in scored], [c for _, _, c in scored]),
+        "num": len(scored),
+        "num_correct": sum(c for _, _, c in scored),
+        "by_source_domain": groups,
+    }
+
+
+def choose(agreements: Mapping[str, Mapping[str, Any]], setting: str) -> str:
+    """The reward model that selection uses: the recipe's, or the one that agrees best; ties go by name."""
+    if setting != "auto":
+        return setting
+    return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
+
+
+def merge(
+    responses: Rows,
+    verdicts: Mapping[str, Mapping[str, Any]],
+    rewards: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    reasons: Mapping[str, str],
+) -> pa.Table:
+    """The SCORE table: a row a response, whatever became of it."""
+    rows = []
+    for r in responses:
+        identity = r["response_id"]
+        verdict = verdicts.get(identity)
+        mine = {name: table[identity] for name, table in rewards.items() if identity in table}
+        rejects = {name: row["reject"] for name, row in mine.items() if row["reject"]}
+        if identity in reasons:
+            rejects.setdefault("all", f"not_scored: {reasons[identity]}")
+        rows.append(
+            {
+                "response_id": identity,
+                "prompt_id": r["prompt_id"],
+                "domain": r["domain"],
+                "source": r["source"],
+                "rewards": [(name, row["score"]) for name, row in mine.items() if row["score"] is not None],
+                "reward_rejects": list(rejects.items()),
+                "correct": verdict["correct"] if verdict else None,
+                "verdict": verdict["verdict"] if verdict else "unverified",
+                "detail": verdict["detail"] if verdict else "",
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SCORE).sort_by("response_id")

@@ -1,0 +1,409 @@
+"""What each stage does: reads what earlier stages wrote, calls the rules, writes its own folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fusechat.pipeline import models, sampling, scoring
+from fusechat.pipeline.config import Model, Source
+from fusechat.pipeline.errors import InputError, StageError
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.records import RESPONSE, SCORE, bucket_of, digest
+from fusechat.pipeline.run import Outcome, Run, read_prompts
+from fusechat.pipeline.sampling import Asked, template_identity
+from fusechat.pipeline.shards import STAGES, Parts, table_digest
+from fusechat.pipeline.turns import Job, take_turns
+
+INPUTS: dict[str, tuple[str, ...]] = {
+    "prompts": (),
+    "sample": ("prompts",),
+    "score": ("prompts", "sample"),
+    "select": ("prompts", "sample", "score"),
+    "sft": ("select",),
+    "dpo": ("select", "sft"),
+    "evaluate": ("prompts", "sft", "dpo"),
+    "report": STAGES[:-1],
+}
+
+
+def settings(run: Run, stage: str) -> str:
+    """Hash of the settings that a stage's output hangs on; placement and batch sizes are none of them."""
+    r = run.recipe
+    asked = (
+        [
+            [
+                a.revision,
+                a.template,
+                a.source.model_dump(mode="json", exclude={"placement", "engine", "model"}),
+            ]
+            for a in run.asked
+        ]
+        if stage in ("sample", "report")
+        else []
+    )
+    target = [_revision(run, r.target.model), template_identity(run.target_template, "keep")]
+    judge = next((x for x in r.rewards if x.name == r.evaluate.judge), None)
+    parts: dict[str, Callable[[], list[Any]]] = {
+        "prompts": lambda: [
+            r.prompts,
+            [_file_hash(run.base / f) for f in (*r.prompts.train, *r.prompts.heldout)],
+        ],
+        "sample": lambda: [asked, r.seed, r.sample.buckets],
+        "score": lambda: [r.rewards, r.score.reward, r.score.agreement_sample, r.select],
+        "select": lambda: [r.select],
+        "sft": lambda: [r.sft, target, r.seed],
+        "dpo": lambda: [r.dpo, target, r.seed],
+        "evaluate": lambda: [r.evaluate.sampling, judge, target, r.seed],
+        "report": lambda: [r.name],
+    }
+    return digest(stage, [_plain(p) for p in parts[stage]()])
+
+
+def inputs(run: Run, stage: str) -> dict[str, str]:
+    """Fingerprints of the outputs that a stage reads.
+
+    Raises:
+        StageError: one of them is missing.
+    """
+    return {name: run.fingerprint(name) for name in INPUTS[stage]}
+
+
+def sample(run: Run) -> Outcome:
+    """Stage `sample`: every source in turn, as many at once as fit."""
+    from fusechat.services import app
+
+    parts = Parts(run.dir, "sample", RESPONSE, "response_id")
+    done = parts.ids()
+    tokens = 0
+    jobs = []
+
+    def job(asked: Asked) -> Job | None:
+        units = sampling.plan(asked, run.train_prompts, done, run.recipe.sample)
+        rows = sum(len(u["rows"]) for u in units)
+        source = asked.source
+        if not units:
+            return None
+        total = len(sampling.wanted_ids([asked], run.train_prompts))
+        service = app.source_service(
+            source, run.model(source.model, source.name), run.templates[source.name], f"sources.{source.name}"
+        )
+
+        def work() -> None:
+            nonlocal tokens
+            with run.shown(f"sample {source.name}", total, total - rows) as show:
+                tokens += sampling.feed(run.dir, "sample", source.name, units, run.recipe.sample, show)
+
+        return Job(service, work)
+
+    jobs = [j for a in run.asked if (j := job(a)) is not None]
+    if jobs:
+        _raise_failed("sample", take_turns(jobs, run.fleet))
+    run.__dict__.pop("responses", None)
+    rows = run.responses
+    counts = {"responses": len(rows), "rejected": sum(bool(r["reject"]) for r in rows)}
+    counts["truncated"] = sum(r["finish_reason"] == "length" for r in rows)
+    rows.sort(key=lambda r: str(r["response_id"]))
+    return Outcome(digest([[r["response_id"], r["text"], r["reject"]] for r in rows]), counts, tokens)
+
+
+def score(run: Run) -> Outcome:
+    """Stage `score`: verdicts, the comparison of reward models, rewards."""
+    recipe, rows = run.recipe, run.responses
+    by_id = {p["prompt_id"]: p for p in run.train_prompts.to_pylist()}
+    run.ray()
+    to_verify = sum(r["domain"] in ("math", "code") for r in rows)
+    with run.shown("verify", to_verify) as show:
+        verdicts = scoring.verify(run.dir, "verify", rows, by_id, recipe, show)
+    pilot = scoring.agreement_sample(rows, verdicts, recipe.score.agreement_sample)
+    agreements, tokens = {}, 0
+    for reward in recipe.rewards:
+        table, read = _reward(run, reward.name, pilot, by_id)
+        tokens += read
+        agreements[reward.name] = scoring.agreement(pilot, verdicts, table)
+    chosen = scoring.choose(agreements, recipe.score.reward)
+    run.dir.write_json({"chosen": chosen, "reward_models": agreements}, "score", "agreement.json")
+    for name, found in agreements.items():
+        area = "none" if found["auc"] is None else f"{found['auc']:.3f}"
+        run.progress.say(f"score: {name}: area under the curve {area} on {found['num']} verified responses")
+    run.progress.say(f"score: selection uses {chosen}")
+    reasons = scoring.not_scored(rows, verdicts, recipe.select)
+    usable = [r for r in rows if r["response_id"] not in reasons]
+    table, read = _reward(run, chosen, usable, by_id)
+    tokens += read
+    rewards = {
+        r.name: Parts(run.dir, f"rewards/{_key(run, r.name)}", scoring.REWARD, "response_id").read().to_pylist()
+        for r in recipe.rewards
+    }
+    merged = scoring.merge(rows, verdicts, {n: {x["response_id"]: x for x in t} for n, t in rewards.items()}, reasons)
+    run.dir.remove_tables("score")
+    parts = Parts(run.dir, "score", SCORE, "response_id")
+    buckets: dict[int, list[dict[str, Any]]] = {}
+    for row in merged.to_pylist():
+        buckets.setdefault(bucket_of(row["prompt_id"], recipe.sample.buckets), []).append(row)
+    for bucket, members in sorted(buckets.items()):
+        parts.write(bucket, members)
+    correct = [v["correct"] for v in verdicts.values() if v["correct"] is not None]
+    counts = {
+        "responses": len(rows),
+        "verified": len(correct),
+        "correct": sum(correct),
+        "rewarded": len(usable),
+    }
+    return Outcome(digest(merged.to_pylist(), chosen), counts, tokens)
+
+
+def select(run: Run) -> Outcome:
+    """Stage `select`: the SFT rows, the pairs, and the funnel."""
+    from fusechat.pipeline import selection
+
+    run.ray()
+    chosen = run.dir.read_json("score", "agreement.json")["chosen"]
+    wanted = {r["response_id"] for r in run.responses}
+    counts = selection.run_select(run.dir, run.recipe, chosen, wanted)
+    tables = [run.dir.read_table("select", f"{name}.parquet") for name in ("sft", "pairs", "outcomes")]
+    return Outcome(digest(*(table_digest(t, t.schema.names) for t in tables)), counts)
+
+
+def sft(run: Run) -> Outcome:
+    """Stage `sft`."""
+    from fusechat.training import sft as training
+
+    return _train(
+        run,
+        "sft",
+        training.train,
+        run.dir.read_table("select", "sft.parquet"),
+        run.recipe.sft,
+        run.model(run.recipe.target.model, "target"),
+    )
+
+
+def dpo(run: Run) -> Outcome:
+    """Stage `dpo`: starts from the SFT model."""
+    from fusechat.training import dpo as training
+
+    return _train(
+        run,
+        "dpo",
+        training.train,
+        run.dir.read_table("select", "pairs.parquet"),
+        run.recipe.dpo,
+        trained_model(run, "sft"),
+    )
+
+
+def trained_model(run: Run, stage: str) -> Path:
+    """Folder of the model that a training stage made."""
+    result = run.dir.read_json(stage, "result.json")
+    return run.dir.local_path(stage, result["folder"], "model")
+
+
+def evaluate(run: Run) -> Outcome:
+    """Stage `evaluate`: target, SFT and DPO models answer the held-out prompts."""
+    from fusechat.services import app
+    from fusechat.training import evaluate as evaluation
+    from fusechat.training import metrics
+
+    recipe, prompts = run.recipe, run.heldout_prompts
+    if not len(prompts):
+        raise StageError("evaluate", "prompts.heldout", "there is no held-out prompt")
+    folders = {
+        "target": run.model(recipe.target.model, "target"),
+        "sft": trained_model(run, "sft"),
+        "dpo": trained_model(run, "dpo"),
+    }
+    fingerprints = {
+        "target": _revision(run, recipe.target.model),
+        "sft": run.fingerprint("sft"),
+        "dpo": run.fingerprint("dpo"),
+    }
+    asked = [
+        Asked(
+            evaluation.as_source(n, recipe.evaluate),
+            fingerprints[n],
+            template_identity(run.target_template, "keep"),
+            recipe.seed,
+        )
+        for n in evaluation.MODELS
+    ]
+    parts = Parts(run.dir, "evaluate/samples", RESPONSE, "response_id")
+    done, tokens, jobs = parts.ids(), 0, []
+
+    def job(a: Asked) -> Job | None:
+        units = sampling.plan(a, prompts, done, recipe.sample)
+        if not units:
+            return None
+        name = a.source.name
+        service = app.source_service(a.source, folders[name.removeprefix("model-")], run.target_template, "evaluate")
+
+        def work() -> None:
+            nonlocal tokens
+            rows = sum(len(u["rows"]) for u in units)
+            with run.shown(f"evaluate {name}", rows) as show:
+                tokens += sampling.feed(run.dir, "evaluate/samples", name, units, recipe.sample, show)
+
+        return Job(service, work)
+
+    jobs = [j for a in asked if (j := job(a)) is not None]
+    if jobs:
+        _raise_failed("evaluate", take_turns(jobs, run.fleet))
+    run.ray()
+    wanted = sampling.wanted_ids(asked, prompts)
+    rows = [r for r in parts.read().to_pylist() if r["response_id"] in wanted]
+    by_id = {p["prompt_id"]: p for p in prompts.to_pylist()}
+    with run.shown("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
+        verdicts = scoring.verify(run.dir, "evaluate/verify", rows, by_id, recipe, show)
+    ratings: dict[str, dict[str, Any]] = {}
+    to_judge = evaluation.judged(recipe, rows)
+    if to_judge and recipe.evaluate.judge is not None:
+        ratings, read = _reward(run, recipe.evaluate.judge, to_judge, by_id, folder="evaluate/ratings")
+        tokens += read
+    answers = evaluation.answers(rows, by_id, verdicts, ratings)
+    run.dir.write_table(answers, "evaluate", "answers.parquet")
+    summary = metrics.summarise(answers, recipe.seed)
+    run.dir.write_json(summary, "evaluate", "metrics.json")
+    return Outcome(digest(answers.to_pylist()), {"answers": len(answers)}, tokens)
+
+
+def report(run: Run) -> Outcome:
+    """Stage `report`: reads files only."""
+    from fusechat.training import report as writer
+
+    path = writer.write(run.dir, run.recipe)
+    return Outcome(_file_hash(path))
+
+
+WORK: dict[str, Callable[[Run], Outcome]] = {
+    "prompts": read_prompts,
+    "sample": sample,
+    "score": score,
+    "select": select,
+    "sft": sft,
+    "dpo": dpo,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def _reward(
+    run: Run, name: str, rows: list[dict[str, Any]], by_id: dict[str, Any], folder: str = "rewards"
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Rewards of these responses by one reward model; its services are started where something is missing."""
+    from fusechat.pipeline.config import ArmoRMReward
+    from fusechat.services import app
+
+    reward = next(r for r in run.recipe.rewards if r.name == name)
+    where = f"{folder}/{_key(run, name)}"
+    missing = {r["response_id"] for r in rows} - Parts(run.dir, where, scoring.REWARD, "response_id").ids()
+    if missing:
+        keep: list[str] = []
+        model = None
+        if isinstance(reward, ArmoRMReward):
+            model = run.model(reward.model, name)
+        else:
+            source: Source = run.recipe.source(reward.source)
+            run.fleet.start(
+                app.source_service(
+                    source,
+                    run.model(source.model, source.name),
+                    run.templates[source.name],
+                    f"sources.{source.name}",
+                )
+            )
+            run.fleet.wait(source.name)
+            keep = [source.name]
+        run.fleet.start(app.reward_service(reward, model, f"rewards.{name}"), keep=keep)
+        run.fleet.wait(name)
+    with run.shown(f"score {name}", len(rows), len(rows) - len(missing)) as show:
+        return scoring.reward(run.dir, where, name, rows, by_id, run.recipe, show)
+
+
+def _key(run: Run, name: str) -> str:
+    """Folder of a reward model's scores: they hold for these weights and settings only."""
+    from fusechat.pipeline.config import ArmoRMReward
+
+    reward = next(r for r in run.recipe.rewards if r.name == name)
+    if isinstance(reward, ArmoRMReward):
+        weights = [models.revision(reward.model, base=run.base)]
+    else:
+        asked = next(a for a in run.asked if a.source.name == reward.source)
+        weights = [asked.revision, asked.template]
+    settings = reward.model_dump(mode="json", exclude={"placement"})
+    return f"{name}-{digest(weights, settings)[:12]}"
+
+
+def _train(run: Run, stage: str, train: Callable[..., Any], rows: Any, config: Any, model: Path) -> Outcome:
+    from fusechat.pipeline import cluster
+
+    run.ray()
+    if run._fleet is not None:
+        run._fleet.make_room(cluster.training_need(run.recipe))
+    # A folder for each set of settings and rows: a checkpoint is never resumed into another training.
+    folder = digest(settings(run, stage), inputs(run, stage))[:12]
+    output = run.dir.local_path(stage, folder)
+    steps = _Steps(run.progress, stage)
+    result = train(
+        rows,
+        model=model,
+        output=output,
+        config=config,
+        cluster=run.recipe.training,
+        chat_template=run.target_template,
+        seed=run.recipe.seed,
+        on_step=steps,
+    )
+    steps.end()
+    run.dir.write_bytes(Path(result.metrics).read_bytes(), stage, "metrics.jsonl")
+    run.dir.write_json({"folder": folder}, stage, "result.json")
+    counts = {"rows": result.num_rows, "steps": result.num_steps, "truncated": result.num_truncated}
+    return Outcome(
+        digest(folder, models.revision(Model(path=str(result.model)), base=run.base)),
+        counts,
+        result.num_tokens,
+    )
+
+
+class _Steps:
+    """A training's steps as progress."""
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self._progress, self._stage = progress, stage
+        self._step = self._tokens = 0
+        self._shown = False
+
+    def __call__(self, event: Any) -> None:
+        if not self._shown:
+            self._progress.begin(self._stage, event.num_steps)
+            self._shown = True
+        self._progress.advance(self._stage, event.step - self._step, event.tokens - self._tokens)
+        self._step, self._tokens = event.step, event.tokens
+
+    def end(self) -> None:
+        """The last step is done."""
+        if self._shown:
+            self._progress.end(self._stage)
+
+
+def _raise_failed(stage: str, failed: dict[str, Any]) -> None:
+    if failed:
+        raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
+
+
+def _revision(run: Run, model: Model) -> str:
+    return models.revision(model, base=run.base)
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value

@@ -1,0 +1,60 @@
+"""What crosses a process boundary: batch requests to source LLMs and reward models, and their answers."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from fusechat.pipeline.records import Message
+
+
+class Wanted(TypedDict):
+    """One sample that is wanted."""
+
+    response_id: str
+    seed: int
+
+
+class GenerateRequest(TypedDict):
+    """Samples of one conversation under one set of vLLM sampling parameters."""
+
+    messages: list[Message]
+    params: dict[str, Any]
+    samples: list[Wanted]
+
+
+class Generated(TypedDict):
+    """One sample; `reject` says why there is none."""
+
+    response_id: str
+    text: str
+    finish_reason: str
+    reject: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ScoreItem(TypedDict):
+    """A response to be scored."""
+
+    id: str
+    messages: list[Message]
+    response: str
+
+
+class RateRequest(TypedDict):
+    """A text that asks for one of `levels` as its first token."""
+
+    id: str
+    text: str
+    levels: list[int]
+    min_mass: float
+
+
+class Rated(TypedDict):
+    """A score; none where `reject` says why."""
+
+    id: str
+    score: float | None
+    mass: float
+    reject: str
+    tokens: int

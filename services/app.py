@@ -1,0 +1,78 @@
+"""What a recipe needs served: the only place that composes deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fusechat.pipeline.config import ArmoRMReward, Engine, Placement, Recipe, RewardModel, Source
+from fusechat.pipeline.placement import Need
+from fusechat.services.fleet import Service
+
+
+def source_service(source: Source, model: Path | str, chat_template: str | None, setting: str) -> Service:
+    """A source LLM as a service of the fleet.
+
+    Args:
+        chat_template: Jinja text in place of the model's own.
+        setting: recipe key of the source, for errors of placement.
+    """
+
+    def build() -> object:
+        from fusechat.services.sources import build_source
+
+        return build_source(
+            source.name,
+            model,
+            source.engine,
+            source.placement,
+            chat_template=chat_template,
+            system=source.system,
+        )
+
+    return Service(source.name, engine_need(source.name, source.engine, source.placement, setting), build)
+
+
+def reward_service(reward: RewardModel, model: Path | None, setting: str) -> Service:
+    """A reward model as a service of the fleet."""
+
+    def build() -> object:
+        from fusechat.services.reward import build_reward
+
+        return build_reward(reward, model)
+
+    return Service(reward.name, reward_need(reward, setting), build)
+
+
+def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
+    """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
+    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    bundle = {"CPU": placement.num_cpus}
+    if placement.num_gpus:
+        bundle["GPU"] = placement.num_gpus
+    if placement.memory_gb:
+        bundle["memory"] = placement.memory_gb * 2**30
+    return Need(name, (bundle,) * (workers * placement.min_replicas), f"{setting}.placement or {setting}.engine")
+
+
+def reward_need(reward: RewardModel, setting: str) -> Need:
+    """What a reward model takes beside the source that it asks."""
+    if not isinstance(reward, ArmoRMReward):
+        return Need(reward.name, ({"CPU": 0.0},), setting)
+    placement = reward.placement
+    bundle = {"CPU": placement.num_cpus, "GPU": placement.num_gpus}
+    return Need(reward.name, (bundle,) * placement.min_replicas, f"{setting}.placement")
+
+
+def needs(recipe: Recipe) -> list[Need]:
+    """All that the recipe will ever have served, for the capacity check."""
+    found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.sources]
+    found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
+    evaluate = recipe.evaluate
+    found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
+    return found
+
+
+def templates(recipe: Recipe, base: Path) -> Mapping[str, str | None]:
+    """Source name -> text of its chat template where the recipe gives one."""
+    return {s.name: (base / s.chat_template).read_text("utf-8") if s.chat_template else None for s in recipe.sources}

@@ -1,0 +1,134 @@
+"""The deployments that are up: starts what fits, waits with a reason, gives places back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fusechat.pipeline.errors import CapacityError, StageError
+from fusechat.pipeline.placement import Need, Resources, describe_nodes, place
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One application that the fleet can start."""
+
+    name: str
+    need: Need
+    build: Callable[[], Application]
+    """Made late: building imports vLLM."""
+
+
+class Fleet:
+    """Serve applications on one cluster, kept while their place is not needed.
+
+    Args:
+        nodes: resources of each node.
+        reserved: what must stay free for the work that uses the deployments.
+        say: gets one line for each start and stop.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Resources],
+        reserved: Sequence[Need],
+        say: Callable[[str], None],
+        timeout_s: float = 900,
+    ) -> None:
+        self._nodes, self._reserved, self._say, self._timeout_s = list(nodes), list(reserved), say, timeout_s
+        self._up: dict[str, Service] = {}
+        self._ready: set[str] = set()
+
+    def fits(self, service: Service, keep: Sequence[str]) -> bool:
+        """Whether the service fits beside `keep` once all others are stopped."""
+        needs = [self._up[k].need for k in keep if k in self._up and k != service.name]
+        return place([*needs, service.need, *self._reserved], self._nodes)
+
+    def start(self, service: Service, keep: Sequence[str] = ()) -> None:
+        """Starts a service without waiting; stops the longest idle others where it needs their place.
+
+        Raises:
+            CapacityError: it doesn't fit beside `keep`.
+        """
+        from ray import serve
+        from ray.serve.api import RunTarget
+
+        if service.name in self._up:
+            return
+        if not self.fits(service, keep):
+            raise CapacityError(service.name, service.need.total, describe_nodes(self._nodes), service.need.setting)
+        for name in [n for n in self._up if n not in keep]:
+            if place([*(s.need for s in self._up.values()), service.need, *self._reserved], self._nodes):
+                break
+            self.stop(name)
+        self._say(f"{service.name}: starting")
+        target = RunTarget(service.build(), name=service.name, route_prefix=None)
+        serve.run_many([target], wait_for_applications_running=False)
+        self._up[service.name] = service
+
+    def wait(self, name: str) -> None:
+        """Returns when the service answers.
+
+        Raises:
+            StageError: it could not be started, with Serve's reason.
+        """
+        from ray import serve
+
+        if name in self._ready:
+            return
+        began = time.monotonic()
+        while True:
+            app = serve.status().applications.get(name)
+            status = "missing" if app is None else str(app.status.value)
+            if status == "RUNNING":
+                self._ready.add(name)
+                self._say(f"{name}: ready after {time.monotonic() - began:.0f} s")
+                return
+            message = "" if app is None else _reason(app)
+            if status in ("DEPLOY_FAILED", "missing"):
+                raise StageError("serve", name, f"could not be started: {message}")
+            if time.monotonic() - began > self._timeout_s:
+                raise StageError("serve", name, f"not ready after {self._timeout_s:.0f} s: {message or status}")
+            time.sleep(0.5)
+
+    def stop(self, name: str) -> None:
+        """Stops a service and waits until its place is free."""
+        from ray import serve
+
+        if self._up.pop(name, None) is not None:
+            self._ready.discard(name)
+            self._say(f"{name}: stopping, its place is needed")
+            serve.delete(name)
+
+    def make_room(self, need: Need) -> None:
+        """Stops services until work of another kind fits.
+
+        Raises:
+            CapacityError: it does not fit on the empty cluster.
+        """
+        while not place([*(s.need for s in self._up.values()), need], self._nodes):
+            if not self._up:
+                raise CapacityError(need.name, need.total, describe_nodes(self._nodes), need.setting)
+            self.stop(next(iter(self._up)))
+
+    def close(self) -> None:
+        """Stops everything."""
+        from ray import serve
+
+        self._up.clear()
+        self._ready.clear()
+        serve.shutdown()
+
+
+def _reason(app: object) -> str:
+    """Why an application is not up, in one line."""
+    messages = [str(getattr(app, "message", ""))]
+    messages += [str(d.message) for d in getattr(app, "deployments", {}).values()]
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [""])[-1][:500]

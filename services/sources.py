@@ -1,0 +1,281 @@
+"""Source LLMs as Ray Serve deployments: ray.serve.llm's server, with a batch door beside its OpenAI routes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusechat.pipeline.config import Engine, Placement
+from fusechat.pipeline.hardware import allocator_env, num_cores
+from fusechat.pipeline.records import Message
+from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem
+from ray.serve.llm.deployment import LLMServer
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+    from vllm.outputs import RequestOutput
+    from vllm.sampling_params import SamplingParams
+
+
+LOCAL_MODEL = "fusechat.services.local_model.LocalModel"
+
+
+class SourceServer(LLMServer):  # type: ignore[misc]
+    """One replica of a source LLM.
+
+    Beside what ray.serve.llm answers (chat, completions, ...) it takes whole batches in one call: `generate`
+    samples, `likelihood` and `rate` score. Chat template and system-message policy of the source are applied here,
+    next to the tokenizer, so that batch and REST callers get the same prompt tokens.
+    """
+
+    async def __init__(self, llm_config: Any, *, chat_template: str | None = None, system: str = "keep") -> None:
+        from transformers import AutoTokenizer
+
+        await super().__init__(llm_config)
+        self._tokenizer = AutoTokenizer.from_pretrained(llm_config.model_loading_config.model_source)
+        self._chat_template = chat_template
+        self._system = system
+        self._max_model_len = int(llm_config.engine_kwargs["max_model_len"])
+
+    async def generate(self, requests: Sequence[GenerateRequest]) -> list[list[Generated]]:
+        """Samples each conversation once a seed; a request that can't be served comes back as rejects."""
+        return list(await asyncio.gather(*(self._generate(r) for r in requests)))
+
+    async def likelihood(self, items: Sequence[ScoreItem]) -> list[Rated]:
+        """Mean log-probability (nats a token) of each response given its conversation."""
+        return list(await asyncio.gather(*(self._likelihood(i) for i in items)))
+
+    async def rate(self, requests: Sequence[RateRequest]) -> list[Rated]:
+        """Expected level under the next-token distribution; `mass` is what the levels hold together."""
+        return list(await asyncio.gather(*(self._rate(r) for r in requests)))
+
+    def _render(self, messages: Sequence[Message]) -> list[int] | str:
+        """Token ids of the prompt, or why it can't be rendered."""
+        import jinja2
+
+        try:
+            ids = self._tokenizer.apply_chat_template(
+                with_system(messages, self._system),
+                chat_template=self._chat_template,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
+        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
+            return f"template_error: {str(error)[:200]}"
+        if not ids:
+            return "empty_prompt: the template renders no token"
+        if len(ids) >= self._max_model_len:
+            return f"prompt_too_long: {len(ids)} tokens, the engine takes {self._max_model_len - 1}"
+        return list(ids)
+
+    async def _run(self, ids: list[int], params: SamplingParams, request_id: str) -> RequestOutput:
+        final = None
+        async for output in self.engine._engine_client.generate({"prompt_token_ids": ids}, params, request_id):
+            final = output
+        if final is None:
+            raise RuntimeError(f"the engine ended request {request_id} without an output")
+        return final
+
+    async def _generate(self, request: GenerateRequest) -> list[Generated]:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        ids = self._render(request["messages"])
+        if isinstance(ids, str):
+            return [rejected(s["response_id"], ids) for s in request["samples"]]
+
+        async def one(response_id: str, seed: int) -> Generated:
+            params = SamplingParams(
+                **request["params"],
+                seed=seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=True,
+            )
+            output = await self._run(ids, params, response_id)
+            completion = output.outputs[0]
+            return Generated(
+                response_id=response_id,
+                text=completion.text,
+                finish_reason=str(completion.finish_reason),
+                reject="",
+                prompt_tokens=len(ids),
+                completion_tokens=len(completion.token_ids),
+            )
+
+        return list(await asyncio.gather(*(one(s["response_id"], s["seed"]) for s in request["samples"])))
+
+    async def _likelihood(self, item: ScoreItem) -> Rated:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        ids = self._render(item["messages"])
+        if isinstance(ids, str):
+            return Rated(id=item["id"], score=None, mass=1.0, reject=ids, tokens=0)
+        response = self._tokenizer(item["response"], add_special_tokens=False)["input_ids"]
+        if not response:
+            return Rated(id=item["id"], score=None, mass=1.0, reject="empty_response", tokens=0)
+        if len(ids) + len(response) >= self._max_model_len:
+            reject = f"too_long: {len(ids) + len(response)} tokens, the engine takes {self._max_model_len - 1}"
+            return Rated(id=item["id"], score=None, mass=1.0, reject=reject, tokens=0)
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            prompt_logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._run([*ids, *response], params, item["id"])
+        logprobs = output.prompt_logprobs
+        if logprobs is None:
+            raise RuntimeError("the engine returned no prompt log-probabilities")
+        scores = [
+            position[token].logprob
+            for position, token in zip(logprobs[len(ids) :], response, strict=True)
+            if position is not None
+        ]
+        return rated(item["id"], sum(scores) / len(scores), 1.0, len(ids) + len(response))
+
+    async def _rate(self, request: RateRequest) -> Rated:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        ids = self._render([Message(role="user", content=request["text"])])
+        if isinstance(ids, str):
+            return Rated(id=request["id"], score=None, mass=0.0, reject=ids, tokens=0)
+        params = SamplingParams(max_tokens=1, temperature=0, logprobs=20, output_kind=RequestOutputKind.FINAL_ONLY)
+        output = await self._run(ids, params, request["id"])
+        first = (output.outputs[0].logprobs or [{}])[0]
+        masses = dict.fromkeys(request["levels"], 0.0)
+        for logprob in first.values():
+            token = (logprob.decoded_token or "").strip()
+            if token.isascii() and token.isdigit() and int(token) in masses:
+                masses[int(token)] += math.exp(logprob.logprob)
+        mass = sum(masses.values())
+        if mass < request["min_mass"]:
+            reject = f"no_rating: the levels hold {mass:.3f} of the probability, {request['min_mass']} is needed"
+            return Rated(id=request["id"], score=None, mass=mass, reject=reject, tokens=len(ids))
+        expected = sum(level * p for level, p in masses.items()) / mass
+        return rated(request["id"], expected, mass, len(ids))
+
+
+def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
+    """The messages under a source's system-message policy (config.Source.system)."""
+    if policy == "keep" or not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, *rest = messages
+    if policy == "drop" or not rest:
+        return rest
+    merged = Message(role=rest[0]["role"], content=f"{system['content']}\n\n{rest[0]['content']}")
+    return [merged, *rest[1:]]
+
+
+def rejected(response_id: str, reject: str) -> Generated:
+    """A sample that has no text, with the reason."""
+    return Generated(
+        response_id=response_id,
+        text="",
+        finish_reason="rejected",
+        reject=reject,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+
+
+def rated(item: str, score: float, mass: float, tokens: int) -> Rated:
+    """A score; one that is no number is a reject."""
+    if not math.isfinite(score):
+        return Rated(id=item, score=None, mass=mass, reject=f"not_finite: {score}", tokens=tokens)
+    return Rated(id=item, score=score, mass=mass, reject="", tokens=tokens)
+
+
+def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
+    """vLLM's engine arguments of a recipe's engine."""
+    kwargs: dict[str, Any] = {
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "pipeline_parallel_size": engine.pipeline_parallel_size,
+        "enable_prefix_caching": True,
+    }
+    if not num_gpus:
+        # A seeded request whose prefill is split kills vLLM's CPU engine for everyone; whole prompts never split.
+        kwargs |= {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(engine.max_model_len, 4096),
+            "enforce_eager": True,
+            "distributed_executor_backend": "uni",
+        }
+    return kwargs | engine.options
+
+
+def cpu_env() -> dict[str, str]:
+    """Environment of an engine without a GPU.
+
+    The worker shares the engine core's process (one vLLM import and one copy of everything less), and its threads
+    are not bound to cores, since several engines share them.
+    """
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "OMP_NUM_THREADS": str(num_cores()),
+        **allocator_env(),
+    }
+
+
+def build_source(
+    name: str,
+    model: Path | str,
+    engine: Engine,
+    placement: Placement,
+    *,
+    chat_template: str | None = None,
+    system: str = "keep",
+    max_ongoing_requests: int = 64,
+) -> Application:
+    """The Serve application of one LLM.
+
+    Args:
+        name: of the deployment and the application.
+        model: a transformers folder, or a hub id that the replica fetches itself.
+        chat_template: Jinja text in place of the model's own template.
+    """
+    from ray.serve.llm import LLMConfig, build_llm_deployment
+
+    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    bundle: dict[str, float] = {"CPU": placement.num_cpus}
+    if placement.num_gpus:
+        bundle["GPU"] = placement.num_gpus
+    if placement.memory_gb:
+        bundle["memory"] = placement.memory_gb * 2**30
+    env = {"VLLM_USAGE_SOURCE": "fusechat", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if not placement.num_gpus:
+        env |= cpu_env()
+    config = LLMConfig(
+        model_loading_config={"model_id": name, "model_source": str(model)},
+        engine_kwargs=engine_kwargs(engine, placement.num_gpus),
+        accelerator_type=placement.accelerator_type,
+        placement_group_config={"bundles": [bundle] * workers},
+        deployment_config={
+            "autoscaling_config": {
+                "min_replicas": placement.min_replicas,
+                "max_replicas": placement.max_replicas,
+                "target_ongoing_requests": max(1, max_ongoing_requests // 2),
+            },
+            "max_ongoing_requests": max_ongoing_requests,
+            "ray_actor_options": {"num_cpus": 0},
+            "health_check_period_s": 5,
+            "health_check_timeout_s": 60,
+            "graceful_shutdown_timeout_s": 5,
+        },
+        runtime_env={"env_vars": env | engine.env},
+        log_engine_metrics=False,
+        **({"callback_config": {"callback_class": LOCAL_MODEL}} if Path(model).is_dir() else {}),
+    )
+    return build_llm_deployment(
+        config,
+        name_prefix="source-",
+        deployment_cls=SourceServer,
+        bind_kwargs={"chat_template": chat_template, "system": system},
+    )
