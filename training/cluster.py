@@ -1,0 +1,130 @@
+"""From the recipe to Ray Train: workers, their environment, how a global batch is split, how failures end."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fusechat.pipeline.config import Optimization, Training
+from fusechat.pipeline.errors import CapacityError, RecipeError, StageError
+
+LIBRARIES = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+)
+JEMALLOC = "background_thread:true,metadata_thp:auto,dirty_decay_ms:9000000000,muzzy_decay_ms:9000000000"
+GLIBC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1000000000"}
+
+
+def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
+    """Micro-batches a worker and step: global batch = workers x micro batch x accumulation, exactly.
+
+    Raises:
+        RecipeError: no whole number of micro-batches makes the global batch.
+    """
+    width = cluster.num_workers * config.micro_batch_size
+    if config.global_batch_size % width == 0:
+        return config.global_batch_size // width
+    below = config.global_batch_size // width * width
+    sizes = " or ".join(str(size) for size in (below, below + width) if size)
+    share, rest = divmod(config.global_batch_size, cluster.num_workers)
+    proposal = f"take {sizes}"
+    if rest == 0:
+        fitting = [m for m in range(1, share + 1) if share % m == 0 and m <= config.micro_batch_size]
+        proposal += f", or {stage}.micro_batch_size {' or '.join(map(str, fitting[-2:]))}"
+    else:
+        workers = [w for w in range(1, cluster.num_workers + 1) if config.global_batch_size % w == 0]
+        proposal += f", or training.num_workers {workers[-1]} with {stage}.micro_batch_size 1"
+    raise RecipeError(
+        f"{stage}.global_batch_size",
+        config.global_batch_size,
+        f"must be a multiple of training.num_workers x {stage}.micro_batch_size = "
+        f"{cluster.num_workers} x {config.micro_batch_size} = {width}: {proposal}",
+    )
+
+
+def allocator_env() -> dict[str, str]:
+    """A memory allocator that keeps what it was given: on CPU, returning pages is half of the training time.
+
+    tcmalloc where the system has it, else the jemalloc that Ray brings, else glibc told to keep its heap.
+    """
+    for folder in LIBRARIES:
+        library = Path(folder) / "libtcmalloc_minimal.so.4"
+        if library.exists():
+            return {"LD_PRELOAD": str(library)}
+    spec = importlib.util.find_spec("ray")
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        library = Path(root) / "core" / "libjemalloc.so"
+        if library.exists():
+            return {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC}
+    return dict(GLIBC)
+
+
+def worker_env(cluster: Training) -> dict[str, str]:
+    """Environment of a training worker; the recipe's `training.env` has the last word."""
+    env = {
+        "HF_HUB_OFFLINE": "1",  # the model is a folder; nothing is to be asked of a hub
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+    }
+    if not cluster.num_gpus:
+        env |= {"OMP_NUM_THREADS": str(max(1, int(cluster.num_cpus))), **allocator_env()}
+    return env | cluster.env
+
+
+def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: Training, storage: Path) -> None:
+    """Runs `loop(job)` on Ray Train's workers (gloo on CPU, nccl on GPU) until it returns on all of them.
+
+    Raises:
+        CapacityError: the cluster can never place the workers.
+        StageError: a worker failed more often than `training.max_failures`.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    _refuse_unplaceable(stage, cluster)
+    resources = {"CPU": cluster.num_cpus} | ({"GPU": cluster.num_gpus} if cluster.num_gpus else {})
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config=dict(job),
+        torch_config=TorchConfig(backend="nccl" if cluster.num_gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers, use_gpu=bool(cluster.num_gpus), resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=stage,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            worker_runtime_env={"env_vars": worker_env(cluster)},
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        cause = str(error.__cause__ or error).strip().splitlines()
+        raise StageError(stage, "training workers", cause[-1] if cause else type(error).__name__) from error
+
+
+def _refuse_unplaceable(stage: str, cluster: Training) -> None:
+    """Ray Train would wait for ever."""
+    import ray
+
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    fits = 0
+    for node in nodes:
+        by_gpu = node.get("GPU", 0) / cluster.num_gpus if cluster.num_gpus else float("inf")
+        fits += int(min(node.get("CPU", 0) / cluster.num_cpus, by_gpu))
+    if fits < cluster.num_workers:
+        has = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
+        needs = f"{cluster.num_workers} workers of {cluster.num_cpus:g} CPU, {cluster.num_gpus:g} GPU each"
+        settings = "training.num_workers, training.num_cpus or training.num_gpus"
+        raise CapacityError(f"the {stage} training", needs, has, settings)

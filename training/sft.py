@@ -1,0 +1,98 @@
+"""Supervised fine-tuning: the target learns the selected responses (FuseChat-3.0, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from fusechat.pipeline.config import Sft, Training
+from fusechat.pipeline.errors import RecipeError
+from fusechat.training import data, head, worker
+from fusechat.training.loop import Job, StepEvent, TrainResult
+from fusechat.training.loop import train as _train
+
+
+def train(
+    rows: pa.Table,
+    *,
+    model: Path,
+    output: Path,
+    config: Sft,
+    cluster: Training,
+    chat_template: str | None,
+    seed: int,
+    on_step: Callable[[StepEvent], None] | None = None,
+) -> TrainResult:
+    """Trains `model` on the rows under Ray Train and writes `output`/model; Ray is initialised by the caller.
+
+    Called again with the same arguments it goes on from the last whole checkpoint, or returns what had ended.
+
+    Args:
+        rows: SFT_ROW.
+        model: a transformers folder.
+        output: a folder that all workers see.
+        chat_template: Jinja text in place of the model's own template.
+        on_step: called on the driver, from another thread, for every logged step.
+
+    Raises:
+        RecipeError: the global batch can't be met, or the target has no usable chat template.
+        CapacityError: the cluster can't place the workers.
+        StageError: no rows, an empty response, a loss that is no number, workers that keep failing.
+        RunDirectoryError: `output` holds another training.
+    """
+    if config.packing and not _packs(cluster):
+        allowed = "needs a GPU and the flash-attn package; set it to false"
+        raise RecipeError("sft.packing", config.packing, allowed)
+    return _train(
+        "sft",
+        _loop,
+        rows,
+        model=model,
+        output=output,
+        config=config,
+        cluster=cluster,
+        chat_template=chat_template,
+        seed=seed,
+        on_step=on_step,
+    )
+
+
+def _packs(cluster: Training) -> bool:
+    from importlib.util import find_spec
+
+    return bool(cluster.num_gpus) and find_spec("flash_attn") is not None
+
+
+def _loop(config: dict[str, Any]) -> None:
+    worker.work(config["job"], data.tokenize_sft, _trainer)
+
+
+def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    config = job.config
+    assert isinstance(config, Sft)
+    lengths = [len(ids) for ids in dataset["input_ids"]]
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]
+        """TRL's trainer with rows ordered for little padding."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if config.packing:
+                return super()._get_train_sampler(train_dataset)
+            return worker.rows_in_order(job, lengths, self)
+
+    if config.packing:
+        net.set_attn_implementation("flash_attention_2")
+    settings = SFTConfig(
+        **arguments,
+        packing=config.packing,
+        # rows come tokenized, cut and labelled
+        dataset_kwargs=None if config.packing else {"skip_prepare_dataset": True},
+    )
+    trainer = Trainer(model=net, args=settings, train_dataset=dataset, processing_class=tokenizer)
+    if not job.use_gpu and head.fits(net.config):
+        head.install(net)
+    return trainer
