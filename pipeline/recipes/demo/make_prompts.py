@@ -77,33 +77,30 @@ def written_rows(domain: str, prompts: tuple[str, ...], label: str) -> list[Row]
 def spread(draws: list[Callable[[Random], Row]], count: int, rng: Random, taken: set[str]) -> list[Row]:
     """`count` rows over the families as evenly as it goes, mixed."""
     share, rest = divmod(count, len(draws))
-    rows = [
-        row
-        for number, draw in enumerate(draws)
-        for row in draw_rows(draw, share + (number < rest), rng, taken)
-    ]
+    rows = [row for number, draw in enumerate(draws) for row in draw_rows(draw, share + (number < rest), rng, taken)]
     rng.shuffle(rows)
     return rows
 
 
 def make() -> dict[str, list[Row]]:
     """Rows of every file, by its name without suffix."""
-    rng, taken = Random(SEED), set[str]()
+    # One generator a domain, so that a change to one leaves the rows of the other as they are.
+    sums, functions, taken = Random(SEED), Random(SEED + 1), set[str]()
     math_seen = [math_row(family) for family in math_families.SEEN]
     math_unseen = [math_row(family) for family in math_families.UNSEEN]
     code_seen = [code_row(family) for family in code_families.SEEN]
     code_unseen = [code_row(family) for family in code_families.UNSEEN]
     files = {
         "instruction": written_rows("instruction", handwritten.INSTRUCTION, "train"),
-        "math": spread(math_seen, MATH_TRAIN, rng, taken),
-        "code": spread(code_seen, CODE_TRAIN, rng, taken),
+        "math": spread(math_seen, MATH_TRAIN, sums, taken),
+        "code": spread(code_seen, CODE_TRAIN, functions, taken),
         "chinese": written_rows("chinese", handwritten.CHINESE, "train"),
     }
     held_out = [
-        (True, spread(math_seen, MATH_SEEN, rng, taken)),
-        (False, spread(math_unseen, MATH_UNSEEN, rng, taken)),
-        (True, spread(code_seen, CODE_SEEN, rng, taken)),
-        (False, spread(code_unseen, CODE_UNSEEN, rng, taken)),
+        (True, spread(math_seen, MATH_SEEN, sums, taken)),
+        (False, spread(math_unseen, MATH_UNSEEN, sums, taken)),
+        (True, spread(code_seen, CODE_SEEN, functions, taken)),
+        (False, spread(code_unseen, CODE_UNSEEN, functions, taken)),
         (False, written_rows("instruction", handwritten.INSTRUCTION_HELD_OUT, "heldout")),
         (False, written_rows("chinese", handwritten.CHINESE_HELD_OUT, "heldout")),
     ]

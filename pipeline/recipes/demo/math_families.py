@@ -60,7 +60,7 @@ def _two(rng: Random, items: list[str]) -> tuple[str, str]:
 
 def gives_away(rng: Random) -> tuple[str, int]:
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    friends, each, left = rng.randint(2, 6), rng.randint(2, 6), rng.randint(3, 20)
+    friends, each, left = rng.randint(2, 6), rng.randint(2, 5), rng.randint(3, 10)
     start = friends * each + left
     return (
         f"{name} has {start} {thing} and gives {each} {thing} to each of {friends} friends. "
@@ -71,8 +71,8 @@ def gives_away(rng: Random) -> tuple[str, int]:
 
 def buys_change(rng: Random) -> tuple[str, int]:
     name, good = rng.choice(NAMES), rng.choice(GOODS)
-    count, price = rng.randint(2, 6), rng.randint(2, 8)
-    paid = rng.choice([bill for bill in (20, 50, 100) if bill > count * price])
+    count, price = rng.randint(2, 5), rng.randint(2, 9)
+    paid = 20 if count * price < 20 else 50
     return (
         f"{name} buys {count} {good} for {price} dollars each and pays with {paid} dollars. "
         f"How many dollars of change does {name} get?",
@@ -92,7 +92,7 @@ def boxes_and_loose(rng: Random) -> tuple[str, int]:
 
 def shares_rest(rng: Random) -> tuple[str, int]:
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    kept, children, each = rng.randint(2, 10), rng.randint(2, 6), rng.randint(2, 9)
+    kept, children, each = rng.randint(2, 8), rng.randint(2, 5), rng.randint(2, 8)
     return (
         f"{name} has {kept + children * each} {thing}. {name} keeps {kept} and shares the rest equally among "
         f"{children} children. How many {thing} does each child get?",
@@ -102,8 +102,8 @@ def shares_rest(rng: Random) -> tuple[str, int]:
 
 def saves_and_spends(rng: Random) -> tuple[str, int]:
     name, good = rng.choice(NAMES), rng.choice(GOODS)
-    weeks, each = rng.randint(3, 9), rng.randint(4, 10)
-    spent = rng.randint(2, weeks * each - 2)
+    weeks, each = rng.randint(2, 8), rng.randint(3, 10)
+    spent = rng.randint(2, min(12, weeks * each - 2))
     return (
         f"{name} saves {each} dollars a week for {weeks} weeks and then spends {spent} dollars on {good}. "
         f"How many dollars are left?",
@@ -123,7 +123,7 @@ def times_as_many(rng: Random) -> tuple[str, int]:
 
 def pages_left(rng: Random) -> tuple[str, int]:
     name = rng.choice(NAMES)
-    days, each, left = rng.randint(2, 7), rng.randint(4, 12), rng.randint(5, 50)
+    days, each, left = rng.randint(2, 5), rng.randint(3, 10), rng.randint(4, 20)
     return (
         f"A book has {days * each + left} pages. {name} reads {each} pages a day for {days} days. "
         f"How many pages are left to read?",
@@ -132,7 +132,7 @@ def pages_left(rng: Random) -> tuple[str, int]:
 
 
 def bus_stops(rng: Random) -> tuple[str, int]:
-    start, off, on = rng.randint(15, 50), rng.randint(2, 12), rng.randint(2, 15)
+    start, off, on = rng.randint(10, 30), rng.randint(2, 8), rng.randint(2, 10)
     vehicle = rng.choice(["bus", "train", "ferry", "tram"])
     return (
         f"There are {start} people on a {vehicle}. At the next stop {off} people get off and {on} people "
@@ -153,22 +153,20 @@ def trip_length(rng: Random) -> tuple[str, int]:
 
 def empty_seats(rng: Random) -> tuple[str, int]:
     place = rng.choice(["hall", "cinema", "theater", "classroom", "circus tent"])
-    rows, seats = rng.randint(3, 10), rng.randint(4, 12)
-    taken = rng.randint(3, rows * seats - 3)
+    rows, seats = rng.randint(2, 8), rng.randint(4, 10)
+    taken = rng.randint(2, min(15, rows * seats - 2))
     return (
-        f"A {place} has {rows} rows with {seats} seats in each row. {taken} seats are taken. "
-        f"How many seats are empty?",
+        f"A {place} has {rows} rows with {seats} seats in each row. {taken} seats are taken. How many seats are empty?",
         rows * seats - taken,
     )
 
 
 def eggs_sold(rng: Random) -> tuple[str, int]:
     name = rng.choice(NAMES)
-    hens, each = rng.randint(3, 10), rng.randint(2, 7)
-    sold = rng.randint(2, hens * each - 2)
+    hens, each = rng.randint(3, 9), rng.randint(2, 6)
+    sold = rng.randint(2, min(12, hens * each - 2))
     return (
-        f"{name} has {hens} hens and each hen lays {each} eggs. {name} sells {sold} eggs. "
-        f"How many eggs are left?",
+        f"{name} has {hens} hens and each hen lays {each} eggs. {name} sells {sold} eggs. How many eggs are left?",
         hens * each - sold,
     )
 
@@ -185,7 +183,7 @@ def two_purchases(rng: Random) -> tuple[str, int]:
 
 def ages_together(rng: Random) -> tuple[str, int]:
     one, other = _two(rng, NAMES)
-    age, older = rng.randint(5, 30), rng.randint(2, 12)
+    age, older = rng.randint(5, 20), rng.randint(2, 10)
     return (
         f"{one} is {age} years old. {other} is {older} years older than {one}. How old are they together?",
         age + age + older,
@@ -194,7 +192,7 @@ def ages_together(rng: Random) -> tuple[str, int]:
 
 def rope_left(rng: Random) -> tuple[str, int]:
     what = rng.choice(["rope", "ribbon", "wire", "pipe"])
-    pieces, each, left = rng.randint(2, 6), rng.randint(2, 9), rng.randint(2, 15)
+    pieces, each, left = rng.randint(2, 5), rng.randint(2, 8), rng.randint(2, 10)
     return (
         f"A {what} is {pieces * each + left} meters long. {pieces} pieces of {each} meters are cut off. "
         f"How many meters of {what} are left?",
@@ -204,17 +202,16 @@ def rope_left(rng: Random) -> tuple[str, int]:
 
 def finds_and_loses(rng: Random) -> tuple[str, int]:
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    start, found, lost = rng.randint(10, 40), rng.randint(3, 20), rng.randint(2, 9)
+    start, found, lost = rng.randint(5, 25), rng.randint(3, 10), rng.randint(2, 8)
     return (
-        f"{name} has {start} {thing}, finds {found} more and then loses {lost}. "
-        f"How many {thing} does {name} have now?",
+        f"{name} has {start} {thing}, finds {found} more and then loses {lost}. How many {thing} does {name} have now?",
         start + found - lost,
     )
 
 
 def hourly_pay(rng: Random) -> tuple[str, int]:
     name = rng.choice(NAMES)
-    pay, hours, tip = rng.randint(5, 12), rng.randint(2, 8), rng.randint(3, 20)
+    pay, hours, tip = rng.randint(4, 10), rng.randint(2, 8), rng.randint(3, 15)
     return (
         f"{name} earns {pay} dollars an hour and works {hours} hours. {name} also gets a tip of {tip} "
         f"dollars. How many dollars does {name} earn in all?",
@@ -227,8 +224,7 @@ def trays_eaten(rng: Random) -> tuple[str, int]:
     trays, each = rng.randint(2, 8), rng.randint(4, 10)
     eaten = rng.randint(2, 12) if trays * each > 14 else rng.randint(2, 6)
     return (
-        f"{name} bakes {trays} trays of {each} {thing}. The guests eat {eaten} {thing}. "
-        f"How many {thing} are left?",
+        f"{name} bakes {trays} trays of {each} {thing}. The guests eat {eaten} {thing}. How many {thing} are left?",
         trays * each - eaten,
     )
 
@@ -264,7 +260,7 @@ def school_classes(rng: Random) -> tuple[str, int]:
 
 
 def water_tank(rng: Random) -> tuple[str, int]:
-    buckets, each, left = rng.randint(2, 8), rng.randint(3, 9), rng.randint(5, 30)
+    buckets, each, left = rng.randint(2, 5), rng.randint(2, 8), rng.randint(3, 15)
     return (
         f"A tank holds {buckets * each + left} liters of water. {buckets} buckets of {each} liters are taken "
         f"out. How many liters stay in the tank?",
@@ -274,7 +270,7 @@ def water_tank(rng: Random) -> tuple[str, int]:
 
 def flower_bunches(rng: Random) -> tuple[str, int]:
     name, flower = rng.choice(NAMES), rng.choice(["roses", "tulips", "daisies", "lilies"])
-    each, bunches, wilted = rng.randint(3, 8), rng.randint(3, 8), rng.randint(2, 9)
+    each, bunches, wilted = rng.randint(2, 6), rng.randint(2, 6), rng.randint(2, 8)
     return (
         f"{name} picks {each * bunches + wilted} {flower}. {wilted} are wilted and thrown away. The others "
         f"are tied into bunches of {each}. How many bunches does {name} make?",
