@@ -65,7 +65,8 @@ class Template:
         self.tail = text[text.rindex(probe) + len(probe) :]
         ids = self.tokenizer(self.tail, add_special_tokens=False)["input_ids"]
         stops = {*self.end_ids, self.tokenizer.eos_token_id}
-        ends = [i for i in ids if i in stops] or [i for i in ids if i in set(self.tokenizer.all_special_ids)]
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        ends = [i for i in ids if i in stops] or [i for i in ids if i in special]
         if not ends and self.tokenizer.eos_token_id is None:
             allowed = "the template ends no turn and the tokenizer has no eos_token"
             raise RecipeError(KEY, self.tail, allowed)

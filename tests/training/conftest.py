@@ -1,0 +1,131 @@
+"""A target small enough to train in seconds, made on the spot: byte-level BPE, a chat template, a random Llama."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from fusechat.pipeline.records import PAIR, SFT_ROW
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|start|>' + m.role + '\n' + m.content + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_tokenizer(**changes: Any) -> Any:
+    """A byte-level tokenizer of about 300 tokens; `changes` replace or remove (None) special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    names = {"bos_token": "<|bos|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"} | changes
+    named = {name: token for name, token in names.items() if token is not None}
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    special = list(dict.fromkeys(["<|start|>", "<|end|>", *named.values()]))
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    inner.train_from_iterator(["the answer is twelve", "what is four and eight"], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tiny target's tokenizer."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """A random two-layer Llama in float32 with its tokenizer, as a transformers folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("target")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _messages(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def _row(index: int) -> dict[str, Any]:
+    return {
+        "prompt": _messages("user", f"what is {index} and {index + 1}?"),
+        "row_id": f"row-{index}",
+        "prompt_id": f"prompt-{index}",
+        "domain": "math",
+        "source": "source",
+    }
+
+
+@pytest.fixture(scope="session")
+def sft_rows() -> Callable[..., pa.Table]:
+    """Makes SFT rows; `responses` replaces the answers."""
+
+    def make(count: int, responses: list[str] | None = None) -> pa.Table:
+        answers = responses or ["the answer is " + "twelve " * (1 + i % 5) for i in range(count)]
+        lines = [
+            _row(i) | {"completion": _messages("assistant", answers[i]), "response_id": f"r{i}", "reward": 0.5}
+            for i in range(count)
+        ]
+        return pa.Table.from_pylist(lines, schema=SFT_ROW)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pairs() -> Callable[..., pa.Table]:
+    """Makes preference pairs of different lengths."""
+
+    def make(count: int, rejected: list[str] | None = None) -> pa.Table:
+        worse = rejected or ["what " * (1 + i % 7) + str(i) for i in range(count)]
+        lines = [
+            _row(i)
+            | {
+                "chosen": _messages("assistant", f"the answer is {2 * i + 1}" + " twelve" * (i % 4)),
+                "rejected": _messages("assistant", worse[i]),
+                "chosen_id": f"c{i}",
+                "rejected_id": f"j{i}",
+                "chosen_reward": 1.0,
+                "rejected_reward": 0.5,
+                "margin": 0.5,
+            }
+            for i in range(count)
+        ]
+        return pa.Table.from_pylist(lines, schema=PAIR)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """Ray on this machine with four CPUs."""
+    import ray
+
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
