@@ -1,0 +1,74 @@
+"""The worker process: reads tasks as frames, answers with JSON lines. `python -m fusechat.pipeline.verify.worker`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Arguments: seconds a check, MiB of address space a check, name of the sandbox level."""
+    timeout_s, memory_mb, level = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    # Nothing that a library prints may look like a verdict.
+    answers = os.fdopen(os.dup(1), "w")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    import math_verify  # noqa: F401 - takes a second, which no check should pay for
+    from fusechat.pipeline.verify import code, sandbox
+
+    missing = sandbox.missing_layers(level)
+    _say(answers, {"missing": missing} if missing else {"ready": True})
+    if missing:
+        return
+    while True:
+        try:
+            task = json.loads(code.receive(0, code.MAX_TESTS))
+        except EOFError:
+            return
+        if task["domain"] == "math":
+            _say(answers, _math(task, memory_mb))
+            continue
+        verdict = code.check(
+            task["response"],
+            task["entry_point"],
+            0,
+            lambda: _say(answers, {"tests": True}),
+            timeout_s,
+            memory_mb,
+            level,
+        )
+        _say(answers, verdict)
+        if verdict["reason"] in ("timeout", "memory") or "no verdict" in verdict["detail"]:
+            return  # the judge may have been killed before it read its tests; a fresh worker has a clean pipe
+
+
+def _math(task: dict[str, Any], memory_mb: int) -> dict[str, Any]:
+    from fusechat.pipeline.verify import math
+
+    limit = (memory_mb + 2048) << 20  # sympy and its parser, and the answer's own growth
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    correct: bool | None
+    try:
+        with contextlib.suppress(ImportError):
+            import logging
+
+            logging.disable(logging.CRITICAL)  # math-verify logs the response
+        correct, reason, extracted = math.check(task["response"], task["gold"])
+        detail = ""
+    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001 - any failure of a parser is a verdict
+        correct, reason, extracted, detail = False, "error", "", f"{type(error).__name__}: {error}"
+    return {"correct": correct, "reason": reason, "detail": detail or extracted, "extracted": extracted, "memory": 0}
+
+
+def _say(out: Any, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()
