@@ -33,9 +33,13 @@ def connected(config: Cluster) -> Iterator[None]:
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    import logging
+
     import ray
     from ray import serve
 
+    for name in ("ray.serve", "ray.data", "ray.llm", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if config.address is None:

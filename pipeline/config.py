@@ -187,7 +187,7 @@ class Sample(Section):
     """Shards are bucketed by prompt; more buckets are more parallel selection tasks."""
     batch_size: int = Field(default=16, ge=1)
     """Prompts a batch; a batch's responses become durable together."""
-    concurrency: int = Field(default=2, ge=1)
+    concurrency: int = Field(default=4, ge=1)
     """Batches in flight a source replica."""
     max_attempts: int = Field(default=3, ge=1)
     """Tries a batch before its source is given up."""

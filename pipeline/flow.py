@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar
 
@@ -54,14 +55,17 @@ def drive(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     data = ray.data.from_items([{"unit": u} for u in units], override_num_blocks=len(units))
-    results = data.map_batches(
-        worker,
-        fn_constructor_args=args,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=2 * concurrency),
-        num_cpus=WORKER_CPUS,
-        max_concurrency=concurrency,
-    )
+    with warnings.catch_warnings():
+        # Ray Data has no other way yet to let one actor hold several calls, which wait for replies nearly all the time.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        results = data.map_batches(
+            worker,
+            fn_constructor_args=args,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=2 * concurrency),
+            num_cpus=WORKER_CPUS,
+            max_concurrency=concurrency,
+        )
     tokens, error = 0, ""
     for result in results.iter_rows():
         tokens += result["tokens"]

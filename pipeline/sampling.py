@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, TypedDict
 
 import pyarrow as pa
@@ -35,7 +34,6 @@ class Asked:
 class Unit(TypedDict):
     """One batch: what a Ray Data row carries."""
 
-    bucket: int
     requests: list[GenerateRequest]
     rows: list[dict[str, Any]]
     """What is known of each wanted response beforehand: RESPONSE less what the model adds."""
@@ -88,8 +86,8 @@ def wanted_ids(asked: Sequence[Asked], prompts: pa.Table) -> set[str]:
 def plan(asked: Asked, prompts: pa.Table, done: set[str], config: Sample) -> list[Unit]:
     """Batches of what is wanted and not durable yet (an anti-join on identities).
 
-    All samples of a prompt go in one batch, so that they share the prompt's prefix in vLLM's cache; a batch lies in
-    one bucket.
+    All samples of a prompt go in one batch, so that they share the prompt's prefix in vLLM's cache. Batches follow the
+    buckets, so that each writes few parts.
     """
     missing = []
     for prompt, rows in wanted(asked, prompts):
@@ -98,19 +96,17 @@ def plan(asked: Asked, prompts: pa.Table, done: set[str], config: Sample) -> lis
             missing.append((bucket_of(prompt["prompt_id"], config.buckets), prompt, left))
     missing.sort(key=lambda m: (m[0], m[1]["prompt_id"]))
     units = []
-    for bucket, group in groupby(missing, key=lambda m: m[0]):
-        members = list(group)
-        for start in range(0, len(members), config.batch_size):
-            batch = members[start : start + config.batch_size]
-            requests = [
-                GenerateRequest(
-                    messages=prompt["messages"],
-                    params=json.loads(rows[0]["params"]),
-                    samples=[Wanted(response_id=r["response_id"], seed=r["seed"]) for r in rows],
-                )
-                for _, prompt, rows in batch
-            ]
-            units.append(Unit(bucket=bucket, requests=requests, rows=[r for _, _, rows in batch for r in rows]))
+    for start in range(0, len(missing), config.batch_size):
+        batch = missing[start : start + config.batch_size]
+        requests = [
+            GenerateRequest(
+                messages=prompt["messages"],
+                params=json.loads(rows[0]["params"]),
+                samples=[Wanted(response_id=r["response_id"], seed=r["seed"]) for r in rows],
+            )
+            for _, prompt, rows in batch
+        ]
+        units.append(Unit(requests=requests, rows=[r for _, _, rows in batch for r in rows]))
     return units
 
 
@@ -129,12 +125,12 @@ def complete(rows: Sequence[Mapping[str, Any]], generated: Sequence[Generated]) 
 class Feeder:
     """Ray Data's worker: sends batches to one source and makes what comes back durable."""
 
-    def __init__(self, run: RunDir, folder: str, app: str, max_attempts: int) -> None:
+    def __init__(self, run: RunDir, folder: str, app: str, config: Sample) -> None:
         from ray import serve
 
         self._parts = Parts(run, folder, RESPONSE, "response_id")
         self._handle = serve.get_app_handle(app)
-        self._app, self._max_attempts = app, max_attempts
+        self._config = config
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Ray Data's calling convention: a column of units in, a column of results out."""
@@ -142,9 +138,9 @@ class Feeder:
 
     def _feed(self, text: str) -> Done:
         unit: Unit = json.loads(text)
-        answers = attempts(lambda: self._handle.generate.remote(unit["requests"]).result(), self._max_attempts)
+        answers = attempts(lambda: self._handle.generate.remote(unit["requests"]).result(), self._config.max_attempts)
         rows = complete(unit["rows"], [g for answer in answers for g in answer])
-        self._parts.write(unit["bucket"], rows)
+        self._parts.write_all(rows, self._config.buckets)
         return Done(rows=len(rows), tokens=sum(r["completion_tokens"] for r in rows), error="")
 
 
@@ -164,7 +160,7 @@ def feed(
     work = [json.dumps(u) for u in units]
     return drive(
         Feeder,
-        (run, folder, app, config.max_attempts),
+        (run, folder, app, config),
         work,
         stage="sample",
         who=app,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe, Select, Verify
 from fusechat.pipeline.flow import Done, attempts, drive, each
-from fusechat.pipeline.records import REWARD, SCORE, VERDICT, bucket_of
+from fusechat.pipeline.records import REWARD, SCORE, VERDICT
 from fusechat.pipeline.shards import Parts, RunDir
 from fusechat.pipeline.wire import Rated, ScoreItem
 
@@ -34,13 +33,12 @@ class Verifier:
     def _verify(self, text: str) -> Done:
         from fusechat.pipeline.verify import CheckTask
 
-        unit = json.loads(text)
-        tasks = [CheckTask(**item) for item in unit["items"]]
+        tasks = [CheckTask(**item) for item in json.loads(text)]
         rows = [
             {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.detail}
             for i, v in self._pool.run(tasks)
         ]
-        self._parts.write(unit["bucket"], rows)
+        self._parts.write(0, rows)
         return Done(rows=len(rows), tokens=0, error="")
 
 
@@ -59,12 +57,11 @@ class Scorer:
         return each(batch, self._score)
 
     def _score(self, text: str) -> Done:
-        unit = json.loads(text)
-        items: list[ScoreItem] = unit["items"]
+        items: list[ScoreItem] = json.loads(text)
         ratings: list[Rated] = attempts(lambda: self._handle.score.remote(items).result(), self._max_attempts)
         by_id = {r["id"]: r for r in ratings}
         rows = [reward_row(item["id"], by_id.get(item["id"])) for item in items]
-        self._parts.write(unit["bucket"], rows)
+        self._parts.write(0, rows)
         return Done(rows=len(rows), tokens=sum(r["tokens"] for r in ratings), error="")
 
 
@@ -84,15 +81,9 @@ def reward_row(response_id: str, rated: Rated | None) -> dict[str, Any]:
     return {"response_id": response_id, "score": float(score), "reject": ""}
 
 
-def units(items: Iterable[tuple[str, Any]], batch_size: int, buckets: int) -> list[str]:
-    """Batches of (prompt id, item), each in one bucket, as Ray Data rows."""
-    ordered = sorted(items, key=lambda x: (bucket_of(x[0], buckets), x[0]))
-    batches = []
-    for bucket, group in groupby(ordered, key=lambda x: bucket_of(x[0], buckets)):
-        members = [item for _, item in group]
-        for start in range(0, len(members), batch_size):
-            batches.append(json.dumps({"bucket": bucket, "items": members[start : start + batch_size]}))
-    return batches
+def units(items: Sequence[Any], batch_size: int) -> list[str]:
+    """Batches as Ray Data rows."""
+    return [json.dumps(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
 
 
 def verify(
@@ -120,11 +111,11 @@ def verify(
                 "entry_point": prompt["entry_point"],
                 "prompt": prompt["messages"][-1]["content"],
             }
-            items.append((r["prompt_id"], item))
+            items.append(item)
     drive(
         Verifier,
         (run, folder, recipe.score.verify),
-        units(items, 64, recipe.sample.buckets),
+        units(items, 64),
         stage="score",
         who="verification",
         concurrency=1,
@@ -147,17 +138,14 @@ def reward(
     parts = Parts(run, folder, REWARD, "response_id")
     done = parts.ids()
     items = [
-        (
-            r["prompt_id"],
-            ScoreItem(id=r["response_id"], messages=prompts[r["prompt_id"]]["messages"], response=r["text"]),
-        )
+        ScoreItem(id=r["response_id"], messages=prompts[r["prompt_id"]]["messages"], response=r["text"])
         for r in responses
         if r["response_id"] not in done
     ]
     tokens = drive(
         Scorer,
         (run, folder, app, recipe.sample.max_attempts),
-        units(items, recipe.score.batch_size, recipe.sample.buckets),
+        units(items, recipe.score.batch_size),
         stage="score",
         who=app,
         concurrency=recipe.sample.concurrency,

@@ -17,7 +17,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fusechat.pipeline.errors import RunDirectoryError, StageError
-from fusechat.pipeline.records import digest
+from fusechat.pipeline.records import bucket_of, digest
 
 STAGES = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
 
@@ -199,6 +199,14 @@ class Parts:
         if table.num_rows:
             name = digest(sorted(table.column(self.key).to_pylist()))[:24]
             self.run.write_table(table, self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+
+    def write_all(self, rows: Iterable[Mapping[str, Any]], num_buckets: int) -> None:
+        """Makes the rows durable, each in its prompt's bucket."""
+        buckets: dict[int, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            buckets.setdefault(bucket_of(row["prompt_id"], num_buckets), []).append(row)
+        for bucket, members in sorted(buckets.items()):
+            self.write(bucket, members)
 
     def read(self, bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of one bucket, or all; a key that two parts hold counts once; sorted by key."""

@@ -11,7 +11,7 @@ from fusechat.pipeline import models, sampling, scoring
 from fusechat.pipeline.config import Model, Source
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.records import RESPONSE, SCORE, bucket_of, digest
+from fusechat.pipeline.records import RESPONSE, SCORE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
 from fusechat.pipeline.shards import STAGES, Parts, table_digest
@@ -139,12 +139,7 @@ def score(run: Run) -> Outcome:
     }
     merged = scoring.merge(rows, verdicts, {n: {x["response_id"]: x for x in t} for n, t in rewards.items()}, reasons)
     run.dir.remove_tables("score")
-    parts = Parts(run.dir, "score", SCORE, "response_id")
-    buckets: dict[int, list[dict[str, Any]]] = {}
-    for row in merged.to_pylist():
-        buckets.setdefault(bucket_of(row["prompt_id"], recipe.sample.buckets), []).append(row)
-    for bucket, members in sorted(buckets.items()):
-        parts.write(bucket, members)
+    Parts(run.dir, "score", SCORE, "response_id").write_all(merged.to_pylist(), recipe.sample.buckets)
     correct = [v["correct"] for v in verdicts.values() if v["correct"] is not None]
     counts = {
         "responses": len(rows),

@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
 
+def _cpu_engine() -> type:
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+
+    class CpuEngine(VLLMEngine):  # type: ignore[misc]
+        """vLLM's engine with its one worker inside the engine core's process.
+
+        ray.serve.llm sets the multi-process executor for CPUs, which costs a further vLLM import and process; vLLM
+        takes it to bind threads to cores, which is of no use where several engines share two.
+        """
+
+        def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
+            vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
+            return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+
+    return CpuEngine
+
+
 LOCAL_MODEL = "fusechat.services.local_model.LocalModel"
 
 
@@ -34,7 +51,9 @@ class SourceServer(LLMServer):  # type: ignore[misc]
     async def __init__(self, llm_config: Any, *, chat_template: str | None = None, system: str = "keep") -> None:
         from transformers import AutoTokenizer
 
-        await super().__init__(llm_config)
+        on_gpu = any(b.get("GPU") for b in (llm_config.placement_group_config or {}).get("bundles", []))
+        parallel = llm_config.engine_kwargs["tensor_parallel_size"] * llm_config.engine_kwargs["pipeline_parallel_size"]
+        await super().__init__(llm_config, engine_cls=None if on_gpu or parallel > 1 else _cpu_engine())
         self._tokenizer = AutoTokenizer.from_pretrained(llm_config.model_loading_config.model_source)
         self._chat_template = chat_template
         self._system = system
@@ -52,14 +71,21 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         """Expected level under the next-token distribution; `mass` is what the levels hold together."""
         return list(await asyncio.gather(*(self._rate(r) for r in requests)))
 
-    def _render(self, messages: Sequence[Message]) -> list[int] | str:
-        """Token ids of the prompt, or why it can't be rendered."""
+    def _render(self, messages: Sequence[Message], *, asked_to_score: bool = False) -> list[int] | str:
+        """Token ids of the prompt, or why it can't be rendered.
+
+        A template of the recipe says how the source is asked to answer (worked examples, say). As a reward model it
+        reads the conversation under its own template, where it has one.
+        """
         import jinja2
 
+        template = self._chat_template
+        if asked_to_score and self._tokenizer.chat_template:
+            template = None
         try:
             ids = self._tokenizer.apply_chat_template(
                 with_system(messages, self._system),
-                chat_template=self._chat_template,
+                chat_template=template,
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=False,
@@ -110,7 +136,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
     async def _likelihood(self, item: ScoreItem) -> Rated:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        ids = self._render(item["messages"])
+        ids = self._render(item["messages"], asked_to_score=True)
         if isinstance(ids, str):
             return Rated(id=item["id"], score=None, mass=1.0, reject=ids, tokens=0)
         response = self._tokenizer(item["response"], add_special_tokens=False)["input_ids"]
@@ -140,7 +166,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
     async def _rate(self, request: RateRequest) -> Rated:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        ids = self._render([Message(role="user", content=request["text"])])
+        ids = self._render([Message(role="user", content=request["text"])], asked_to_score=True)
         if isinstance(ids, str):
             return Rated(id=request["id"], score=None, mass=0.0, reject=ids, tokens=0)
         params = SamplingParams(max_tokens=1, temperature=0, logprobs=20, output_kind=RequestOutputKind.FINAL_ONLY)
@@ -204,7 +230,6 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(engine.max_model_len, 4096),
             "enforce_eager": True,
-            "distributed_executor_backend": "uni",
         }
     return kwargs | engine.options
 
@@ -212,13 +237,11 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
 def cpu_env() -> dict[str, str]:
     """Environment of an engine without a GPU.
 
-    The worker shares the engine core's process (one vLLM import and one copy of everything less), and its threads
-    are not bound to cores, since several engines share them.
+    Threads are not bound to cores, since several engines share them.
     """
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "OMP_NUM_THREADS": str(num_cores()),
         **allocator_env(),
     }
