@@ -1,0 +1,129 @@
+"""The recipes that ship: every number of FuseChat-3.0 held against a table written down here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fusechat.pipeline import recipe as recipes
+from fusechat.pipeline.config import ArmoRMReward, Recipe, packaged_recipes
+from fusechat.pipeline.dryrun import describe
+
+# target: SFT learning rate, DPO learning rate, beta, length-normalised
+TARGETS = {
+    "fusechat3-llama3.1-8b": ("meta-llama/Llama-3.1-8B-Instruct", 5e-6, 8e-7, 10, True),
+    "fusechat3-qwen2.5-7b": ("Qwen/Qwen2.5-7B-Instruct", 2e-6, 3e-7, 0.01, False),
+    "fusechat3-gemma2-9b": ("google/gemma-2-9b-it", 2e-6, 5e-7, 0.01, False),
+    "fusechat3-llama3.2-3b": ("meta-llama/Llama-3.2-3B-Instruct", 5e-6, 1e-6, 10, True),
+    "fusechat3-llama3.2-1b": ("meta-llama/Llama-3.2-1B-Instruct", 5e-6, 1e-6, 10, True),
+}
+
+# source: temperature, top-p, repetition penalty, samples a prompt
+EVERY = {"instruction": 5, "code": 8}
+SOURCES: dict[str, tuple[float, float, float, dict[str, int]]] = {
+    "google/gemma-2-27b-it": (0.8, 0.95, 1.0, EVERY),
+    "mistralai/Mistral-Large-Instruct-2407": (0.8, 0.95, 1.0, EVERY),
+    "Qwen/Qwen2.5-72B-Instruct": (0.7, 0.8, 1.05, {**EVERY, "chinese": 1}),
+    "Qwen/Qwen2.5-Math-72B-Instruct": (0.7, 0.8, 1.05, {"math": 8}),
+    "meta-llama/Llama-3.1-70B-Instruct": (0.8, 0.95, 1.0, EVERY),
+}
+
+# domain: share of the prompts for SFT alone, by yield, window of margins
+RULES: dict[str, tuple[float, bool, float, float | None]] = {
+    "instruction": (0.4, False, 0.01, 0.1),
+    "math": (0, True, 0.01, 0.1),
+    "code": (0, True, 0, None),
+    "chinese": (1, False, 0, None),
+}
+
+GPU_MEMORY_GB = 80
+WEIGHTS_GB = {"27b": 54, "Large": 246, "72B": 146, "70B": 141}
+"""bfloat16, in the order of the sources' hub ids."""
+
+
+def load(name: str) -> Recipe:
+    return recipes.load(recipes.find(name))
+
+
+def test_a_recipe_ships_for_each_target_and_the_demo() -> None:
+    shipped = {p.stem for p in packaged_recipes().glob("*.yaml")}
+    assert shipped == {"demo", *TARGETS}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_target_and_training_have_the_numbers_of_the_paper(name: str) -> None:
+    hub, sft_rate, dpo_rate, beta, normalised = TARGETS[name]
+    recipe = load(name)
+    assert recipe.name == name
+    assert (recipe.target.model.hub, recipe.target.model.revision) == (hub, "main")
+    assert (recipe.sft.learning_rate, recipe.dpo.learning_rate, recipe.dpo.beta) == (sft_rate, dpo_rate, beta)
+    assert recipe.dpo.loss_type == ("sigmoid_norm" if normalised else "sigmoid")
+    assert (recipe.sft.num_epochs, recipe.dpo.num_epochs, recipe.dpo.save_steps) == (3, 1, 100)
+    for stage in (recipe.sft, recipe.dpo):
+        numbers = (stage.global_batch_size, stage.max_length, stage.lr_scheduler, stage.warmup_ratio)
+        assert numbers == (128, 2048, "cosine", 0.1)
+        assert stage.global_batch_size % (stage.micro_batch_size * recipe.training.num_workers) == 0
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_sources_are_asked_as_the_paper_asks_them(name: str) -> None:
+    recipe = load(name)
+    assert {s.model.hub for s in recipe.sources} == set(SOURCES)
+    for source in recipe.sources:
+        temperature, top_p, penalty, samples = SOURCES[source.model.hub or ""]
+        asked = source.sampling
+        assert (asked.temperature, asked.top_p, asked.repetition_penalty) == (temperature, top_p, penalty)
+        assert (asked.top_k, asked.min_p, asked.max_tokens) == (0, 0.0, 2048)
+        assert dict(source.samples) == samples
+        assert source.model.revision == "main"
+        assert source.system == ("merge" if source.name == "gemma-2-27b-it" else "keep")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_source_fits_gpus_of_80_gb(name: str) -> None:
+    for source in load(name).sources:
+        weights = next(gb for key, gb in WEIGHTS_GB.items() if key in (source.model.hub or ""))
+        workers = source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size
+        assert source.placement.num_gpus == 1
+        assert weights / workers < 0.6 * GPU_MEMORY_GB, f"{source.name} leaves no room for a cache"
+        assert source.engine.max_model_len >= 2 * source.sampling.max_tokens
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_selection_has_the_splits_and_windows_of_the_paper(name: str) -> None:
+    recipe = load(name)
+    (reward,) = recipe.rewards
+    assert isinstance(reward, ArmoRMReward)
+    assert (reward.model.hub, recipe.score.reward) == ("RLHFlow/ArmoRM-Llama3-8B-v0.1", reward.name)
+    for domain, (fraction, by_yield, low, high) in RULES.items():
+        rule: Any = getattr(recipe.select, domain)
+        assert (rule.sft_fraction, rule.fallback_to_sft) == (fraction, by_yield), domain
+        assert (rule.margin.min, rule.margin.max, rule.keep_truncated) == (low, high, False), domain
+
+
+def test_the_recipes_differ_in_the_target_and_its_training_only() -> None:
+    trees = [load(name).model_dump(exclude={"name", "run_dir", "target", "sft", "dpo"}) for name in TARGETS]
+    assert all(tree == trees[0] for tree in trees)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_dry_run_names_every_source_and_the_target_without_weights_or_prompts(name: str) -> None:
+    text = describe(load(name))
+    for hub in (*SOURCES, TARGETS[name][0], "RLHFlow/ArmoRM-Llama3-8B-v0.1"):
+        assert hub in text
+
+
+def test_the_demo_loads_and_its_files_are_there() -> None:
+    recipe = load("demo")
+    templates = [s.chat_template for s in recipe.sources if s.chat_template]
+    for file in (*recipe.prompts.train, *recipe.prompts.heldout, *templates):
+        assert (packaged_recipes() / file).is_file(), file
+
+
+def test_every_key_of_the_recipe_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text("utf-8")
+    schema = Recipe.model_json_schema()
+    keys = {k for node in (schema, *schema["$defs"].values()) for k in node.get("properties", {})}
+    missing = sorted(k for k in keys if f"`{k}`" not in page)
+    assert not missing
