@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo`, `make test`. Each target makes its own environment first.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3.11
+LOCK := requirements/cpu.lock
+# The environment is made anew only when what it is made from changes.
+STAMP := $(VENV)/.made-from-$(shell cat $(LOCK) pyproject.toml requirements/torch.txt | sha256sum | cut -c1-16)
+
+.PHONY: setup demo test lint bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP):
+	bash requirements/setup.sh $(PYTHON) $(VENV)
+	@touch $@
+
+demo: setup
+	$(BIN)/fusechat run demo
+
+test: setup
+	bash tests/browser.sh
+	$(BIN)/pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p fusechat.pipeline -p fusechat.services -p fusechat.training
+	$(BIN)/lint-imports
+
+bench: setup
+	@echo "Each script in tests/bench/ is run by hand and says what it measures; docs/performance.md holds the figures."
+	@ls tests/bench/*.py
+
+# Resolves anew; set-up itself never resolves.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --override requirements/overrides.txt \
+	    --no-emit-package torch --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    -o requirements/cpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra dev \
+	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/gpu.lock
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
