@@ -34,67 +34,131 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         InputError: the file can't be read as YAML.
         RecipeError: a key is unknown, has the wrong type or a value that is not allowed.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), 0, f"can't be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 0
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise InputError(str(path), line, f"not valid YAML: {problem}") from error
-    if not isinstance(tree, dict):
-        raise InputError(str(path), 0, "a recipe is a mapping of sections")
+    tree = _read(path)
     for change in changes:
         _apply(tree, change)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise _recipe_error(error, str(path)) from None
+        raise _recipe_error(error, tree, str(path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = str(path)
+    try:
+        tree = _plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(file, 0, f"can't be read: {error}") from error
+    except RecursionError:
+        raise InputError(file, 0, "not valid YAML: nested too deeply, or an alias holds itself") from None
+    except yaml.reader.ReaderError as error:
+        raise InputError(file, 0, f"not valid YAML: {error.reason} (position {error.position})") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise InputError(file, line, f"not valid YAML: {error.problem or error.context}") from error
+    if not isinstance(tree, dict):
+        raise InputError(file, 0, "a recipe is a mapping of sections")
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, with keys that stand twice refused: the first of them would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping.
+
+        Raises:
+            yaml.constructor.ConstructorError: a key stands twice.
+        """
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def _plain(node: Any) -> Any:
+    """A copy that shares nothing, so that changing one place leaves the aliases of a YAML anchor alone."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise RecipeError("--set", change, "has the form section.key=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise RecipeError(key, text, "the value after = must be YAML") from None
-    *parents, last = key.split(".")
     node: Any = tree
-    for part in parents:
-        node = _child(node, part, key)
+    rest = key.split(".")
+    while True:
+        place, num = _step(node, rest, key)
+        rest = rest[num:]
+        if not rest:
+            node[place] = value
+            return
+        node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
+
+
+def _step(node: Any, parts: list[str], key: str) -> tuple[str | int, int]:
+    """The next place inside `node`, and how many parts of the key name it: names of sources hold dots."""
     if isinstance(node, dict):
-        node[last] = value
-    elif isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = value
-    else:
-        raise RecipeError(key, text, f"{last!r} can't be set there")
+        return parts[0], 1
+    if not isinstance(node, list):
+        raise RecipeError(key, parts[0], "lies in a value, not in a section")
+    names = {item["name"]: i for i, item in enumerate(node) if isinstance(item, dict) and "name" in item}
+    for num in range(len(parts), 0, -1):
+        if (name := ".".join(parts[:num])) in names:
+            return names[name], num
+    if parts[0].isdecimal() and int(parts[0]) < len(node):
+        return int(parts[0]), 1
+    there = ", ".join(map(str, names)) or f"{len(node)} by position"
+    raise RecipeError(key, parts[0], f"no such item; there are {there}")
 
 
-def _child(node: Any, part: str, key: str) -> Any:
-    if isinstance(node, dict):
-        return node.setdefault(part, {})
-    if isinstance(node, list):
-        if part.isdigit() and int(part) < len(node):
-            return node[int(part)]
-        for item in node:
-            if isinstance(item, dict) and item.get("name") == part:
-                return item
-        names = [item["name"] for item in node if isinstance(item, dict) and "name" in item]
-        raise RecipeError(key, part, f"no such item; there are {', '.join(names) or len(node)}")
-    raise RecipeError(key, part, "is not a section")
-
-
-def _recipe_error(error: ValidationError, file: str) -> RecipeError:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "recipe"
+def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> RecipeError:
+    # A key that is not known comes first: it explains the one that is missing.
+    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    kind, given = first["type"], first["input"]
+    context = first.get("ctx", {})
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    parts = _path(first["loc"], tree)
+    if kind == "extra_forbidden":
         message = f"unknown key; allowed here: {', '.join(_allowed(first['loc'])) or 'see docs/recipe.md'}"
+    elif kind == "missing":
+        message, given = "is required", None
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        parts, given = [*parts, "kind"], context.get("tag")
+        message = f"must be one of {context.get('expected_tags', 'the kinds of docs/recipe.md')}"
+    elif not parts:  # a check across sections; its message starts with the key
+        key, _, message = message.partition(": ")
+        parts, given = key.split("."), _value(tree, key)
     more = error.error_count() - 1
-    return RecipeError(key, first["input"], message + (f" (and {more} more)" if more else ""), file)
+    return RecipeError(".".join(parts), given, message + (f" (and {more} more)" if more else ""), file)
+
+
+def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:
+    """pydantic's location as a key of the file: without the tags of unions and the mark of a bad mapping key."""
+    node, parts = tree, []
+    for part in loc:
+        if part == "[key]" or (isinstance(node, dict) and part not in node and node.get("kind") == part):
+            continue
+        parts.append(str(part))
+        inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
+        node = node[part] if inside else None
+    return parts
+
+
+def _value(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
