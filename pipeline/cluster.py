@@ -15,6 +15,7 @@ from fusechat.pipeline.placement import Need, Resources, check
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # of the terminal; what fails for us comes back as an exception
     "RAY_worker_niceness": "0",  # the default of 15 lets any other process starve the engines
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

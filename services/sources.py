@@ -237,12 +237,15 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
 def cpu_env() -> dict[str, str]:
     """Environment of an engine without a GPU.
 
-    Threads are not bound to cores, since several engines share them.
+    Threads are not bound to cores and sleep while they wait, since several engines share the cores.
     """
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(num_cores()),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # Compiling the sampler takes 20 s of the first request and needs a C compiler, for a kernel of no weight.
+        "TORCH_COMPILE_DISABLE": "1",
         **allocator_env(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PrinterCallback
 
+    if job.num_workers == 1:  # else one worker would copy its gradients through DDP's buckets, to no one
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+            os.environ.pop(name, None)
     tokenizer = data.load_tokenizer(job.path(job.model), job.chat_template)
     template = data.Template(tokenizer, data.end_ids(job.path(job.model)))
     prepared = _from_leader(leader, lambda: _prepare(job, tokenize, template))
@@ -118,6 +122,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "data_seed": job.seed,
         "use_cpu": not job.use_gpu,
         "ddp_backend": "nccl" if job.use_gpu else "gloo",
+        "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": job.use_gpu,
         "disable_tqdm": True,
         "report_to": "none",
