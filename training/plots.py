@@ -1,0 +1,169 @@
+"""The report's pictures: matplotlib to SVG text that stands in the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
+MODELS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
+
+
+def _figure(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams.update(
+        {"svg.fonttype": "path", "svg.hashsalt": "fusechat", "font.size": 9, "axes.spines.top": False,
+         "axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left"}
+    )  # fmt: skip
+    return pyplot.subplots(figsize=(width, height), layout="constrained", **options)
+
+
+def _svg(figure: Any) -> str:
+    from matplotlib import pyplot
+
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
+    """A flow from all prompts over domains to reasons; band widths are prompts."""
+    domains = {d: sum(r.values()) for d, r in by_domain.items()}
+    totals: dict[str, int] = {}
+    for reasons in by_domain.values():
+        for reason, num in reasons.items():
+            totals[reason] = totals.get(reason, 0) + num
+    ordered = sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r]))
+    total, gap = sum(domains.values()), 0.02 * max(sum(domains.values()), 1)
+    figure, axes = _figure(height=max(3.4, 0.42 * len(ordered) + 1))
+    left, starts = 0.0, {}
+    for domain, num in domains.items():
+        starts[domain] = left
+        left += num + gap
+    right, ends = 0.0, {}
+    step = max(gap, (max(total, 1) * 0.9) / max(len(ordered) * 4, 1))
+    for reason in ordered:
+        ends[reason] = right
+        right += totals[reason] + step
+    filled = dict.fromkeys(ordered, 0.0)
+    for i, (domain, reasons) in enumerate(by_domain.items()):
+        y = starts[domain]
+        for reason in ordered:
+            num = reasons.get(reason, 0)
+            if num:
+                _band(axes, y, ends[reason] + filled[reason], num, PALETTE[i % len(PALETTE)])
+                y += num
+                filled[reason] += num
+        axes.text(
+            -0.02, -(starts[domain] + domains[domain] / 2), f"{domain}\n{domains[domain]}", ha="right", va="center"
+        )
+    for reason in ordered:
+        share = 100 * totals[reason] / max(total, 1)
+        label = f"{reason}  {totals[reason]} ({share:.1f}%)"
+        axes.text(1.02, -(ends[reason] + totals[reason] / 2), label, ha="left", va="center")
+    axes.set_xlim(-0.25, 1.6)
+    axes.set_ylim(-max(left, right) - gap, gap * 2)
+    axes.axis("off")
+    axes.set_title(f"From {total} prompts to rows")
+    return _svg(figure)
+
+
+def _band(axes: Any, left: float, right: float, width: float, colour: str) -> None:
+    import numpy as np
+
+    x = np.linspace(0, 1, 40)
+    ease = x * x * (3 - 2 * x)
+    top = -(left + (right - left) * ease)
+    axes.fill_between(x, top, top - width, color=colour, alpha=0.65, linewidth=0)
+
+
+def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
+    """Distribution of the reward, a row a source and domain, correct and incorrect apart where they are known."""
+    names = [n for n in groups if groups[n]]
+    figure, axes = _figure(height=max(2.4, 0.3 * len(names) + 1))
+    if names:
+        boxes = axes.boxplot(
+            [groups[n] for n in names],
+            orientation="horizontal",
+            widths=0.6,
+            patch_artist=True,
+            flierprops={"markersize": 2},
+        )
+        for box, name in zip(boxes["boxes"], names, strict=True):
+            box.set_facecolor(
+                "#D55E00" if name.endswith("wrong") else "#009E73" if name.endswith("correct") else "#56B4E9"
+            )
+        axes.set_yticks(range(1, len(names) + 1), names)
+    axes.set_xlabel(unit)
+    axes.set_title("Reward by source and domain")
+    return _svg(figure)
+
+
+def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str) -> str:
+    """Margins of all candidate pairs of one source, with the recipe's window."""
+    names = [n for n in found if found[n]]
+    figure, axes = _figure(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
+    for i, name in enumerate(names):
+        place = axes[i][0]
+        place.hist(found[name], bins=40, color=PALETTE[i % len(PALETTE)])
+        low, high = windows[name]
+        edge = place.get_xlim()[1]
+        place.axvspan(low, edge if high is None else min(high, edge), color="#009E73", alpha=0.15, label="window")
+        place.set_title(f"{name}: {len(found[name])} candidate pairs")
+        place.set_ylabel("pairs")
+    axes[-1][0].set_xlabel(f"margin, {unit}")
+    return _svg(figure)
+
+
+def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Training loss by step, a panel a stage."""
+    figure, axes = _figure(ncols=max(len(curves), 1), squeeze=False)
+    for i, (stage, points) in enumerate(curves.items()):
+        place = axes[0][i]
+        place.plot(
+            [p[0] for p in points], [p[1] for p in points], color=PALETTE[i], marker="." if len(points) < 40 else ""
+        )
+        place.set_title(f"{stage} training loss")
+        place.set_xlabel("optimizer step")
+        place.set_ylabel("loss, nats")
+        if stage == "dpo":
+            place.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
+    return _svg(figure)
+
+
+def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains: Mapping[str, str]) -> str:
+    """Held-out accuracy of each model by domain, with 95% intervals."""
+    figure, axes = _figure(height=3.4)
+    width = 0.8 / max(len(models), 1)
+    shown = [d for d in domains if all(d in m for m in models.values())]
+    for i, (name, found) in enumerate(models.items()):
+        x = [j + (i - (len(models) - 1) / 2) * width for j in range(len(shown))]
+        y = [100 * found[d]["accuracy"] for d in shown]
+        low = [100 * (found[d]["accuracy"] - found[d]["low"]) for d in shown]
+        high = [100 * (found[d]["high"] - found[d]["accuracy"]) for d in shown]
+        axes.bar(
+            x,
+            y,
+            width * 0.92,
+            yerr=[low, high],
+            capsize=2,
+            label=name,
+            color=MODELS.get(name, PALETTE[i]),
+            ecolor="#444444",
+        )
+    axes.set_xticks(
+        range(len(shown)), [f"{domains[d]}\nn={next(iter(models.values()))[d]['num_items']:.0f}" for d in shown]
+    )
+    axes.set_ylabel("accuracy, %")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False, ncols=3)
+    axes.set_title("Held-out prompts, verified (bars: 95% interval)")
+    return _svg(figure)
