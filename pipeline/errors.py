@@ -11,11 +11,17 @@ FusechatError                 exit code 1
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FusechatError(Exception):
     """A failure whose message is fit to be read by a user, in one line."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process boundaries whole, whatever their constructors take."""
+        return _rebuild, (type(self), str(self), self.__dict__)
 
 
 class UserError(FusechatError):
@@ -59,6 +65,13 @@ class StageError(FusechatError):
     def __init__(self, stage: str, place: str, cause: str) -> None:
         self.stage, self.place, self.cause = stage, place, cause
         super().__init__(f"stage {stage}, {place}: {cause}")
+
+
+def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> FusechatError:
+    error = kind.__new__(kind)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from fusechat.pipeline.config import DomainRule
 
 REASONS = {
-    "sft": "an SFT row: a prompt of the SFT share",
-    "pair": "a preference pair",
-    "sft_fallback": "an SFT row: a prompt of the DPO share that yielded no pair",
+    "selected_sft": "an SFT row: a prompt of the SFT share",
+    "selected_pair": "a preference pair",
+    "selected_sft_fallback": "an SFT row: a prompt of the DPO share that yielded no pair",
     "no_response": "no source gave a response with text",
     "truncated": "every response was cut at its token limit",
     "unverified": "no response could be verified",
@@ -96,13 +96,13 @@ def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule,
         return Decision("no_score")
     best = min(good, key=_best_first)
     if sft_share:
-        return Decision("sft", sft=best)
+        return Decision("selected_sft", sft=best)
     pairs = _pairs(scored, verified)
     inside = [p for p in pairs if _inside(margin(*p), rule)]
     if inside:
-        return Decision("pair", pair=min(inside, key=lambda p: (-margin(*p), p[0].source)))
+        return Decision("selected_pair", pair=min(inside, key=lambda p: (-margin(*p), p[0].source)))
     if rule.fallback_to_sft:
-        return Decision("sft_fallback", sft=best)
+        return Decision("selected_sft_fallback", sft=best)
     return Decision(_why_no_pair(whole, scored, pairs, verified, rule))
 
 

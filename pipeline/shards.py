@@ -110,7 +110,7 @@ class RunDir:
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Writes a JSON file that is whole or absent."""
-        self.write_bytes(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True).encode(), *parts)
+        self.write_bytes(json.dumps(value, indent=1, ensure_ascii=False).encode(), *parts)
 
     def read_json(self, *parts: str) -> Any:
         """Reads a JSON file."""

@@ -153,7 +153,7 @@ def test_the_rule_selects_what_its_slow_restatement_selects(
     decision = decide(candidates, verified=is_verified, rule=rule, sft_share=sft_share)
     assert selected(decision) == restated(candidates, verified=is_verified, rule=rule, sft_share=sft_share)
     assert decision.reason in REASONS
-    assert (selected(decision)[0] == "none") == (decision.reason not in ("sft", "pair", "sft_fallback"))
+    assert (selected(decision)[0] == "none") == (not decision.reason.startswith("selected_"))
     shuffled = candidates.copy()
     shuffle.shuffle(shuffled)
     assert decide(shuffled, verified=is_verified, rule=rule, sft_share=sft_share) == decision
@@ -205,12 +205,12 @@ def test_a_pair_has_one_source_two_texts_and_a_margin_inside_the_window(
         ("margin_too_large", instruction(one(0.1), one(0.3))),
         ("margin_too_large", instruction(one(0.1), one(0.3), one(0.1, source="b"), one(0.105, source="b"))),
         ("margin_too_small", verified(one(0.1, correct=True), one(0.2, correct=False), rule=OPEN)),
-        ("pair", verified(one(0.1, correct=True), one(0.1, correct=False), rule=OPEN)),
-        ("pair", instruction(one(0.11), one(0.12))),
-        ("pair", instruction(one(0.1), one(0.2))),
-        ("pair", instruction(one(0.1), one(9.9), rule=OPEN)),
-        ("sft", instruction(one(0.1), one(0.15), sft_share=True)),
-        ("sft", verified(one(0.1, correct=True), sft_share=True)),
+        ("selected_pair", verified(one(0.1, correct=True), one(0.1, correct=False), rule=OPEN)),
+        ("selected_pair", instruction(one(0.11), one(0.12))),
+        ("selected_pair", instruction(one(0.1), one(0.2))),
+        ("selected_pair", instruction(one(0.1), one(9.9), rule=OPEN)),
+        ("selected_sft", instruction(one(0.1), one(0.15), sft_share=True)),
+        ("selected_sft", verified(one(0.1, correct=True), sft_share=True)),
     ],
 )
 def test_every_prompt_ends_in_its_reason(reason: str, decision: Decision) -> None:
@@ -220,7 +220,7 @@ def test_every_prompt_ends_in_its_reason(reason: str, decision: Decision) -> Non
 def test_a_prompt_without_a_pair_becomes_an_sft_row_where_the_rule_says_so() -> None:
     rule = DomainRule(sft_fraction=0, fallback_to_sft=True, margin=WINDOW.margin)
     right = [one(0.1, correct=True), one(0.3, correct=True, source="b")]
-    assert verified(*right, rule=rule) == Decision("sft_fallback", sft=right[1])
+    assert verified(*right, rule=rule) == Decision("selected_sft_fallback", sft=right[1])
     assert verified(one(0.1, correct=False), one(0.2, correct=False), rule=rule).reason == "all_wrong"
 
 
@@ -252,7 +252,7 @@ def test_a_truncated_response_may_be_either_side_only_where_the_rule_keeps_it() 
     right, cut = one(0.2, correct=True), one(0.1, correct=False, finished=False)
     assert verified(right, cut, rule=OPEN).reason == "one_response"
     assert verified(right, cut, rule=KEEP).pair == (right, cut)
-    assert verified(one(0.3, correct=True, finished=False), cut, rule=KEEP, sft_share=True).reason == "sft"
+    assert verified(one(0.3, correct=True, finished=False), cut, rule=KEEP, sft_share=True).reason == "selected_sft"
 
 
 # Tables and the run directory.
@@ -309,8 +309,8 @@ def test_select_bucket_gives_each_prompt_one_outcome_and_each_response_one_statu
     found = select_bucket(prompts, responses, scores, recipe_select=RULES, reward="rm")
     assert sorted(found.outcomes["prompt_id"].to_pylist()) == sorted(prompts["prompt_id"].to_pylist())
     reasons = Counter(found.outcomes["reason"].to_pylist())
-    assert reasons["pair"] == found.pairs.num_rows > 0
-    assert reasons["sft"] + reasons["sft_fallback"] == found.sft.num_rows > 0
+    assert reasons["selected_pair"] == found.pairs.num_rows > 0
+    assert reasons["selected_sft"] + reasons["selected_sft_fallback"] == found.sft.num_rows > 0
     assert sum(found.responses.values()) == responses.num_rows
     assert not set(found.sft["prompt_id"].to_pylist()) & set(found.pairs["prompt_id"].to_pylist())
     texts = dict(zip(responses["response_id"].to_pylist(), responses["text"].to_pylist(), strict=True))
