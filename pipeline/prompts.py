@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import DOMAINS, Prompts
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id

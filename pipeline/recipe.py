@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+
 from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.errors import InputError, RecipeError
-from pydantic import ValidationError
 
 
 def find(recipe: str) -> Path:

@@ -159,7 +159,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def prompt_id(messages: Sequence[Mapping[str, str]]) -> str:
+def prompt_id(messages: Sequence[Message]) -> str:
     """Identity of a conversation: what is asked, not where it came from."""
     return digest([[m["role"], m["content"]] for m in messages])
 

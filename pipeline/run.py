@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline import models, prompts
 from fusechat.pipeline.config import Model, Recipe
 from fusechat.pipeline.errors import FusechatError, InputError, RunDirectoryError, StageError

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import Domain, Sample, Sampling, Source
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.flow import Done, attempts, drive, each

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe, Select, Verify
 from fusechat.pipeline.flow import Done, attempts, drive, each
 from fusechat.pipeline.records import REWARD, SCORE, VERDICT

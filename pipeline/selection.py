@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import VERIFIED_DOMAINS, DomainRule, Recipe, Select
 from fusechat.pipeline.errors import FusechatError, StageError
 from fusechat.pipeline.flow import WORKER_CPUS

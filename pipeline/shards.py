@@ -16,6 +16,7 @@ from typing import Any, cast
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.records import bucket_of, digest
 

@@ -11,7 +11,7 @@ from fusechat.pipeline import models, sampling, scoring
 from fusechat.pipeline.config import Model, Source
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.records import RESPONSE, SCORE, digest
+from fusechat.pipeline.records import RESPONSE, REWARD, SCORE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
 from fusechat.pipeline.shards import STAGES, Parts, table_digest
@@ -134,7 +134,7 @@ def score(run: Run) -> Outcome:
     table, read = _reward(run, chosen, usable, by_id)
     tokens += read
     rewards = {
-        r.name: Parts(run.dir, f"rewards/{_key(run, r.name)}", scoring.REWARD, "response_id").read().to_pylist()
+        r.name: Parts(run.dir, f"rewards/{_key(run, r.name)}", REWARD, "response_id").read().to_pylist()
         for r in recipe.rewards
     }
     merged = scoring.merge(rows, verdicts, {n: {x["response_id"]: x for x in t} for n, t in rewards.items()}, reasons)
@@ -292,7 +292,7 @@ def _reward(
 
     reward = next(r for r in run.recipe.rewards if r.name == name)
     where = f"{folder}/{_key(run, name)}"
-    missing = {r["response_id"] for r in rows} - Parts(run.dir, where, scoring.REWARD, "response_id").ids()
+    missing = {r["response_id"] for r in rows} - Parts(run.dir, where, REWARD, "response_id").ids()
     if missing:
         keep: list[str] = []
         model = None

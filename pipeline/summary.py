@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.shards import RunDir
 from rich.console import Console
 from rich.table import Table
+
+from fusechat.pipeline.shards import RunDir
 
 DOMAINS = {
     "verified": "math + code",

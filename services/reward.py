@@ -41,6 +41,7 @@ class ArmoRM:
 
     def __init__(self, config: ArmoRMReward, model: Path) -> None:
         import torch
+
         from fusechat.services import armorm
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,7 +54,13 @@ class ArmoRM:
         return await asyncio.to_thread(self._score, items)
 
     def _score(self, items: Sequence[ScoreItem]) -> list[Rated]:
-        conversations = [[*i["messages"], {"role": "assistant", "content": i["response"]}] for i in items]
+        conversations: list[list[dict[str, str]]] = [
+            [
+                *({"role": m["role"], "content": m["content"]} for m in i["messages"]),
+                {"role": "assistant", "content": i["response"]},
+            ]
+            for i in items
+        ]
         rated = []
         for item, score in zip(items, self._model.score(conversations), strict=True):
             value = None if score.reject else score.reward

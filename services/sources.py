@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.serve.llm.deployment import LLMServer
+
 from fusechat.pipeline.config import Engine, Placement
 from fusechat.pipeline.hardware import allocator_env, num_cores
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem
-from ray.serve.llm.deployment import LLMServer
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -48,7 +49,9 @@ class SourceServer(LLMServer):  # type: ignore[misc]
     next to the tokenizer, so that batch and REST callers get the same prompt tokens.
     """
 
-    async def __init__(self, llm_config: Any, *, chat_template: str | None = None, system: str = "keep") -> None:
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, llm_config: Any, *, chat_template: str | None = None, system: str = "keep"
+    ) -> None:
         from transformers import AutoTokenizer
 
         on_gpu = any(b.get("GPU") for b in (llm_config.placement_group_config or {}).get("bundles", []))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.pipeline.records import REJECT
 

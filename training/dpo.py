@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from fusechat.pipeline.config import Dpo, Training
 from fusechat.pipeline.records import digest
 from fusechat.training import data, files, head, worker

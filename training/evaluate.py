@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import DOMAINS, Evaluate, Model, Recipe, Source
 from fusechat.pipeline.records import ANSWER
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import Optimization, Training
 from fusechat.pipeline.errors import RecipeError, RunDirectoryError, StageError
 from fusechat.pipeline.records import digest

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import data, head, worker
@@ -74,13 +75,14 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
 
     config = job.config
     assert isinstance(config, Sft)
+    packing = config.packing
     lengths = [len(ids) for ids in dataset["input_ids"]]
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
         """TRL's trainer with rows ordered for little padding."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if config.packing:
+            if packing:
                 return super()._get_train_sampler(train_dataset)
             return worker.rows_in_order(job, lengths, self)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
+
 from fusechat.pipeline.errors import FusechatError, StageError
 from fusechat.training import data, files
 from fusechat.training.loop import Job

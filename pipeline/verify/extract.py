@@ -37,7 +37,8 @@ def extract_code(response: str, entry_point: str | None = None) -> str | None:
 
     A response without a fence counts whole if it parses.
     """
-    blocks = [body for language, body in FENCE.findall(response) if language.lower() in ("", "python", "py", "python3")]
+    names = ("", "python", "py", "python3")
+    blocks: list[str] = [body for language, body in FENCE.findall(response) if language.lower() in names]
     if not blocks:
         blocks = [response]
     parsed = [(block, tree) for block in blocks if (tree := _parse(block)) is not None]

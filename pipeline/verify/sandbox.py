@@ -221,7 +221,7 @@ def _prctl(*arguments: int | bytes) -> None:
     padded = (*arguments, *(0,) * (5 - len(arguments)))
     values = [a if isinstance(a, bytes) else ctypes.c_ulong(a) for a in padded]
     if _LIBC.prctl(*values) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {arguments[0]}")
+        raise OSError(ctypes.get_errno(), f"prctl {arguments[0]!r}")
 
 
 def _syscall(number: int, *arguments: int | bytes) -> int:

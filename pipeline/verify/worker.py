@@ -19,6 +19,7 @@ def main() -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     import math_verify  # noqa: F401 - takes a second, which no check should pay for
+
     from fusechat.pipeline.verify import code, sandbox
 
     missing = sandbox.missing_layers(level)

@@ -99,9 +99,7 @@ for family in code_families.SEEN + code_families.UNSEEN:
             raise SystemExit(f"{family.name}: returning the argument passes its tests")
 print(checked)
 """
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", script, DEMO], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-B", "-c", script, DEMO], check=True, capture_output=True, text=True)
     assert int(done.stdout) == 24 * 20
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
 from fusechat.pipeline import models
 from fusechat.pipeline.config import Model, Wheels
 from fusechat.pipeline.errors import FusechatError, InputError

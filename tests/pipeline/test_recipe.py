@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from fusechat.pipeline import recipe as recipes
 from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import InputError, RecipeError, UserError

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fusechat.pipeline import recipe as recipes
 from fusechat.pipeline.config import ArmoRMReward, Recipe, packaged_recipes
 from fusechat.pipeline.dryrun import describe

@@ -12,6 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fusechat.pipeline import selection
 from fusechat.pipeline.config import Domain, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.errors import StageError
@@ -19,8 +22,6 @@ from fusechat.pipeline.pairing import REASONS, STATUSES, Candidate, Decision, de
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, prompt_id
 from fusechat.pipeline.selection import Selected, select_bucket
 from fusechat.pipeline.shards import Parts, RunDir
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 WINDOW = DomainRule(sft_fraction=0, margin=Margin(min=0.01, max=0.1))
 OPEN = DomainRule(sft_fraction=0)

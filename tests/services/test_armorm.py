@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from fusechat.pipeline.errors import FusechatError, InputError
-from fusechat.services import armorm
-from fusechat.services.armorm import END, HEADER, OBJECTIVES, ArmoRM
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+from fusechat.pipeline.errors import FusechatError, InputError
+from fusechat.services import armorm
+from fusechat.services.armorm import END, HEADER, OBJECTIVES, ArmoRM
 
 HIDDEN, NUM, WIDTH, TEMPERATURE, POSITIONS = 32, 19, 24, 10.0, 128
 WORDS = ["alpha", "beta", "gamma", "delta", "one", "two", "three", "yes", "no", "system", "user", "assistant"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from fusechat.pipeline.records import PAIR, SFT_ROW
 
 TEMPLATE = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import cluster
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.training import data
 

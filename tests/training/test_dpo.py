@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from fusechat.pipeline.config import Dpo, Training
 from fusechat.training import data, dpo
 from fusechat.training.loop import StepEvent
@@ -98,8 +99,9 @@ def test_dpo_prefers_the_chosen_under_autocast_on_two_workers(
 @pytest.mark.timeout(60)
 def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     import torch
-    from fusechat.training import head
     from transformers import AutoModelForCausalLM
+
+    from fusechat.training import head
 
     torch.manual_seed(0)
     ids = torch.randint(5, 200, (3, 20))

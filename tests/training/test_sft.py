@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, RunDirectoryError, StageError
 from fusechat.training import sft
