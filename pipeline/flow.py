@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar
 
@@ -54,17 +53,19 @@ def drive(
         return 0
     _quiet(ray.data.DataContext.get_current())
     data = ray.data.from_items([{"unit": u} for u in units], override_num_blocks=len(units))
-    with warnings.catch_warnings():
-        # Ray Data has no other way yet to let one actor hold several calls, which wait for replies nearly all the time.
-        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        results = data.map_batches(
-            worker,
-            fn_constructor_args=args,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=2 * concurrency),
-            num_cpus=WORKER_CPUS,
-            max_concurrency=concurrency,
-        )
+    results = data.map_batches(
+        worker,
+        fn_constructor_args=args,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(
+            size=1,
+            max_tasks_in_flight_per_actor=2 * concurrency,
+            max_concurrent_calls_per_actor=concurrency,
+            # Without it Ray Data runs one call at a time, whatever the line above says.
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=WORKER_CPUS,
+    )
     tokens, error = 0, ""
     for result in results.iter_rows():
         tokens += result["tokens"]
