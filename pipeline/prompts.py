@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,18 +35,18 @@ class _Reading:
     rejects: list[dict[str, str]] = field(default_factory=list)
 
     def rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        for line, text in _lines(path):
+        for line, raw in _lines(path):
             try:
-                row = _row(text, self.config.max_chars)
+                row = _row(raw, self.config.max_chars)
             except _UnusableError as unusable:
                 if self.config.invalid == "stop" and not unusable.counted:
                     raise InputError(str(path), line, unusable.problem) from None
                 self._reject(path, line, unusable.reason, unusable.problem)
                 continue
-            first = self.seen.setdefault(row["prompt_id"], f"{path.name}:{line}")
-            if first != f"{path.name}:{line}":
+            if (first := self.seen.get(row["prompt_id"])) is not None:
                 self._reject(path, line, "duplicate", f"same prompt as {first}")
                 continue
+            self.seen[row["prompt_id"]] = f"{path.name}:{line}"
             yield {**row, "file": path.name, "line": line}
 
     def _reject(self, path: Path, line: int, reason: str, detail: str) -> None:
@@ -86,27 +87,26 @@ def read(config: Prompts, base: Path) -> Intake:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Non-empty lines with their number."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Non-empty lines with their number; without the mark that some editors put at a file's start."""
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise InputError(str(path), number, f"not UTF-8: {error.reason}") from error
-                if text.strip():
-                    yield number, text
+                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+                if line.strip():
+                    yield number, line
     except FileNotFoundError:
         raise InputError(str(path), 0, "prompt file not found") from None
     except OSError as error:
         raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error
 
 
-def _row(text: str, max_chars: int) -> dict[str, Any]:
+def _row(line: bytes, max_chars: int) -> dict[str, Any]:
     try:
-        raw = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        raw = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _UnusableError("malformed", f"not UTF-8: {error.reason}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
         raise _UnusableError("malformed", f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise _UnusableError("malformed", "a row is a JSON object")
@@ -115,11 +115,17 @@ def _row(text: str, max_chars: int) -> dict[str, Any]:
     for key in ("id", "domain", "prompt", "gold", "tests", "entry_point", "template"):
         if raw.get(key) is not None and not isinstance(raw[key], str):
             raise _UnusableError("wrong_type", f"{key} must be a string, got {type(raw[key]).__name__}")
+    if not isinstance(raw.get("template_seen"), bool | None):
+        raise _UnusableError("wrong_type", "template_seen must be true or false")
     if not raw.get("id"):
         raise _UnusableError("no_id", "id is missing")
     if raw.get("domain") not in DOMAINS:
         raise _UnusableError("unknown_domain", f"unknown domain {raw.get('domain')!r}; allowed: {', '.join(DOMAINS)}")
     messages = _messages(raw)
+    try:
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _UnusableError("not_unicode", "the row holds a lone surrogate", counted=True) from error
     size = sum(len(m["content"]) for m in messages)
     if size > max_chars:
         raise _UnusableError("too_long", f"{size} characters, prompts.max_chars is {max_chars}", counted=True)
@@ -146,15 +152,15 @@ def _messages(raw: dict[str, Any]) -> list[Message]:
     messages = raw.get("messages")
     if messages is None:
         messages = [{"role": "user", "content": raw["prompt"]}]
-    if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and set(m) == {"role", "content"} and m["role"] in ROLES and isinstance(m["content"], str)
-        for m in messages
+    if (
+        not isinstance(messages, list)
+        or not all(
+            isinstance(m, dict) and set(m) == {"role", "content"} and all(isinstance(v, str) for v in m.values())
+            for m in messages
+        )
+        or any(m["role"] not in ROLES for m in messages)
     ):
         raise _UnusableError("wrong_type", f"messages is a list of role ({', '.join(sorted(ROLES))}) and content")
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise _UnusableError("empty", "the prompt is empty", counted=True)
-    try:
-        json.dumps(messages, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise _UnusableError("not_unicode", "the prompt holds a lone surrogate", counted=True) from error
     return [Message(role=m["role"], content=m["content"]) for m in messages]

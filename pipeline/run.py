@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fusechat.pipeline import models, prompts
 from fusechat.pipeline.config import Model, Recipe
-from fusechat.pipeline.errors import FusechatError, InputError, RunDirectoryError, StageError
+from fusechat.pipeline.errors import FusechatError, InputError, RunDirectoryError, StageError, UserError
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import RESPONSE, digest
 from fusechat.pipeline.sampling import Asked, template_identity, wanted_ids
@@ -47,6 +47,7 @@ class Run:
         """
         with self.dir.lock():
             self._claim()
+            self._check_capacity()
             worked = {}
             try:
                 for stage in STAGES:
@@ -165,8 +166,19 @@ class Run:
         """The model's folder, fetched where it is not there yet."""
         try:
             return models.resolve(model, base=self.base, progress=self.progress.say)
+        except UserError:
+            raise
         except FusechatError as error:
             raise StageError("models", who, str(error)) from error
+
+    def _check_capacity(self) -> None:
+        """Holds the plan against this machine before anything is fetched; a remote cluster is asked once connected."""
+        from fusechat.pipeline import cluster
+        from fusechat.services import app
+
+        if self.recipe.cluster.address is None:
+            there = cluster.local_nodes(self.recipe.cluster)
+            cluster.check_capacity(self.recipe, app.needs(self.recipe), there)
 
     def ray(self) -> None:
         """Starts or joins Ray, once, and holds the whole plan against it."""
@@ -175,14 +187,12 @@ class Run:
 
         if self._ray is not None:
             return
-        served = app.needs(self.recipe)
-        if self.recipe.cluster.address is None:
-            cluster.check_capacity(self.recipe, served, cluster.local_nodes(self.recipe.cluster))
         self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
         connection = cluster.connected(self.recipe.cluster)
         connection.__enter__()
         self._ray = connection
-        cluster.check_capacity(self.recipe, served, cluster.nodes(), wait_s=45 if self.recipe.cluster.address else 0)
+        wait_s = 45 if self.recipe.cluster.address else 0
+        cluster.check_capacity(self.recipe, app.needs(self.recipe), cluster.nodes(), wait_s)
 
     @property
     def fleet(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Fleet:
     ) -> None:
         self._nodes, self._reserved, self._say, self._timeout_s = list(nodes), list(reserved), say, timeout_s
         self._up: dict[str, Service] = {}
+        # Serve's client is not thread-safe: reading a status while a deployment is built has raised out of pickling.
+        self._serve = threading.Lock()
         self._ready: set[str] = set()
 
     def fits(self, service: Service, keep: Sequence[str]) -> bool:
@@ -68,8 +71,9 @@ class Fleet:
                 break
             self.stop(name)
         self._say(f"{service.name}: starting")
-        target = RunTarget(service.build(), name=service.name, route_prefix=None)
-        serve.run_many([target], wait_for_applications_running=False)
+        with self._serve:
+            target = RunTarget(service.build(), name=service.name, route_prefix=None)
+            serve.run_many([target], wait_for_applications_running=False)
         self._up[service.name] = service
 
     def wait(self, name: str) -> None:
@@ -84,7 +88,8 @@ class Fleet:
             return
         began = time.monotonic()
         while True:
-            app = serve.status().applications.get(name)
+            with self._serve:
+                app = serve.status().applications.get(name)
             status = "missing" if app is None else str(app.status.value)
             if status == "RUNNING":
                 self._ready.add(name)
@@ -104,7 +109,8 @@ class Fleet:
         if self._up.pop(name, None) is not None:
             self._ready.discard(name)
             self._say(f"{name}: stopping, its place is needed")
-            serve.delete(name)
+            with self._serve:
+                serve.delete(name)
 
     def make_room(self, need: Need) -> None:
         """Stops services until work of another kind fits.
