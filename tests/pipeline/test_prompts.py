@@ -1,0 +1,205 @@
+"""Prompt intake: what can be used, what stops the run with its line, and what is a counted reject."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusechat.pipeline import prompts
+from fusechat.pipeline.config import Prompts
+from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.prompts import Intake
+from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id
+
+MATH = {"id": "m1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}
+CODE = {"id": "c1", "domain": "code", "prompt": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}
+CHAT = {"id": "i1", "domain": "instruction", "prompt": "Name a colour."}
+
+UNUSABLE: dict[str, tuple[Any, str, str]] = {
+    "half a line": ('{"id": "x", "domain": "mat', "malformed", "not JSON"),
+    "no object": ('["x"]', "malformed", "a row is a JSON object"),
+    "too deep": ("[" * 200_000, "malformed", "not JSON"),
+    "a number of 5000 digits": ('{"id": ' + "9" * 5000 + "}", "malformed", "not JSON"),
+    "not UTF-8": (b'{"id": "x", "domain": "instruction", "prompt": "caf\xe9"}', "malformed", "not UTF-8"),
+    "unknown key": ({**CHAT, "golden": "2"}, "unknown_key", "unknown key 'golden'; allowed: domain, "),
+    "wrong type": ({**MATH, "gold": 2}, "wrong_type", "gold must be a string, got int"),
+    "wrong type of a flag": ({**CHAT, "template_seen": "yes"}, "wrong_type", "template_seen must be true or false"),
+    "unknown domain": ({**CHAT, "domain": "maths"}, "unknown_domain", "unknown domain 'maths'; allowed: instruction"),
+    "no domain": ({"id": "x", "prompt": "p"}, "unknown_domain", "unknown domain None"),
+    "no id": ({**CHAT, "id": ""}, "no_id", "id is missing"),
+    "math without gold": ({**MATH, "gold": " "}, "no_gold", "a math row needs gold"),
+    "code without tests": ({**CODE, "tests": None}, "no_tests", "a code row needs tests"),
+    "neither prompt nor messages": (
+        {"id": "x", "domain": "chinese"},
+        "no_prompt",
+        "exactly one of prompt and messages",
+    ),
+    "prompt and messages": ({**CHAT, "messages": []}, "no_prompt", "exactly one of prompt and messages"),
+    "unknown role": (
+        {"id": "x", "domain": "chinese", "messages": [{"role": "bot", "content": "p"}]},
+        "wrong_type",
+        "messages is a list of role (assistant, system, user) and content",
+    ),
+    "a list for a role": (
+        {"id": "x", "domain": "chinese", "messages": [{"role": [], "content": "p"}]},
+        "wrong_type",
+        "messages is a list of role",
+    ),
+}
+
+COUNTED: dict[str, tuple[dict[str, Any], str]] = {
+    "empty prompt": ({**CHAT, "prompt": " \n"}, "empty"),
+    "no message": ({"id": "x", "domain": "chinese", "messages": []}, "empty"),
+    "ends with the assistant": (
+        {"id": "x", "domain": "chinese", "messages": [{"role": "assistant", "content": "hi"}]},
+        "empty",
+    ),
+    "too long": ({**CHAT, "prompt": "x" * 101}, "too_long"),
+    "lone surrogate": ({**CHAT, "prompt": "\ud800"}, "not_unicode"),
+    "lone surrogate in the tests": ({**CODE, "tests": "\udfff"}, "not_unicode"),
+    "lone surrogate in the id": ({**CHAT, "id": "\ud800"}, "not_unicode"),
+}
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    """Rows as a JSONL file; text and bytes go in as they are."""
+    lines = [r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path.name
+
+
+def intake(folder: Path, train: list[Any], heldout: list[Any] | None = None, **config: Any) -> Intake:
+    files: dict[str, Any] = {"train": (write(folder / "train.jsonl", train),)}
+    if heldout is not None:
+        files["heldout"] = (write(folder / "heldout.jsonl", heldout),)
+    return prompts.read(Prompts(**files, **config), folder)
+
+
+def reasons(found: Intake) -> dict[str, str]:
+    return {r["id"]: r["reason"] for r in found.rejects.to_pylist()}
+
+
+def test_rows_become_records_with_the_place_they_came_from(tmp_path: Path) -> None:
+    system = {"id": "s", "domain": "chinese", "messages": [{"role": "system", "content": "s"}, user("你好")]}
+    found = intake(tmp_path, [MATH, "", CODE, system], [{**CHAT, "template": "t", "template_seen": True}])
+    assert found.train.schema == PROMPT
+    assert found.rejects.schema == REJECT
+    assert found.rejects.num_rows == 0
+    rows = {r["id"]: r for r in found.train.to_pylist()}
+    assert {i: r["line"] for i, r in rows.items()} == {"m1": 1, "c1": 3, "s": 4}
+    assert rows["m1"]["messages"] == [user("1 + 1?")]
+    assert rows["m1"]["prompt_id"] == prompt_id([user("1 + 1?")])
+    assert rows["s"]["messages"] == system["messages"]
+    assert (rows["c1"]["tests"], rows["c1"]["entry_point"]) == (CODE["tests"], "f")
+    assert found.heldout.to_pylist()[0]["template_seen"] is True
+    ids = found.train.column("prompt_id").to_pylist()
+    assert ids == sorted(ids)
+
+
+def user(content: str) -> Message:
+    return Message(role="user", content=content)
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_row_stops_the_run_with_its_file_and_line(tmp_path: Path, case: str) -> None:
+    row, _, says = UNUSABLE[case]
+    with pytest.raises(InputError) as caught:
+        intake(tmp_path, [MATH, row, CHAT])
+    assert (caught.value.file, caught.value.line) == (str(tmp_path / "train.jsonl"), 2)
+    assert says in caught.value.problem
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_row_is_a_counted_reject_where_the_recipe_says_so(tmp_path: Path, case: str) -> None:
+    row, reason, says = UNUSABLE[case]
+    found = intake(tmp_path, [MATH, row, CHAT], invalid="reject")
+    assert reasons(found) == {"train.jsonl:2": reason}
+    assert says in found.rejects.to_pylist()[0]["detail"]
+    assert sorted(found.train.column("id").to_pylist()) == ["i1", "m1"]
+
+
+@pytest.mark.parametrize("invalid", ["stop", "reject"])
+@pytest.mark.parametrize("case", COUNTED)
+def test_what_needs_no_mending_is_always_a_counted_reject(tmp_path: Path, case: str, invalid: str) -> None:
+    row, reason = COUNTED[case]
+    found = intake(tmp_path, [row, MATH], invalid=invalid, max_chars=100)
+    assert reasons(found) == {"train.jsonl:1": reason}
+    assert found.train.column("id").to_pylist() == ["m1"]
+
+
+def test_a_prompt_as_long_as_allowed_is_used(tmp_path: Path) -> None:
+    assert intake(tmp_path, [{**CHAT, "prompt": "x" * 100}], max_chars=100).train.num_rows == 1
+
+
+def test_a_duplicate_is_a_reject_that_names_the_first(tmp_path: Path) -> None:
+    found = intake(tmp_path, [CHAT, MATH, {**CHAT, "id": "again"}])
+    assert found.rejects.to_pylist() == [
+        {"stage": "prompts", "id": "train.jsonl:3", "reason": "duplicate", "detail": "same prompt as train.jsonl:1"}
+    ]
+
+
+def test_a_training_prompt_that_stands_in_the_heldout_set_is_a_reject(tmp_path: Path) -> None:
+    found = intake(tmp_path, [CHAT, MATH], [{**CHAT, "id": "h"}])
+    assert reasons(found) == {"train.jsonl:1": "duplicate"}
+    assert found.heldout.column("id").to_pylist() == ["h"]
+    assert found.train.column("id").to_pylist() == ["m1"]
+
+
+def test_a_duplicate_in_a_file_of_the_same_name_on_the_same_line_is_a_reject_too(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "p.jsonl", [CHAT, MATH])
+    write(tmp_path / "heldout" / "p.jsonl", [CHAT])
+    found = prompts.read(Prompts(train=("train/p.jsonl",), heldout=("heldout/p.jsonl",)), tmp_path)
+    assert found.train.column("id").to_pylist() == ["m1"]
+    assert reasons(found) == {"p.jsonl:1": "duplicate"}
+
+
+def test_rejects_of_the_heldout_set_are_told_apart(tmp_path: Path) -> None:
+    found = intake(tmp_path, [MATH], [CHAT, CHAT, {**CHAT, "prompt": ""}])
+    assert reasons(found) == {"heldout.jsonl:2": "heldout_duplicate", "heldout.jsonl:3": "heldout_empty"}
+
+
+@pytest.mark.parametrize("kind", ["train", "heldout"])
+def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
+    files = {"train": (write(tmp_path / "train.jsonl", [MATH]),), kind: ("absent.jsonl",)}
+    with pytest.raises(InputError, match=r"absent\.jsonl: prompt file not found"):
+        prompts.read(Prompts(**files), tmp_path)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"train\.jsonl: can't be read: Is a directory"):
+        prompts.read(Prompts(train=("train.jsonl",)), tmp_path)
+
+
+def test_a_set_of_rejects_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.jsonl: no usable prompt"):
+        intake(tmp_path, [{**CHAT, "prompt": ""}])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    assert intake(tmp_path, [b"\xef\xbb\xbf" + json.dumps(MATH).encode()]).train.num_rows == 1
+
+
+def test_the_order_of_lines_changes_nothing_but_places(tmp_path: Path) -> None:
+    one, other = (intake(tmp_path / n, rows) for n, rows in (("a", [MATH, CODE, CHAT]), ("b", [CHAT, MATH, CODE])))
+    assert one.train.drop_columns("line") == other.train.drop_columns("line")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(sorted(prompts.KEYS)), values, max_size=9) | values, max_size=4))
+def test_every_line_ends_as_a_prompt_or_as_a_reject(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    lines = [json.dumps(row) for row in rows]
+    found = intake(tmp_path_factory.mktemp("p"), [MATH, *lines], invalid="reject")
+    assert found.train.num_rows + found.rejects.num_rows == 1 + len(rows)
