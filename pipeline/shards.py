@@ -46,11 +46,18 @@ class Manifest:
 
 
 class RunDir:
-    """A run directory on any fsspec file system; cheap to pickle, so Ray workers write through it too."""
+    """A run directory on any fsspec file system; cheap to pickle, so Ray workers write through it too.
+
+    Raises:
+        RunDirectoryError: no file system serves the place.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise RunDirectoryError(f"{url}: no file system serves this place: {error}") from error
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
@@ -173,10 +180,12 @@ class RunDir:
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
                 raise RunDirectoryError(f"{self.url}: in use by {holder}; wait for it or stop it") from None
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()}")
-            handle.flush()
             self._remove_leftovers()
+            try:
+                os.truncate(handle.fileno(), 0)
+                os.write(handle.fileno(), f"process {os.getpid()}".encode())
+            except OSError as error:
+                raise _unwritable(self.url, error) from error
             yield
 
     def _remove_leftovers(self) -> None:
@@ -218,7 +227,7 @@ class Parts:
         for file in self.run.files(*where):
             try:
                 tables.append(self.run.read_table(file, columns=wanted).cast(schema))
-            except (pa.ArrowInvalid, OSError) as error:
+            except (ValueError, OSError) as error:  # ValueError: what Arrow's own derive from, and other columns
                 raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
         if not tables:
             return schema.empty_table()
