@@ -17,7 +17,11 @@ class Fleet(Protocol):
         """Whether the service fits beside `keep`."""
 
     def start(self, service: Any, keep: Sequence[str] = ()) -> None:
-        """Starts without waiting; whatever is not in `keep` may be stopped for it."""
+        """Starts without waiting; whatever is not in `keep` may be stopped for it.
+
+        Raises:
+            FusechatError: it doesn't fit, or can't be made.
+        """
 
     def wait(self, name: str) -> None:
         """Returns when the service answers."""
@@ -47,7 +51,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
     Returns:
         Service name -> error of the jobs that failed.
     """
-    waiting, failed = list(jobs), {}
+    waiting, failed = list(jobs), dict[str, FusechatError]()
     running: dict[Future[None], str] = {}
 
     def run(job: Job) -> None:
@@ -58,17 +62,23 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
         while waiting or running:
             busy = list(running.values())
             for job in list(waiting):
-                if fleet.fits(job.service, busy):
+                # With nothing running there is nothing to wait for: what doesn't fit now never will; start says why.
+                if busy and not fleet.fits(job.service, busy):
+                    continue
+                waiting.remove(job)
+                try:
                     fleet.start(job.service, keep=busy)
-                    running[threads.submit(run, job)] = job.service.name
-                    busy.append(job.service.name)
-                    waiting.remove(job)
+                except FusechatError as error:
+                    failed[job.service.name] = error
+                    continue
+                running[threads.submit(run, job)] = job.service.name
+                busy.append(job.service.name)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 name = running.pop(future)
-                error = future.exception()
-                if isinstance(error, FusechatError):
-                    failed[name] = error
-                elif error is not None:
-                    raise error
+                cause = future.exception()
+                if isinstance(cause, FusechatError):
+                    failed[name] = cause
+                elif cause is not None:
+                    raise cause
     return failed
