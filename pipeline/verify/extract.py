@@ -12,6 +12,7 @@ MARKERS = re.compile(
 TAGGED = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 WRAPPER = re.compile(r"^\\(?:text|mathrm|mathbf)\{(.*)\}$", re.DOTALL)
+PYTHON = ("", "python", "py", "python3")
 MAX_CHARS = 20_000
 
 
@@ -37,15 +38,14 @@ def extract_code(response: str, entry_point: str | None = None) -> str | None:
 
     A response without a fence counts whole if it parses.
     """
-    names = ("", "python", "py", "python3")
-    blocks: list[str] = [body for language, body in FENCE.findall(response) if language.lower() in names]
-    if not blocks:
-        blocks = [response]
+    fenced: list[tuple[str, str]] = FENCE.findall(response)
+    blocks = [body for language, body in fenced if language.lower() in PYTHON] if fenced else [response]
     parsed = [(block, tree) for block in blocks if (tree := _parse(block)) is not None]
     for block, tree in reversed(parsed):
         if entry_point is None or defines(tree, entry_point):
             return block
-    return blocks[-1] if FENCE.search(response) else None
+    # What is fenced was meant as the answer, though it does not parse or defines something else: the check says so.
+    return blocks[-1] if fenced and blocks else None
 
 
 def defines(tree: ast.Module, name: str) -> bool:

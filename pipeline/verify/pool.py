@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from fusechat.pipeline.errors import FusechatError, UserError
 
+WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 START_S = 60.0
 """Seconds that a fresh worker may take to say that it is there."""
 
@@ -141,15 +142,7 @@ class _Worker:
         env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")}
         self._buffer = b""
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-m",
-                "fusechat.pipeline.verify.worker",
-                str(self._timeout_s),
-                str(self._memory_mb),
-                self._sandbox,
-            ],
+            [sys.executable, "-I", *WORKER, str(self._timeout_s), str(self._memory_mb), self._sandbox],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
