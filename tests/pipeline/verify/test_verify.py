@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,7 +187,7 @@ ATTACKS = {
 def test_attack_neither_passes_nor_leaves_a_trace(pool: VerifierPool, name: str, tmp_path: Path) -> None:
     keep, trace = tmp_path / "keep", tmp_path / "trace"
     keep.write_text("as it was")
-    os.chmod(tmp_path, 0o777)
+    tmp_path.chmod(0o777)
     mode = keep.stat().st_mode
     body = ATTACKS[name].replace("KEEP", str(keep)).replace("'TRACE'", repr(str(trace))).replace("TRACE", str(trace))
     verdict = code(pool, body)
