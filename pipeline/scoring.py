@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,10 +75,11 @@ def reward_row(response_id: str, rated: Rated | None) -> dict[str, Any]:
             "score": None,
             "reject": "no_answer: the reward model left it out",
         }
-    score, reject = rated["score"], rated["reject"]
+    score, reject = rated.get("score"), rated.get("reject")
     if reject:
         return {"response_id": response_id, "score": None, "reject": reject}
-    if isinstance(score, bool) or not isinstance(score, int | float) or abs(score) == float("inf") or score != score:
+    largest = sys.float_info.max  # integers may lie above it, and comparing takes NaN out too
+    if isinstance(score, bool) or not isinstance(score, int | float) or not -largest <= score <= largest:
         return {"response_id": response_id, "score": None, "reject": f"not_finite: {score!r}"[:100]}
     return {"response_id": response_id, "score": float(score), "reject": ""}
 
