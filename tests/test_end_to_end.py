@@ -67,7 +67,7 @@ def recipe(folder: Path) -> Path:
             },
         ],
         "score": {"reward": "likelihood", "agreement_sample": 12},
-        "select": {d: rule for d in ("instruction", "math", "code", "chinese")},
+        "select": dict.fromkeys(("instruction", "math", "code", "chinese"), rule),
         "target": {"model": SMOLLM2},
         "sft": {**optimization, "max_length": 192},
         "dpo": {**optimization, "max_length": 192, "beta": 10},
