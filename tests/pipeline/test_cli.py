@@ -1,0 +1,265 @@
+"""The command line: what works, and mistakes that are one line, exit code 2, and cost nothing that was done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from fusechat.pipeline import cli
+
+HEAVY = ("torch", "ray", "vllm", "transformers", "trl", "pyarrow", "pydantic")
+ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Said]
+
+
+def process(*args: str, cwd: Path) -> Said:
+    """Runs the command in a process of its own, as a user does."""
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"FUSECHAT_CACHE": str(tmp_path / "cache"), "COLUMNS": "200", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def fusechat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same entry point in this process: a tenth of the time."""
+
+    def call(*args: str, cwd: Path) -> Said:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["fusechat", *args])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Said(end.value.code, out, err)
+
+    return call
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    model = {"path": "models/a"}
+    return {
+        "name": "small",
+        "run_dir": "run",
+        "prompts": {"train": ["train.jsonl"]},
+        "sources": [{"name": "a", "model": model, "samples": {"instruction": 1}}],
+        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
+        "target": {"model": model},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "training": {"num_cpus": 0.5},
+        "evaluate": {"placement": {"num_cpus": 0.5}},
+        **changes,
+    }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a recipe, a prompt file and a model that has no weights."""
+    write(tmp_path)
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROW) + "\n")
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "models" / "a" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def write(folder: Path, **changes: Any) -> None:
+    (folder / "r.yaml").write_text(yaml.safe_dump(tree(**changes)))
+
+
+def mistake(said: Said) -> str:
+    """The one line that a user's mistake is; progress may stand before it."""
+    assert said.code == 2, said
+    lines = said.err.splitlines()
+    assert "Traceback" not in said.err
+    assert [line.startswith("fusechat: ") for line in lines] == [False] * (len(lines) - 1) + [True], said.err
+    return lines[-1]
+
+
+# --- what works
+
+
+def test_help_answers_at_once_and_names_every_stage(tmp_path: Path) -> None:
+    began = time.monotonic()
+    said = process("--help", cwd=tmp_path)
+    seconds = time.monotonic() - began
+    assert said.code == 0
+    for command in ("run", "prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"):
+        assert f" {command} " in said.out
+    assert seconds < 2  # under a second on a machine that does nothing else
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from fusechat.pipeline import cli
+sys.argv = ["fusechat", "--help"]
+try:
+    cli.main()
+except SystemExit as end:
+    assert end.code == 0
+print([m for m in {HEAVY!r} if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_demos_prompts_are_read_once_and_then_up_to_date(tmp_path: Path) -> None:
+    first = process("prompts", "demo", "--set", "run_dir=here", cwd=tmp_path)
+    assert first.code == 0, first
+    assert "prompts: done in " in first.err
+    folder = tmp_path / "here" / "prompts"
+    counts = json.loads((folder / "manifest.json").read_text())["counts"]
+    assert counts["train"] > 100
+    assert counts["rejected"] == 0
+    before = {f.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in folder.iterdir()}
+    second = process("prompts", "demo", "--set", "run_dir=here", cwd=tmp_path)
+    assert second.code == 0
+    assert f"prompts: up to date ({counts['train']} train, " in second.err
+    assert {f.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in folder.iterdir()} == before
+
+
+def test_a_dry_run_prints_every_source_and_touches_nothing(tmp_path: Path, fusechat: Command) -> None:
+    from fusechat.pipeline.config import packaged_recipes
+    from fusechat.pipeline.recipe import load
+
+    said = fusechat("run", "demo", "--dry-run", cwd=tmp_path)
+    assert said.code == 0
+    recipe = load(packaged_recipes() / "demo.yaml")
+    for source in recipe.sources:
+        assert f"  {source.name}: " in said.out
+    for reward in recipe.rewards:
+        assert f"  {reward.name}: {reward.kind}" in said.out
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sede": 1}, "fusechat: r.yaml: sede: unknown key; allowed here: cluster, dpo, "),
+        ({"seed": "many"}, "fusechat: r.yaml: seed: Input should be a valid integer"),
+        (
+            {"rewards": [{"name": "judge", "kind": "likelihood", "source": "b"}]},
+            "fusechat: r.yaml: rewards: judge asks source 'b'; there are ['a'] (given: ",
+        ),
+        ({"prompts": {"train": ["absent.jsonl"]}}, "absent.jsonl: "),
+        ({"run_dir": "train.jsonl/run"}, "fusechat: train.jsonl/run: can't be written: Not a directory"),
+        ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system serves this place"),
+        (
+            {"sources": [{**tree()["sources"][0], "chat_template": "absent.jinja"}]},
+            "absent.jinja: chat template can't be read: ",
+        ),
+        (
+            {"sources": [{**tree()["sources"][0], "model": {"path": "models/absent"}}]},
+            "models/absent: no model there: config.json is missing",
+        ),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_line(
+    place: Path, changes: dict[str, Any], says: str, fusechat: Command
+) -> None:
+    write(place, **changes)
+    assert says in mistake(fusechat("run", "r.yaml", cwd=place))
+
+
+def test_a_recipe_that_does_not_exist_is_one_line_with_those_that_ship(tmp_path: Path, fusechat: Command) -> None:
+    line = mistake(fusechat("run", "nosuch", cwd=tmp_path))
+    assert line.startswith("fusechat: nosuch: no such recipe file; the recipes that ship are demo, fusechat3-gemma2-9b")
+
+
+def test_a_bad_change_is_one_line(place: Path, fusechat: Command) -> None:
+    line = mistake(fusechat("prompts", "r.yaml", "--set", "sft.learning_rate=fast", cwd=place))
+    assert line.startswith("fusechat: r.yaml: sft.learning_rate: Input should be a valid number")
+
+
+def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Path, fusechat: Command) -> None:
+    assert fusechat("prompts", "r.yaml", cwd=place).code == 0
+    done = {f.name: f.read_bytes() for f in (place / "run" / "prompts").iterdir()}
+    with (place / "train.jsonl").open("a") as file:
+        file.write('{"id": "x", "domain": "ma\n')
+    line = mistake(fusechat("prompts", "r.yaml", cwd=place))
+    assert f"{place / 'train.jsonl'}:2: not JSON: " in line
+    assert {f.name: f.read_bytes() for f in (place / "run" / "prompts").iterdir()} == done
+    said = fusechat("prompts", "r.yaml", "--set", "prompts.invalid=reject", cwd=place)
+    assert said.code == 0
+    assert "1 train, 0 heldout, 1 rejected" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"sources": [{**tree()["sources"][0], "name": "huge-70b", "placement": {"num_cpus": 500}}]},
+            "fusechat: huge-70b needs 500 CPU beside the batch workers (0.2 CPU), the cluster has 2 CPU; "
+            "change sources.huge-70b.placement or sources.huge-70b.engine",
+        ),
+        (
+            {"training": {"num_workers": 3, "num_cpus": 1}},
+            "fusechat: training needs 3 x (1 CPU), the cluster has 2 CPU; "
+            "change training.num_workers, num_cpus or num_gpus",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_within_seconds_and_before_ray_starts(
+    place: Path, changes: dict[str, Any], line: str
+) -> None:
+    name = changes.get("sources", tree()["sources"])[0]["name"]
+    rewards = [{"name": "likelihood", "kind": "likelihood", "source": name}]
+    write(place, rewards=rewards, cluster={"num_cpus": 2}, **changes)
+    began = time.monotonic()
+    said = process("run", "r.yaml", cwd=place)
+    assert mistake(said) == line
+    assert time.monotonic() - began < 20
+    assert "ray: " not in said.err
+
+
+def test_another_recipe_on_the_same_run_directory_is_one_line(place: Path, fusechat: Command) -> None:
+    assert fusechat("prompts", "r.yaml", cwd=place).code == 0
+    write(place, name="other")
+    line = mistake(fusechat("prompts", "r.yaml", cwd=place))
+    assert line == "fusechat: run: belongs to another recipe (recipe was small, now other); give another run_dir"
+
+
+def test_a_stage_before_its_inputs_is_a_failure_in_one_line(place: Path, fusechat: Command) -> None:
+    said = fusechat("select", "r.yaml", cwd=place)
+    assert said.code == 1
+    assert said.err == (
+        "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one\n"
+    )
+
+
+def test_debug_shows_the_trace(place: Path) -> None:
+    said = process("--debug", "run", "nosuch", cwd=place)
+    assert said.code == 1
+    assert "Traceback" in said.err
+    assert "InputError: nosuch: no such recipe file" in said.err
+
+
+def test_an_unknown_command_is_exit_code_2(tmp_path: Path, fusechat: Command) -> None:
+    said = fusechat("frobnicate", cwd=tmp_path)
+    assert said.code == 2
+    assert "No such command 'frobnicate'" in said.err
