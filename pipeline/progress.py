@@ -36,8 +36,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line."""
-        elapsed = time.monotonic() - self._began
-        self._console.print(f"[dim]{elapsed // 60:3.0f}:{elapsed % 60:02.0f}[/dim] {escape(text)}")
+        elapsed = _minutes(time.monotonic() - self._began)
+        self._console.print(f"[dim]{elapsed:>6}[/dim] {escape(text)}")
 
     def begin(self, what: str, total: int, done: int = 0) -> None:
         """Something of `total` rows starts, `done` of them before now."""
@@ -72,6 +72,12 @@ class Progress:
 
 def _line(bar: _Bar, now: float) -> str:
     seconds = max(now - bar.began, 1e-9)
-    left = (bar.total - bar.done) * seconds / bar.done if bar.done else 0
+    left = f", {_minutes((bar.total - bar.done) * seconds / bar.done)} left" if bar.done else ""
     rate = f" {bar.tokens / seconds:.0f} tokens/s" if bar.tokens else ""
-    return f"{bar.done}/{bar.total} rows{rate}, {left // 60:.0f}:{left % 60:02.0f} left"
+    return f"{bar.done}/{bar.total} rows{rate}{left}"
+
+
+def _minutes(seconds: float) -> str:
+    """As 12:05; rounded before it is split, so that there is never a minute of 60 seconds left over."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
