@@ -33,7 +33,7 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
                     f"(95% interval {100 * c['low']:+.1f} to {100 * c['high']:+.1f}, {c['num_items']} prompts)"
                 )
     if run.exists("report", "report.html"):
-        console.print(f"\nreport: {run.path('report', 'report.html')}", soft_wrap=True)
+        console.print(f"\nreport: {run.path('report', 'report.html')}", soft_wrap=True, markup=False)
 
 
 def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:
