@@ -1,0 +1,134 @@
+"""What a recipe needs served and whether it fits: the parts of the fleet that need no Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fusechat.pipeline.config import Engine, Placement, Recipe
+from fusechat.pipeline.errors import CapacityError
+from fusechat.pipeline.placement import Need
+from fusechat.services import app
+from fusechat.services.fleet import Fleet, Service
+
+GIB = 2**30
+MODEL = {"hub": "owner/model", "revision": "main"}
+SOURCE = {"name": "a", "model": MODEL, "samples": {"math": 1}}
+
+
+def recipe(**changes: Any) -> Recipe:
+    tree = {
+        "name": "small",
+        "run_dir": "runs/small",
+        "prompts": {"train": ["p.jsonl"]},
+        "sources": [SOURCE, {**SOURCE, "name": "b", "placement": {"num_cpus": 0.9}}],
+        "rewards": [
+            {"name": "likelihood", "kind": "likelihood", "source": "a"},
+            {"name": "judge", "kind": "judge", "source": "b", "rubric": "{prompt} {response}"},
+            {"name": "armorm", "kind": "armorm", "model": MODEL, "placement": {"num_gpus": 1, "min_replicas": 1}},
+        ],
+        "target": {"model": MODEL},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+    }
+    return Recipe.model_validate({**tree, **changes})
+
+
+def never_built() -> Any:
+    raise AssertionError("building starts an engine")
+
+
+def service(name: str, *cpus: float) -> Service:
+    return Service(name, Need(name, tuple({"CPU": c} for c in cpus), f"sources.{name}.placement"), never_built)
+
+
+def fleet(*cpus: float, reserved: float = 0) -> Fleet:
+    held = [Need("the batch workers", ({"CPU": reserved},), "cluster.num_cpus")] if reserved else []
+    return Fleet([{"CPU": c} for c in cpus], held, say=lambda _: None)
+
+
+# --- needs
+
+
+@pytest.mark.parametrize(
+    ("engine", "placement", "num", "bundle"),
+    [
+        ({}, {}, 1, {"CPU": 1}),
+        ({}, {"num_cpus": 0.9}, 1, {"CPU": 0.9}),
+        ({"tensor_parallel_size": 4}, {"num_gpus": 1}, 4, {"CPU": 1, "GPU": 1}),
+        (
+            {"tensor_parallel_size": 4, "pipeline_parallel_size": 2},
+            {"num_gpus": 1, "min_replicas": 3, "max_replicas": 9},
+            24,
+            {"CPU": 1, "GPU": 1},
+        ),
+        ({}, {"memory_gb": 1.5}, 1, {"CPU": 1, "memory": 1.5 * GIB}),
+    ],
+)
+def test_an_engine_takes_a_bundle_a_worker_and_replica(
+    engine: dict[str, Any], placement: dict[str, Any], num: int, bundle: dict[str, float]
+) -> None:
+    need = app.engine_need("a", Engine(**engine), Placement(**placement), "sources.a")
+    assert need.bundles == (bundle,) * num
+    assert need.setting == "sources.a.placement or sources.a.engine"
+
+
+def test_a_reward_that_asks_a_source_takes_no_place_of_its_own() -> None:
+    needs = {n.name: n for n in app.needs(recipe())}
+    for name in ("likelihood", "judge"):
+        assert needs[name].total == "nothing"
+    assert needs["armorm"].total == "1 CPU, 1 GPU"
+    assert needs["armorm"].setting == "rewards.armorm.placement"
+
+
+def test_all_that_is_ever_served_is_counted() -> None:
+    needs = {n.name: n for n in app.needs(recipe(evaluate={"placement": {"num_cpus": 3}}))}
+    assert list(needs) == ["a", "b", "likelihood", "judge", "armorm", "evaluate"]
+    assert needs["b"].total == "0.9 CPU"
+    assert needs["evaluate"].total == "3 CPU"
+    assert needs["evaluate"].setting == "evaluate.placement or evaluate.engine"
+
+
+def test_a_service_is_made_without_building_what_it_serves() -> None:
+    wanted = recipe()
+    source = app.source_service(wanted.sources[1], "nowhere", None, "sources.b")
+    reward = app.reward_service(wanted.rewards[2], None, "rewards.armorm")
+    assert (source.name, source.need.total) == ("b", "0.9 CPU")
+    assert (reward.name, reward.need.total) == ("armorm", "1 CPU, 1 GPU")
+
+
+def test_templates_are_the_text_of_the_files_that_the_recipe_names(tmp_path: Any) -> None:
+    (tmp_path / "t.jinja").write_text("{{ messages }} 你好", "utf-8")
+    wanted = recipe(sources=[SOURCE, {**SOURCE, "name": "b", "chat_template": "t.jinja"}])
+    assert app.templates(wanted, tmp_path) == {"a": None, "b": "{{ messages }} 你好"}
+
+
+# --- the fleet
+
+
+def test_a_service_fits_where_its_bundles_and_what_is_reserved_do() -> None:
+    assert fleet(2).fits(service("a", 2), keep=())
+    assert not fleet(2, reserved=0.2).fits(service("a", 2), keep=())
+    assert fleet(2, reserved=0.2).fits(service("a", 0.9, 0.9), keep=())
+    assert not fleet(1, 1).fits(service("a", 2), keep=())
+    assert fleet(1, 1).fits(service("a", 1, 1), keep=())
+
+
+def test_names_that_are_not_up_take_no_place() -> None:
+    assert fleet(2).fits(service("a", 2), keep=("stopped", "a"))
+
+
+def test_work_that_fits_on_no_node_is_refused_and_told_what_to_change() -> None:
+    training = Need("training", ({"CPU": 3},), "training.num_cpus")
+    with pytest.raises(
+        CapacityError, match=r"^training needs 3 CPU, the cluster has 2 CPU; change training\.num_cpus$"
+    ):
+        fleet(2).make_room(training)
+
+
+def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
+    said: list[str] = []
+    empty = Fleet([{"CPU": 2}], [Need("the batch workers", ({"CPU": 1},), "cluster.num_cpus")], said.append)
+    empty.make_room(Need("training", ({"CPU": 2},), "training.num_cpus"))
+    assert said == []
