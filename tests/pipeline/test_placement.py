@@ -62,7 +62,7 @@ def test_nothing_fits_on_no_node() -> None:
 
 
 def test_a_refusal_names_the_source_what_it_needs_what_there_is_and_the_setting() -> None:
-    nodes = [{"CPU": 4, "GPU": 1, "object_store_memory": 9e9}, {"CPU": 2}]
+    nodes: list[Resources] = [{"CPU": 4, "GPU": 1, "object_store_memory": 9e9}, {"CPU": 2}]
     large = need("large", *[{"CPU": 1, "GPU": 2, "memory": 1.5 * GIB}] * 2)
     with pytest.raises(CapacityError) as caught:
         check([cpus("small", 1), large], nodes, [cpus("the batch workers", 0.1, 0.1)])

@@ -166,7 +166,7 @@ def test_rejects_of_the_heldout_set_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["train", "heldout"])
 def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
-    files = {"train": (write(tmp_path / "train.jsonl", [MATH]),), kind: ("absent.jsonl",)}
+    files: dict[str, Any] = {"train": (write(tmp_path / "train.jsonl", [MATH]),), kind: ("absent.jsonl",)}
     with pytest.raises(InputError, match=r"absent\.jsonl: prompt file not found"):
         prompts.read(Prompts(**files), tmp_path)
 

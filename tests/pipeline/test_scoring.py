@@ -170,7 +170,11 @@ def test_agreement_counts_what_was_scored_in_all_and_in_groups() -> None:
 
 
 def test_the_reward_model_that_agrees_best_is_taken_unless_the_recipe_names_one() -> None:
-    found = {"judge": {"auc": 0.63}, "likelihood": {"auc": 0.83}, "none": {"auc": None}}
+    found: dict[str, dict[str, float | None]] = {
+        "judge": {"auc": 0.63},
+        "likelihood": {"auc": 0.83},
+        "none": {"auc": None},
+    }
     assert scoring.choose(found, "auto") == "likelihood"
     assert scoring.choose(found, "judge") == "judge"
     assert scoring.choose({"b": {"auc": 0.7}, "a": {"auc": 0.7}}, "auto") == "a"

@@ -74,7 +74,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-class FullDisk(MemoryFileSystem):
+class FullDisk(MemoryFileSystem):  # type: ignore[misc]
     """An object store that takes 1000 bytes a file and no more."""
 
     protocol = "fulldisk"
