@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fusechat.pipeline.config import Cluster, Recipe
 from fusechat.pipeline.errors import CapacityError, UserError
@@ -61,9 +62,14 @@ def connected(config: Cluster) -> Iterator[None]:
             ray.shutdown()
 
 
-def local_nodes(config: Cluster) -> list[Resources]:
-    """What the machine would offer as a cluster of one node, without starting Ray."""
-    return [{"CPU": float(config.num_cpus or num_cores())}]
+def local_nodes(config: Cluster) -> list[Resources] | None:
+    """What this machine would offer as a cluster of one node, without starting Ray; none where that takes Ray to
+    know: it has GPUs, whose kind and number Ray finds out."""
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return None
+    # Ray keeps about three tenths of the memory for its object store.
+    memory = 0.7 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [{"CPU": float(config.num_cpus or num_cores()), "memory": memory}]
 
 
 def nodes() -> list[Resources]:

@@ -176,8 +176,8 @@ class Run:
         from fusechat.pipeline import cluster
         from fusechat.services import app
 
-        if self.recipe.cluster.address is None:
-            there = cluster.local_nodes(self.recipe.cluster)
+        there = None if self.recipe.cluster.address else cluster.local_nodes(self.recipe.cluster)
+        if there is not None:
             cluster.check_capacity(self.recipe, app.needs(self.recipe), there)
 
     def ray(self) -> None:

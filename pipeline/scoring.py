@@ -61,10 +61,10 @@ class Scorer:
     def _score(self, text: str) -> Done:
         items: list[ScoreItem] = json.loads(text)
         ratings: list[Rated] = attempts(lambda: self._handle.score.remote(items).result(), self._max_attempts)
-        by_id = {r["id"]: r for r in ratings}
+        by_id = {r["id"]: r for r in ratings if "id" in r}
         rows = [reward_row(item["id"], by_id.get(item["id"])) for item in items]
         self._parts.write(0, rows)
-        return Done(rows=len(rows), tokens=sum(r["tokens"] for r in ratings), error="")
+        return Done(rows=len(rows), tokens=sum(r.get("tokens", 0) for r in ratings), error="")
 
 
 def reward_row(response_id: str, rated: Rated | None) -> dict[str, Any]:

@@ -47,12 +47,20 @@ def reward_service(reward: RewardModel, model: Path | None, setting: str) -> Ser
 def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
     """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    bundle = placement_bundle(placement)
+    return Need(name, (bundle,) * (workers * placement.min_replicas), f"{setting}.placement or {setting}.engine")
+
+
+def placement_bundle(placement: Placement) -> dict[str, float]:
+    """What one worker takes, in Ray's resource names; memory in bytes."""
     bundle = {"CPU": placement.num_cpus}
     if placement.num_gpus:
         bundle["GPU"] = placement.num_gpus
     if placement.memory_gb:
         bundle["memory"] = placement.memory_gb * 2**30
-    return Need(name, (bundle,) * (workers * placement.min_replicas), f"{setting}.placement or {setting}.engine")
+    if placement.accelerator_type:
+        bundle[f"accelerator_type:{placement.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    return bundle
 
 
 def reward_need(reward: RewardModel, setting: str) -> Need:
@@ -60,7 +68,7 @@ def reward_need(reward: RewardModel, setting: str) -> Need:
     if not isinstance(reward, ArmoRMReward):
         return Need(reward.name, ({"CPU": 0.0},), setting)
     placement = reward.placement
-    bundle = {"CPU": placement.num_cpus, "GPU": placement.num_gpus}
+    bundle = placement_bundle(placement)
     return Need(reward.name, (bundle,) * placement.min_replicas, f"{setting}.placement")
 
 

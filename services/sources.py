@@ -273,7 +273,7 @@ def build_source(
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    bundle: dict[str, float] = {"CPU": placement.num_cpus}
+    bundle = {"CPU": placement.num_cpus}
     if placement.num_gpus:
         bundle["GPU"] = placement.num_gpus
     if placement.memory_gb:

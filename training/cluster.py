@@ -8,15 +8,7 @@ from typing import Any
 
 from fusechat.pipeline.config import Optimization, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, StageError
-
-LIBRARIES = (
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64",
-    "/usr/lib",
-    "/usr/local/lib",
-)
-GLIBC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1000000000"}
+from fusechat.pipeline.hardware import allocator_env
 
 
 def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
@@ -44,19 +36,6 @@ def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
         f"must be a multiple of training.num_workers x {stage}.micro_batch_size = "
         f"{cluster.num_workers} x {config.micro_batch_size} = {width}: {proposal}",
     )
-
-
-def allocator_env() -> dict[str, str]:
-    """A memory allocator that keeps what it was given: on CPU, returning pages is half of the training time.
-
-    tcmalloc where the system has it, else glibc told to keep its heap. The jemalloc that Ray brings, with long
-    decay times, spent 13 s in the kernel over six SFT steps of a 135M model; glibc with these settings, 3 s.
-    """
-    for folder in LIBRARIES:
-        library = Path(folder) / "libtcmalloc_minimal.so.4"
-        if library.exists():
-            return {"LD_PRELOAD": str(library)}
-    return dict(GLIBC)
 
 
 def worker_env(cluster: Training) -> dict[str, str]:
