@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -232,7 +233,7 @@ def test_what_does_not_fit_is_refused_within_seconds_and_before_ray_starts(
     write(place, rewards=rewards, cluster={"num_cpus": 2}, **changes)
     began = time.monotonic()
     said = process("run", "r.yaml", cwd=place)
-    assert mistake(said) == line
+    assert re.sub(r", [\d.]+ GiB memory", "", mistake(said)) == line  # memory differs from machine to machine
     assert time.monotonic() - began < 20
     assert "ray: " not in said.err
 
