@@ -80,11 +80,32 @@ def read(config: Prompts, base: Path) -> Intake:
         reject["reason"] = f"heldout_{reject['reason']}"
     if not train:
         raise InputError(", ".join(config.train), 0, "no usable prompt")
+    _check_templates(heldout, {row["template"] for row in train if row["template"] is not None})
     return Intake(
         train=pa.Table.from_pylist(train, schema=PROMPT).sort_by("prompt_id"),
         heldout=pa.Table.from_pylist(heldout, schema=PROMPT).sort_by("prompt_id"),
         rejects=pa.Table.from_pylist(reading.rejects, schema=REJECT),
     )
+
+
+def _check_templates(heldout: list[dict[str, Any]], trained_on: set[str]) -> None:
+    """A held-out prompt shares its template with the training set only where its row says so.
+
+    Raises:
+        InputError: `template_seen` is not what the training set says.
+    """
+    for row in heldout:
+        if row["template"] is None:
+            continue
+        seen = row["template"] in trained_on
+        if seen and row["template_seen"] is not True:
+            problem = (
+                f"the training set uses template {row['template']!r} too; say template_seen: true if that is meant"
+            )
+            raise InputError(row["file"], row["line"], problem)
+        if row["template_seen"] is True and not seen:
+            problem = f"template_seen is true, but the training set does not use template {row['template']!r}"
+            raise InputError(row["file"], row["line"], problem)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

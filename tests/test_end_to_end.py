@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from fusechat.pipeline.records import RESPONSE
+from fusechat.pipeline.shards import Parts, RunDir
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SMOLLM2 = {
@@ -35,8 +38,15 @@ def recipe(folder: Path) -> Path:
         return [line for line in lines if domain is None or json.loads(line)["domain"] == domain][:num]
 
     train = rows("math", 4) + rows("code", 10) + rows("instruction", 8) + rows("chinese", 2)
-    heldout = [line for domain in ("math", "code", "instruction") for line in rows("heldout", 4, domain)]
-    (folder / "train.jsonl").write_text("\n".join([*train, train[0]]) + "\n", "utf-8")
+    used = {json.loads(line)["template"] for line in train}
+    heldout = []
+    for domain in ("math", "code", "instruction"):
+        for line in rows("heldout", 4, domain):
+            row = json.loads(line)
+            heldout.append(json.dumps({**row, "template_seen": row["template"] in used}))
+    # One prompt stands there twice, one is longer than the model takes.
+    long = json.dumps({"id": "long", "domain": "instruction", "prompt": "Shorten this: " + "word " * 2000})
+    (folder / "train.jsonl").write_text("\n".join([*train, train[0], long]) + "\n", "utf-8")
     (folder / "heldout.jsonl").write_text("\n".join(heldout) + "\n", "utf-8")
     engine = {"dtype": "bfloat16", "max_model_len": 768}
     placement = {"num_cpus": 0.9}
@@ -115,8 +125,11 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
         assert next((run / "sample").rglob(name)).read_bytes() == content
 
     funnel = json.loads((run / "select" / "funnel.json").read_text())
-    assert funnel["num_prompts"] == 25 == sum(funnel["reasons"].values())
+    assert funnel["num_prompts"] == 26 == sum(funnel["reasons"].values())
     assert funnel["reasons"]["rejected_duplicate"] == 1
+    assert funnel["reasons"]["no_response"] == 1
+    samples = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
+    assert [r["reject"].split(":")[0] for r in samples if r["reject"]] == ["prompt_too_long"] * 2
     first = json.loads((run / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-2)
     metrics = json.loads((run / "evaluate" / "metrics.json").read_text())

@@ -87,7 +87,7 @@ def reasons(found: Intake) -> dict[str, str]:
 
 def test_rows_become_records_with_the_place_they_came_from(tmp_path: Path) -> None:
     system = {"id": "s", "domain": "chinese", "messages": [{"role": "system", "content": "s"}, user("你好")]}
-    found = intake(tmp_path, [MATH, "", CODE, system], [{**CHAT, "template": "t", "template_seen": True}])
+    found = intake(tmp_path, [{**MATH, "template": "t"}, "", CODE, system], [{**CHAT, "template": "t", "template_seen": True}])
     assert found.train.schema == PROMPT
     assert found.rejects.schema == REJECT
     assert found.rejects.num_rows == 0
@@ -203,3 +203,16 @@ def test_every_line_ends_as_a_prompt_or_as_a_reject(tmp_path_factory: pytest.Tem
     lines = [json.dumps(row) for row in rows]
     found = intake(tmp_path_factory.mktemp("p"), [MATH, *lines], invalid="reject")
     assert found.train.num_rows + found.rejects.num_rows == 1 + len(rows)
+
+
+@pytest.mark.parametrize(("template", "seen", "telling"), [("t", False, "uses template 't' too"), ("u", True, "'u'")])
+def test_held_out_templates_are_what_their_rows_say(tmp_path: Path, template: str, seen: bool, telling: str) -> None:
+    train = {"id": "a", "domain": "instruction", "prompt": "A?", "template": "t"}
+    heldout = {"id": "b", "domain": "instruction", "prompt": "B?", "template": template, "template_seen": seen}
+    (tmp_path / "train.jsonl").write_text(json.dumps(train), "utf-8")
+    (tmp_path / "heldout.jsonl").write_text(json.dumps(heldout), "utf-8")
+    with pytest.raises(InputError, match=telling):
+        prompts.read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path)
+    heldout["template_seen"] = not seen
+    (tmp_path / "heldout.jsonl").write_text(json.dumps(heldout), "utf-8")
+    assert prompts.read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path).heldout.num_rows == 1
