@@ -87,7 +87,8 @@ def reasons(found: Intake) -> dict[str, str]:
 
 def test_rows_become_records_with_the_place_they_came_from(tmp_path: Path) -> None:
     system = {"id": "s", "domain": "chinese", "messages": [{"role": "system", "content": "s"}, user("你好")]}
-    found = intake(tmp_path, [{**MATH, "template": "t"}, "", CODE, system], [{**CHAT, "template": "t", "template_seen": True}])
+    heldout = {**CHAT, "template": "t", "template_seen": True}
+    found = intake(tmp_path, [{**MATH, "template": "t"}, "", CODE, system], [heldout])
     assert found.train.schema == PROMPT
     assert found.rejects.schema == REJECT
     assert found.rejects.num_rows == 0
