@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray.serve.llm.deployment import LLMServer
 
 from fusechat.pipeline.config import Engine, Placement
-from fusechat.pipeline.hardware import allocator_env, num_cores
+from fusechat.pipeline.hardware import allocator_env
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem
 
@@ -39,6 +39,7 @@ def _cpu_engine() -> type:
 
 
 LOCAL_MODEL = "fusechat.services.local_model.LocalModel"
+CPU_WORKER = "fusechat.services.cpu_worker.CpuWorker"
 
 
 class SourceServer(LLMServer):  # type: ignore[misc]
@@ -233,19 +234,23 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(engine.max_model_len, 4096),
             "enforce_eager": True,
+            # The smallest that the CPU kernels take: only whole blocks of a shared prefix are reused.
+            "block_size": 32,
+            "worker_cls": CPU_WORKER,
         }
     return kwargs | engine.options
 
 
-def cpu_env() -> dict[str, str]:
+def cpu_env(num_cpus: float) -> dict[str, str]:
     """Environment of an engine without a GPU.
 
-    Threads are not bound to cores and sleep while they wait, since several engines share the cores.
+    It computes with as many threads as it has CPUs by the recipe, rounded up: two engines with a thread for every core
+    each wait for one another at every layer. Threads are not bound to cores and sleep while they wait.
     """
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(num_cores()),
+        "OMP_NUM_THREADS": str(max(1, math.ceil(num_cpus))),
         "OMP_WAIT_POLICY": "PASSIVE",
         # Compiling the sampler takes 20 s of the first request and needs a C compiler, for a kernel of no weight.
         "TORCH_COMPILE_DISABLE": "1",
@@ -280,7 +285,7 @@ def build_source(
         bundle["memory"] = placement.memory_gb * 2**30
     env = {"VLLM_USAGE_SOURCE": "fusechat", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if not placement.num_gpus:
-        env |= cpu_env()
+        env |= cpu_env(placement.num_cpus)
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": str(model)},
         engine_kwargs=engine_kwargs(engine, placement.num_gpus),
