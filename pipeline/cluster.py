@@ -55,11 +55,7 @@ def connected(config: Cluster) -> Iterator[None]:
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         yield
     finally:
-        if config.address is None:
-            serve.shutdown()
-            ray.shutdown()
-        else:
-            ray.shutdown()
+        ray.shutdown()  # a cluster that was started here ends with it, deployments and all
 
 
 def local_nodes(config: Cluster) -> list[Resources] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
@@ -17,10 +18,10 @@ def num_cores() -> int:
 def allocator_env() -> dict[str, str]:
     """A memory allocator that keeps what it was given: on CPU, returning pages is half of a training step's time.
 
-    tcmalloc where the system has it, else glibc told to keep its heap. The jemalloc that Ray brings, with long
-    decay times, spent 13 s in the kernel over six SFT steps of a 135M model; glibc with these settings, 3 s.
+    tcmalloc where the environment or the system has it, else glibc told to keep its heap. A step of SFT of a 135M
+    model took 2.4 s at 4.0 GB with tcmalloc, 2.9 s at 5.1 GB with glibc, 2.9 s at 9.0 GB with Ray's jemalloc.
     """
-    for folder in LIBRARIES:
+    for folder in (f"{sys.prefix}/lib", *LIBRARIES):
         library = Path(folder) / "libtcmalloc_minimal.so.4"
         if library.exists():
             return {"LD_PRELOAD": str(library)}

@@ -14,3 +14,14 @@ rm -rf "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r requirements/torch.txt
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements/cpu.lock
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
+
+# tcmalloc: a CPU trains a fifth faster with it, and well enough without. Debian's package, unpacked into the environment.
+if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/libtcmalloc_minimal.so.4" ] && command -v apt-get >/dev/null; then
+    unpacked=$(mktemp -d)
+    trap 'rm -rf "$unpacked"' EXIT
+    get() { (cd "$unpacked" && apt-get download -qq libtcmalloc-minimal4); }
+    if { get || { apt-get update -qq && get; }; } >/dev/null 2>&1; then
+        dpkg -x "$unpacked"/*.deb "$unpacked"
+        cp -L "$(find "$unpacked" -name libtcmalloc_minimal.so.4)" "$venv/lib/"
+    fi
+fi

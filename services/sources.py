@@ -230,9 +230,10 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
     }
     if not num_gpus:
         # A seeded request whose prefill is split kills vLLM's CPU engine for everyone; whole prompts never split.
+        # No larger batch than that takes: log-probabilities of 4,096 tokens of Qwen's vocabulary took 6 GiB.
         kwargs |= {
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(engine.max_model_len, 4096),
+            "max_num_batched_tokens": max(engine.max_model_len, 1024),
             "enforce_eager": True,
             # The smallest that the CPU kernels take: only whole blocks of a shared prefix are reused.
             "block_size": 32,

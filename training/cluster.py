@@ -83,8 +83,20 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        cause = str(error.__cause__ or error).strip().splitlines()
-        raise StageError(stage, "training workers", cause[-1] if cause else type(error).__name__) from error
+        raise StageError(stage, "training workers", _reason(stage, error)) from error
+
+
+def _reason(stage: str, error: Exception) -> str:
+    """Why the workers failed, in one line."""
+    text = str(error.__cause__ or error).strip()
+    if "out of memory" in text.lower() or "due to the node running low on memory" in text:
+        return (
+            f"the node ran out of memory; lower {stage}.micro_batch_size or {stage}.max_length, or give "
+            "training.num_cpus what leaves no room beside it. The same command again goes on from the last checkpoint"
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [type(error).__name__])[-1][:500]
 
 
 def _refuse_unplaceable(stage: str, cluster: Training) -> None:

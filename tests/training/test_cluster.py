@@ -57,3 +57,11 @@ def test_a_gpu_worker_keeps_the_systems_allocator() -> None:
 
 def test_the_recipes_environment_has_the_last_word() -> None:
     assert cluster.worker_env(Training(env={"OMP_NUM_THREADS": "7"}))["OMP_NUM_THREADS"] == "7"
+
+
+def test_why_workers_failed_is_one_line_that_helps() -> None:
+    killed = RuntimeError("Task was killed due to the node running low on memory.\nRefer to the documentation\n")
+    assert "sft.micro_batch_size" in cluster._reason("sft", killed)
+    told = RuntimeError("Traceback\n  ValueError: bad rows\nsee https://docs\n")
+    assert cluster._reason("sft", told) == "ValueError: bad rows"
+    assert cluster._reason("sft", RuntimeError()) == "RuntimeError"

@@ -19,8 +19,8 @@ import math_families
 
 Row = dict[str, object]
 SEED = 20250304
-MATH_TRAIN, MATH_SEEN, MATH_UNSEEN = 240, 90, 30
-CODE_TRAIN, CODE_SEEN, CODE_UNSEEN = 120, 40, 20
+MATH_TRAIN, MATH_SEEN, MATH_UNSEEN = 180, 90, 30
+CODE_TRAIN, CODE_SEEN, CODE_UNSEEN = 100, 40, 20
 
 
 def normalise(prompt: str) -> str:
