@@ -16,6 +16,7 @@ EVERY_S = 5.0
 @dataclass(slots=True)
 class _Bar:
     total: int
+    unit: str
     began: float
     done: int = 0
     tokens: int = 0
@@ -39,13 +40,13 @@ class Progress:
         elapsed = _minutes(time.monotonic() - self._began)
         self._console.print(f"[dim]{elapsed:>6}[/dim] {escape(text)}")
 
-    def begin(self, what: str, total: int, done: int = 0) -> None:
-        """Something of `total` rows starts, `done` of them before now."""
+    def begin(self, what: str, total: int, done: int = 0, unit: str = "rows") -> None:
+        """Something of `total` rows (or another unit) starts, `done` of them before now."""
         with self._lock:
             now = time.monotonic()
-            self._bars[what] = _Bar(total=total - done, began=now, printed=now)
+            self._bars[what] = _Bar(total=total - done, unit=unit, began=now, printed=now)
         already = f", {done} were done before" if done else ""
-        self.say(f"{what}: {total} rows{already}")
+        self.say(f"{what}: {total} {unit}{already}")
 
     def advance(self, what: str, rows: int, tokens: int = 0) -> None:
         """Rows and tokens that were just done."""
@@ -67,14 +68,14 @@ class Progress:
         if bar.done:
             seconds = time.monotonic() - bar.began
             rate = f", {bar.tokens / seconds:.0f} tokens/s" if bar.tokens and seconds > 0 else ""
-            self.say(f"{what}: {bar.done} rows in {seconds:.0f} s{rate}")
+            self.say(f"{what}: {bar.done} {bar.unit} in {seconds:.0f} s{rate}")
 
 
 def _line(bar: _Bar, now: float) -> str:
     seconds = max(now - bar.began, 1e-9)
     left = f", {_minutes((bar.total - bar.done) * seconds / bar.done)} left" if bar.done else ""
     rate = f" {bar.tokens / seconds:.0f} tokens/s" if bar.tokens else ""
-    return f"{bar.done}/{bar.total} rows{rate}{left}"
+    return f"{bar.done}/{bar.total} {bar.unit}{rate}{left}"
 
 
 def _minutes(seconds: float) -> str:

@@ -371,7 +371,7 @@ class _Steps:
 
     def __call__(self, event: Any) -> None:
         if not self._shown:
-            self._progress.begin(self._stage, event.num_steps)
+            self._progress.begin(self._stage, event.num_steps, unit="steps")
             self._shown = True
         self._progress.advance(self._stage, event.step - self._step, event.tokens)
         self._step = event.step

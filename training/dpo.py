@@ -78,7 +78,11 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
 
 
 def _with_reference(job: Job, trainer: Any, dataset: Any, lengths: list[int], batch_size: int) -> Any:
-    """The pairs with the log-probabilities of both responses under the untrained model, row by row."""
+    """The pairs with the log-probabilities of both responses under the untrained model, row by row.
+
+    They are computed in the first epoch's batches: under bf16 a response's log-probability hangs on what it is padded
+    with (0.3 nats for one of 15 tokens), and ten times that over its length would stand in the first losses.
+    """
     import torch
     from datasets import Dataset, concatenate_datasets
 
@@ -86,7 +90,7 @@ def _with_reference(job: Job, trainer: Any, dataset: Any, lengths: list[int], ba
     file = job.path(f"reference-{key[:16]}.parquet")
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if not file.exists():
-        order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+        order = list(data.GlobalBatches(lengths, job.config.global_batch_size, job.seed, epoch=lambda: 0))
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         mine: list[tuple[int, float, float]] = []
         for batch in batches[rank::world]:

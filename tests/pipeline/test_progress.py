@@ -88,7 +88,7 @@ def test_a_line_comes_only_every_few_seconds(
     ],
 )
 def test_the_time_left_follows_from_the_pace(total: int, done: int, tokens: int, seconds: float, line: str) -> None:
-    bar = progress_module._Bar(total=total, began=1000.0, done=done, tokens=tokens)
+    bar = progress_module._Bar(total=total, unit="rows", began=1000.0, done=done, tokens=tokens)
     assert progress_module._line(bar, 1000.0 + seconds) == line
 
 
