@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -170,6 +171,11 @@ class Run:
             raise
         except FusechatError as error:
             raise StageError("models", who, str(error)) from error
+
+    def fetch(self, wanted: Mapping[str, Model]) -> dict[str, Path]:
+        """The folders of several models by name; what is not there yet is fetched side by side."""
+        with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as threads:
+            return dict(zip(wanted, threads.map(self.model, wanted.values(), wanted), strict=True))
 
     def _check_capacity(self) -> None:
         """Holds the plan against this machine before anything is fetched; a remote cluster is asked once connected."""

@@ -78,18 +78,15 @@ def sample(run: Run) -> Outcome:
     parts = Parts(run.dir, "sample", RESPONSE, "response_id")
     done = parts.ids()
     tokens = 0
-    jobs = []
+    plans = [(asked, sampling.plan(asked, run.train_prompts, done, run.recipe.sample)) for asked in run.asked]
+    plans = [(asked, units) for asked, units in plans if units]
+    folders = run.fetch({asked.source.name: asked.source.model for asked, _ in plans})
 
-    def job(asked: Asked) -> Job | None:
-        units = sampling.plan(asked, run.train_prompts, done, run.recipe.sample)
+    def job(asked: Asked, units: list[sampling.Unit]) -> Job:
         rows = sum(len(u["rows"]) for u in units)
         source = asked.source
-        if not units:
-            return None
         total = len(sampling.wanted_ids([asked], run.train_prompts))
-        service = app.source_service(
-            source, run.model(source.model, source.name), run.templates[source.name], f"sources.{source.name}"
-        )
+        service = app.source_service(source, folders[source.name], run.templates[source.name], f"sources.{source.name}")
 
         def work() -> None:
             nonlocal tokens
@@ -98,9 +95,8 @@ def sample(run: Run) -> Outcome:
 
         return Job(service, work)
 
-    jobs = [j for a in run.asked if (j := job(a)) is not None]
-    if jobs:
-        _raise_failed("sample", take_turns(jobs, run.fleet))
+    if plans:
+        _raise_failed("sample", take_turns([job(*plan) for plan in plans], run.fleet))
     run.__dict__.pop("responses", None)
     rows = run.responses
     counts = {"responses": len(rows), "rejected": sum(bool(r["reject"]) for r in rows)}
