@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.errors import FusechatError
+from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
     name="fusechat",
@@ -39,6 +40,26 @@ def run(
         typer.echo(describe(loaded))
         return
     _walk(path, tuple(set_ or ()), None)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="First sample so many prompts from each source; what comes is kept.")
+    ] = 0,
+) -> None:
+    """Say what the sampling will take: prompts, samples, tokens, GPUs, disk and time."""
+    from fusechat.pipeline.planning import describe
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import find, load
+    from fusechat.pipeline.run import Run
+
+    path = find(recipe)
+    work = Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress())
+    work.walk(("prompts",), pilot)
+    typer.echo(describe(work))
 
 
 def _stage_command(stage: str) -> None:
@@ -76,6 +97,10 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         app()
+    except Preempted:
+        typer.echo("fusechat: stopped by SIGTERM; resumable: the same command goes on where it stopped", err=True)
+        sys.stderr.flush()
+        os._exit(0)  # threads may still wait for what was under way
     except FusechatError as error:
         if debug:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Domain = Literal["instruction", "math", "code", "chinese"]
 DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
@@ -94,15 +94,13 @@ class Sampling(Section):
     repetition_penalty: float = Field(default=1.0, gt=0)
     max_tokens: int = Field(default=2048, ge=1)
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
 
 
-class Source(Section):
-    """One source LLM: its weights, how it is served, and how it is asked."""
+class Policy(Section):
+    """How a source is asked, wherever it runs."""
 
     name: Name
-    model: Model
-    engine: Engine = Engine()
-    placement: Placement = Placement()
     sampling: Sampling = Sampling()
     samples: dict[Domain, int] = Field(min_length=1)
     """Responses a prompt for each domain that the source serves."""
@@ -110,8 +108,6 @@ class Source(Section):
     """Where a domain's responses are bounded otherwise than `sampling.max_tokens` says."""
     system: Literal["keep", "merge", "drop"] = "keep"
     """A prompt's system message: kept, put in front of the first user message (Gemma takes none), or dropped."""
-    chat_template: str | None = None
-    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -123,6 +119,57 @@ class Source(Section):
     def sampling_for(self, domain: Domain) -> Sampling:
         """The sampling parameters for one domain."""
         return self.sampling.model_copy(update={"max_tokens": self.max_tokens.get(domain, self.sampling.max_tokens)})
+
+
+class Source(Policy):
+    """One source LLM: its weights, how it is served, and how it is asked."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: Model
+    engine: Engine = Engine()
+    placement: Placement = Placement()
+    chat_template: str | None = None
+    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
+
+
+class EndpointSource(Policy):
+    """A source behind an OpenAI-compatible endpoint; it applies its own chat template."""
+
+    kind: Literal["endpoint"]
+    url: str = Field(pattern=r"^https?://")
+    """Base address, e.g. `https://host/v1`."""
+    model: str = Field(min_length=1)
+    """The endpoint's name of the model."""
+    revision: str = "endpoint"
+    """Part of every response's identity: change it when the endpoint serves other weights under the same name."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; none sends none."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Prompt and completion tokens together."""
+    timeout_s: float = Field(default=120, gt=0)
+    """Seconds a request."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Tries a sample, with back-off between them, before it is a reject."""
+
+
+class ImportedSource(Section):
+    """A source that is not sampled: prompt rows carry its responses under this name (`responses`)."""
+
+    kind: Literal["imported"]
+    name: Name
+
+
+def _kind(source: Any) -> str:
+    return str(source.get("kind", "vllm") if isinstance(source, dict) else getattr(source, "kind", "vllm"))
+
+
+AnySource = Annotated[
+    Annotated[Source, Tag("vllm")]
+    | Annotated[EndpointSource, Tag("endpoint")]
+    | Annotated[ImportedSource, Tag("imported")],
+    Discriminator(_kind),
+]
 
 
 class LikelihoodReward(Section):
@@ -185,12 +232,10 @@ class Sample(Section):
 
     buckets: int = Field(default=16, ge=1, le=4096)
     """Shards are bucketed by prompt; more buckets are more parallel selection tasks."""
-    batch_size: int = Field(default=16, ge=1)
-    """Prompts a batch; a batch's responses become durable together."""
-    concurrency: int = Field(default=4, ge=1)
-    """Batches in flight a source replica."""
+    concurrency: int = Field(default=64, ge=1)
+    """Samples in flight a source replica; an engine that runs more at once (vLLM's max_num_seqs) idles below it."""
     max_attempts: int = Field(default=3, ge=1)
-    """Tries a batch before its source is given up."""
+    """Failures of an engine in a row, none of its samples finished between them, before its source is given up."""
 
 
 class Verify(Section):
@@ -212,6 +257,9 @@ class Score(Section):
     agreement_sample: int = Field(default=256, ge=2)
     """Verified responses that every reward model scores, to see which agrees best; the rest is scored by that one."""
     batch_size: int = Field(default=32, ge=1)
+    """Responses a request."""
+    concurrency: int = Field(default=4, ge=1)
+    """Requests in flight."""
     verify: Verify = Verify()
 
 
@@ -340,7 +388,7 @@ class Recipe(Section):
     run_dir: str
     """Where the run is kept, e.g. `runs/demo`; relative paths start at the working directory."""
     prompts: Prompts
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[AnySource, ...] = Field(min_length=1)
     rewards: tuple[RewardModel, ...] = Field(min_length=1)
     target: Target
     sft: Sft
@@ -359,9 +407,10 @@ class Recipe(Section):
         for what, names in (("sources", sources), ("rewards", rewards)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{what}: names must differ, got {names}")
+        served = [s.name for s in self.served]
         for reward in self.rewards:
-            if not isinstance(reward, ArmoRMReward) and reward.source not in sources:
-                raise ValueError(f"rewards: {reward.name} asks source {reward.source!r}; there are {sources}")
+            if not isinstance(reward, ArmoRMReward) and reward.source not in served:
+                raise ValueError(f"rewards: {reward.name} asks source {reward.source!r}; there are {served}")
         if self.score.reward != "auto" and self.score.reward not in rewards:
             raise ValueError(f"score.reward: {self.score.reward!r} is none of auto, {', '.join(rewards)}")
         judges = [r.name for r in self.rewards if isinstance(r, JudgeReward)]
@@ -369,9 +418,14 @@ class Recipe(Section):
             raise ValueError(f"evaluate.judge: {self.evaluate.judge!r} is none of the judges {judges}")
         return self
 
+    @property
+    def served(self) -> tuple[Source, ...]:
+        """The sources that Ray Serve hosts."""
+        return tuple(s for s in self.sources if isinstance(s, Source))
+
     def source(self, name: str) -> Source:
-        """The source of that name."""
-        return next(s for s in self.sources if s.name == name)
+        """The served source of that name."""
+        return next(s for s in self.served if s.name == name)
 
 
 def packaged_recipes() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.config import ArmoRMReward, Model, Optimization, Recipe, Source
+from fusechat.pipeline.config import ArmoRMReward, EndpointSource, Model, Optimization, Recipe, Source
 from fusechat.pipeline.placement import describe as in_words
 
 
@@ -22,7 +22,13 @@ def describe(recipe: Recipe) -> str:
         "",
         "sample (Ray Data over Ray Serve)",
     ]
-    lines += [line for source in recipe.sources for line in _source(source)]
+    for source in recipe.sources:
+        if isinstance(source, Source):
+            lines += _source(source)
+        elif isinstance(source, EndpointSource):
+            lines.append(f"  {source.name}: {source.model} at {source.url}")
+        else:
+            lines.append(f"  {source.name}: imported, {source.name} in the prompt rows")
     lines += ["", f"score ({recipe.score.reward} of {len(recipe.rewards)} reward models)"]
     for reward in recipe.rewards:
         if isinstance(reward, ArmoRMReward):

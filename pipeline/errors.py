@@ -6,7 +6,9 @@ FusechatError                 exit code 1
 │   ├── InputError            a line of an input file
 │   ├── CapacityError         what was asked for, what the cluster has, which setting to change
 │   └── RunDirectoryError     a run directory that can't be used: locked, read-only, of another recipe
-└── StageError                a stage failed: stage, place in it, cause
+├── StageError                a stage failed: stage, place in it, cause
+├── EngineDiedError           inside sampling: an engine is gone and will be replaced
+└── AskFailedError            inside sampling: a source did not answer, however often it was asked
 """
 
 from __future__ import annotations
@@ -65,6 +67,18 @@ class StageError(FusechatError):
     def __init__(self, stage: str, place: str, cause: str) -> None:
         self.stage, self.place, self.cause = stage, place, cause
         super().__init__(f"stage {stage}, {place}: {cause}")
+
+
+class Preempted(BaseException):  # like KeyboardInterrupt: a request, and no handler's business
+    """SIGTERM: the machine is needed elsewhere; what is durable is resumed by the same command."""
+
+
+class AskFailedError(FusechatError):
+    """A source was asked as often as it may be and did not answer; the message starts with the reject's code."""
+
+
+class EngineDiedError(FusechatError):
+    """What answers for a source is gone and will be replaced; what was under way may be asked for again."""
 
 
 def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> FusechatError:

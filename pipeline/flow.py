@@ -15,6 +15,10 @@ WORKER_CPUS = 0.1
 """CPUs of the Ray actor that drives one flow; it waits for replies nearly all the time."""
 
 
+FLUSH_S = 1.0
+"""Seconds until a finished sample is durable."""
+
+
 class Done(TypedDict):
     """What came of one unit; `error` says why nothing did."""
 
@@ -95,6 +99,11 @@ def each(batch: dict[str, Any], work: Callable[[str], Done]) -> dict[str, list[A
             results.append(work(unit))
         except (UnitError, FusechatError) as error:
             results.append(Done(rows=0, tokens=0, error=str(error)))
+    return columns(results)
+
+
+def columns(results: Sequence[Done]) -> dict[str, list[Any]]:
+    """What came of the units, as Ray Data takes it."""
     return {
         "rows": [r["rows"] for r in results],
         "tokens": [r["tokens"] for r in results],

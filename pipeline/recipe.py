@@ -11,6 +11,9 @@ from pydantic import ValidationError
 from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.errors import InputError, RecipeError
 
+TAGS = {"vllm", "endpoint", "imported", "likelihood", "judge", "armorm"}
+"""Kinds of sources and rewards, which pydantic puts into the path of an error."""
+
 
 def find(recipe: str) -> Path:
     """The file that `recipe` names: a path, or the name of a recipe that ships with fusechat."""
@@ -148,7 +151,7 @@ def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:
     """pydantic's location as a key of the file: without the tags of unions and the mark of a bad mapping key."""
     node, parts = tree, []
     for part in loc:
-        if part == "[key]" or (isinstance(node, dict) and part not in node and node.get("kind") == part):
+        if part == "[key]" or (part in TAGS and not (isinstance(node, dict) and part in node)):
             continue
         parts.append(str(part))
         inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
@@ -172,8 +175,8 @@ def _allowed(loc: tuple[int | str, ...]) -> list[str]:
             node = node.get("items", {})
         elif part in node.get("properties", {}):
             node = node["properties"][part]
-        elif "discriminator" in node:
-            node = {"$ref": node["discriminator"]["mapping"][part]}
+        elif "oneOf" in node:
+            node = next(o for o in node["oneOf"] if _resolve(schema, o)["properties"]["kind"]["const"] == part)
         else:
             return []
     return sorted(_resolve(schema, node).get("properties", {}))

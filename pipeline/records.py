@@ -35,6 +35,17 @@ PROMPT = pa.schema(
     ]
 )
 
+CARRIED = pa.schema(
+    [
+        pa.field("carried_id", pa.string(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sample_index", pa.int32(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
 REJECT = pa.schema(
     [
         pa.field("stage", pa.string(), nullable=False),
@@ -56,12 +67,16 @@ RESPONSE = pa.schema(
         pa.field("params", pa.string(), nullable=False),  # sampling parameters, JSON
         pa.field("template", pa.string(), nullable=False),  # sha256 of the chat template
         pa.field("text", pa.string(), nullable=False),
-        pa.field("finish_reason", pa.string(), nullable=False),  # stop, length, or rejected
+        pa.field("finish_reason", pa.string(), nullable=False),  # stop, length, imported, rejected ...
         pa.field("reject", pa.string(), nullable=False),  # why there is no response; empty where there is one
         pa.field("prompt_tokens", pa.int32(), nullable=False),
         pa.field("completion_tokens", pa.int32(), nullable=False),
+        pa.field("flags", pa.list_(pa.string()), nullable=False),  # truncated, empty, refused, duplicate
     ]
 )
+
+FINISHED = ("stop", "imported")
+"""Finish reasons of responses that came to their own end."""
 
 VERDICT = pa.schema(
     [

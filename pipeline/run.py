@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline import models, prompts
-from fusechat.pipeline.config import Model, Recipe
-from fusechat.pipeline.errors import FusechatError, InputError, RunDirectoryError, StageError, UserError
+from fusechat.pipeline.config import EndpointSource, ImportedSource, Model, Recipe, Source
+from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
+from fusechat.pipeline.flow import FLUSH_S
+from fusechat.pipeline.placement import Need
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.records import RESPONSE, digest
-from fusechat.pipeline.sampling import Asked, template_identity, wanted_ids
-from fusechat.pipeline.shards import STAGES, Manifest, Parts, RunDir, table_digest, versions
+from fusechat.pipeline.records import PROMPT, digest
+from fusechat.pipeline.sampling import Asked, template_identity
+from fusechat.pipeline.shards import STAGES, Manifest, Parts, RunDir, versions
 
 
 @dataclass(slots=True)
@@ -40,22 +44,37 @@ class Run:
         self._fleet: Any = None
         self._ray: Any = None
 
-    def walk(self, stages: Sequence[str] = STAGES) -> dict[str, bool]:
+    def walk(self, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, bool]:
         """Brings the stages up to date; returns which of them had work to do.
+
+        Args:
+            pilot: prompts that each source is then asked, of those that miss something.
 
         Raises:
             FusechatError: see errors.py; whatever was done before is kept.
         """
+        _catch_sigterm()
         with self.dir.lock():
             self._claim()
-            self._check_capacity()
+            if pilot or set(stages) != {"prompts"}:  # reading prompts takes no cluster
+                self._check_capacity()
             worked = {}
             try:
                 for stage in STAGES:
                     if stage in stages:
                         worked[stage] = self._bring_up_to_date(stage)
-            finally:
+                if pilot:
+                    self._sample_pilot(pilot)
+            except Preempted:
+                self.progress.say("SIGTERM: what is finished is made durable")
+                time.sleep(2 * FLUSH_S)
+                if self.recipe.cluster.address is not None and self._fleet is not None:
+                    self._fleet.close()
+                raise  # a Ray that was started here ends with this process
+            except BaseException:
                 self._close()
+                raise
+            self._close()
             return worked
 
     def _claim(self) -> None:
@@ -97,6 +116,11 @@ class Run:
         self.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
         return True
 
+    def _sample_pilot(self, num: int) -> None:
+        from fusechat.pipeline import stages
+
+        stages.sample_missing(self, num)
+
     def fingerprint(self, stage: str) -> str:
         """Fingerprint of an earlier stage's output.
 
@@ -115,18 +139,22 @@ class Run:
     @cached_property
     def train_prompts(self) -> pa.Table:
         """Training prompts that passed the intake (PROMPT)."""
-        return self.dir.read_table("prompts", "train.parquet")
+        return self.prompts("train").read()
 
     @cached_property
     def heldout_prompts(self) -> pa.Table:
         """Held-out prompts that passed the intake (PROMPT)."""
-        return self.dir.read_table("prompts", "heldout.parquet")
+        return self.prompts("heldout").read()
+
+    def prompts(self, which: str) -> Parts:
+        """`train` or `heldout` prompts, in buckets."""
+        return Parts(self.dir, f"prompts/{which}", PROMPT, "prompt_id")
 
     @cached_property
     def templates(self) -> dict[str, str | None]:
         """Source name -> text of its chat template where the recipe gives one."""
         found: dict[str, str | None] = {}
-        for source in self.recipe.sources:
+        for source in self.recipe.served:
             found[source.name] = self._read_template(source.chat_template)
         return found
 
@@ -146,22 +174,25 @@ class Run:
     @cached_property
     def asked(self) -> list[Asked]:
         """The sources with what their responses' identities hang on."""
-        return [
-            Asked(
-                source=s,
-                revision=models.revision(s.model, base=self.base),
-                template=template_identity(self.templates[s.name], s.system),
-                seed=self.recipe.seed,
-            )
-            for s in self.recipe.sources
-        ]
+        found = []
+        for source in self.recipe.sources:
+            if isinstance(source, Source):
+                revision = models.revision(source.model, base=self.base)
+                template = template_identity(self.templates[source.name], source.system)
+            elif isinstance(source, EndpointSource):
+                revision = digest(source.url, source.model, source.revision)
+                template = f"endpoint/{source.system}"
+            else:
+                continue
+            found.append(Asked(source=source, revision=revision, template=template, seed=self.recipe.seed))
+        return found
 
     @cached_property
     def responses(self) -> list[dict[str, Any]]:
         """Durable responses that the recipe asks for (RESPONSE rows); rows of earlier settings are left out."""
-        wanted = wanted_ids(self.asked, self.train_prompts)
-        table = Parts(self.dir, "sample", RESPONSE, "response_id").read()
-        return [r for r in table.to_pylist() if r["response_id"] in wanted]
+        from fusechat.pipeline import drawing
+
+        return [row for _, rows in drawing.buckets(self) for row in rows]
 
     def model(self, model: Model, who: str) -> Path:
         """The model's folder, fetched where it is not there yet."""
@@ -177,19 +208,23 @@ class Run:
         with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as threads:
             return dict(zip(wanted, threads.map(self.model, wanted.values(), wanted), strict=True))
 
+    def needs(self) -> list[Need]:
+        """What the recipe will ever have served."""
+        from fusechat.services import app
+
+        return app.needs(self.recipe)
+
     def _check_capacity(self) -> None:
         """Holds the plan against this machine before anything is fetched; a remote cluster is asked once connected."""
         from fusechat.pipeline import cluster
-        from fusechat.services import app
 
         there = None if self.recipe.cluster.address else cluster.local_nodes(self.recipe.cluster)
         if there is not None:
-            cluster.check_capacity(self.recipe, app.needs(self.recipe), there)
+            cluster.check_capacity(self.recipe, self.needs(), there)
 
     def ray(self) -> None:
         """Starts or joins Ray, once, and holds the whole plan against it."""
         from fusechat.pipeline import cluster
-        from fusechat.services import app
 
         if self._ray is not None:
             return
@@ -197,8 +232,9 @@ class Run:
         connection = cluster.connected(self.recipe.cluster)
         connection.__enter__()
         self._ray = connection
+        _catch_sigterm()  # Ray has set a handler of its own
         wait_s = 45 if self.recipe.cluster.address else 0
-        cluster.check_capacity(self.recipe, app.needs(self.recipe), cluster.nodes(), wait_s)
+        cluster.check_capacity(self.recipe, self.needs(), cluster.nodes(), wait_s)
 
     @property
     def fleet(self) -> Any:
@@ -219,20 +255,38 @@ class Run:
         self.progress.end(what)
 
     def _close(self) -> None:
+        if self._fleet is not None and self.recipe.cluster.address is not None:
+            self._fleet.close()
         if self._ray is not None:
             self._ray.__exit__(None, None, None)
             self._ray = self._fleet = None
 
 
+def _catch_sigterm() -> None:
+    """SIGTERM ends the run in good order (Preempted), once."""
+
+    def preempted(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Preempted
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, preempted)
+
+
 def read_prompts(run: Run) -> Outcome:
     """Stage `prompts`."""
-    intake = prompts.read(run.recipe.prompts, run.base)
-    run.dir.write_table(intake.train, "prompts", "train.parquet")
-    run.dir.write_table(intake.heldout, "prompts", "heldout.parquet")
-    run.dir.write_table(intake.rejects, "prompts", "rejects.parquet")
-    counts = {"train": len(intake.train), "heldout": len(intake.heldout), "rejected": len(intake.rejects)}
-    data = digest(*(table_digest(t, t.schema.names) for t in (intake.train, intake.heldout, intake.rejects)))
-    return Outcome(data, counts)
+    recipe = run.recipe
+    imported = [s.name for s in recipe.sources if isinstance(s, ImportedSource)]
+    where = (recipe.prompts, run.base, run.dir, recipe.sample.buckets, imported)
+    if run.dir.manifest("prompts") is not None:  # what is there stays where the new files can't be used
+        prompts.Intake(*where, trial=True).read()
+        run.dir.remove(["prompts/manifest.json"])
+    intake = prompts.Intake(*where)
+    intake.read()
+    counts = {"train": intake.train.num, "heldout": intake.heldout.num, "rejected": intake.num_rejects}
+    if intake.carried.num:
+        counts["carried responses"] = intake.carried.num
+    return Outcome(intake.digest(), counts)
 
 
 def _counts(counts: dict[str, int]) -> str:

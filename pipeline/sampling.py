@@ -1,31 +1,31 @@
-"""Sampling: prompts to responses, by Ray Data over the sources' deployments.
-
-The plan is pure: which samples are wanted, less which are durable. Ray Data runs it; each batch is durable as a
-Parquet part before it counts as done.
-"""
+"""Sampling, the pure part: which responses a recipe asks for, which of them are missing, what comes back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from fusechat.pipeline.config import Domain, Sample, Sampling, Source
-from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.flow import Done, attempts, drive, each
-from fusechat.pipeline.records import RESPONSE, bucket_of, digest, response_id, seed_of
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.config import Domain, Policy, Sampling
+from fusechat.pipeline.records import digest, response_id, seed_of
+from fusechat.pipeline.shards import Parts
 from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted
+
+UNIT_PROMPTS, UNITS, LARGEST_UNIT = 16, 1000, 512
+"""Prompts of one Ray Data row: few, so that progress is seen; more where there would be over a thousand rows."""
+COLUMNS = ("prompt_id", "domain", "messages")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A source with everything that its responses' identities hang on."""
 
-    source: Source
+    source: Policy
     revision: str
     template: str
     """sha256 of the chat template's text and the system policy; `model` where the model's own template rules."""
@@ -33,16 +33,22 @@ class Asked:
 
 
 class Unit(TypedDict):
-    """One batch: what a Ray Data row carries."""
+    """What a Ray Data row says: a slice of a bucket's prompts, in the order of their ids."""
 
-    requests: list[GenerateRequest]
-    rows: list[dict[str, Any]]
-    """What is known of each wanted response beforehand: RESPONSE less what the model adds."""
+    bucket: int
+    start: int
+    stop: int
+
+
+Rows = list[dict[str, Any]]
+"""What is known of each wanted response beforehand: RESPONSE less what the model adds."""
 
 
 def sampling_params(sampling: Sampling) -> dict[str, Any]:
     """vLLM's SamplingParams of a recipe's sampling section."""
-    return {**sampling.model_dump(exclude={"stop"}), "stop": list(sampling.stop)}
+    params = {**sampling.model_dump(exclude={"stop", "stop_token_ids"}), "stop": list(sampling.stop)}
+    # A key of its own only where it says something: identities of what was sampled before it existed stay.
+    return params | ({"stop_token_ids": list(sampling.stop_token_ids)} if sampling.stop_token_ids else {})
 
 
 def template_identity(text: str | None, system: str) -> str:
@@ -50,12 +56,13 @@ def template_identity(text: str | None, system: str) -> str:
     return f"model/{system}" if text is None else digest(text, system)
 
 
-def wanted(asked: Asked, prompts: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def wanted(asked: Asked, prompts: pa.Table) -> Iterator[tuple[dict[str, Any], Rows]]:
     """Each prompt that the source serves, with the rows of all its samples; prompts in the table's order."""
     source = asked.source
     params: dict[str, dict[str, Any]] = {d: sampling_params(source.sampling_for(d)) for d in source.samples}
     texts = {d: json.dumps(p, sort_keys=True) for d, p in params.items()}
-    for prompt in prompts.select(["prompt_id", "domain", "messages"]).to_pylist():
+    columns = [c for c in COLUMNS if c in prompts.column_names]
+    for prompt in prompts.select(columns).to_pylist():
         domain: Domain = prompt["domain"]
         rows = []
         for index in range(source.samples.get(domain, 0)):
@@ -79,92 +86,114 @@ def wanted(asked: Asked, prompts: pa.Table) -> Iterator[tuple[dict[str, Any], li
             yield prompt, rows
 
 
-def wanted_ids(asked: Sequence[Asked], prompts: pa.Table) -> set[str]:
+def wanted_ids(asked: Iterable[Asked], prompts: pa.Table) -> set[str]:
     """Identities of all responses that the recipe asks for."""
-    return {row["response_id"] for a in asked for _, rows in wanted(a, prompts) for row in rows}
+    slim = prompts.select(["prompt_id", "domain"])
+    return {row["response_id"] for a in asked for _, rows in wanted(a, slim) for row in rows}
 
 
-def plan(asked: Asked, prompts: pa.Table, done: set[str], config: Sample) -> list[Unit]:
-    """Batches of what is wanted and not durable yet (an anti-join on identities).
+@dataclass(slots=True)
+class Plan:
+    """What one source is still to be asked."""
 
-    All samples of a prompt go in one batch, so that they share the prompt's prefix in vLLM's cache. Batches follow the
-    buckets, so that each writes few parts.
+    units: list[Unit]
+    """Slices that miss something, buckets in order."""
+    total: int = 0
+    """Responses that the recipe asks the source for."""
+    missing_by_domain: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def missing(self) -> int:
+        """Responses that are not durable."""
+        return self.missing_by_domain.total()
+
+
+def plan(asked: Sequence[Asked], prompts: Parts, done: Parts, num_buckets: int) -> list[Plan]:
+    """What each source is still to be asked: an anti-join on identities, one bucket in memory at a time."""
+    plans = [Plan([]) for _ in asked]
+    places: list[dict[int, list[int]]] = [{} for _ in asked]  # bucket -> positions of the prompts that miss something
+    for bucket in range(num_buckets):
+        table = prompts.read(bucket, columns=["domain"])
+        if not len(table):
+            continue
+        there = done.ids(bucket)
+        place = {p: i for i, p in enumerate(table.column("prompt_id").to_pylist())}
+        for found, mine, one in zip(plans, places, asked, strict=True):
+            for prompt, rows in wanted(one, table):
+                left = sum(r["response_id"] not in there for r in rows)
+                found.total += len(rows)
+                found.missing_by_domain[prompt["domain"]] += left
+                if left:
+                    mine.setdefault(bucket, []).append(place[prompt["prompt_id"]])
+    for found, mine in zip(plans, places, strict=True):
+        size = min(LARGEST_UNIT, max(UNIT_PROMPTS, sum(map(len, mine.values())) // UNITS))
+        for bucket, members in mine.items():
+            found.units += [
+                Unit(bucket=bucket, start=s * size, stop=(s + 1) * size) for s in sorted({m // size for m in members})
+            ]
+    return plans
+
+
+def sampled(units: Sequence[Unit], num: int) -> list[Unit]:
+    """Slices of about `num` prompts together, spread evenly over the units."""
+    wanted = min(len(units), max(1, num // UNIT_PROMPTS))
+    chosen = [units[i * len(units) // wanted] for i in range(wanted)]
+    return [Unit(bucket=u["bucket"], start=u["start"], stop=u["start"] + UNIT_PROMPTS) for u in chosen]
+
+
+def requests(asked: Asked, prompts: pa.Table, done: set[str]) -> list[tuple[GenerateRequest, Rows]]:
+    """What to ask for these prompts: one request a prompt with all samples that are not durable.
+
+    All samples of a prompt go in one request, so that they share the prompt's prefix in vLLM's cache.
     """
-    missing = []
+    found = []
     for prompt, rows in wanted(asked, prompts):
         left = [r for r in rows if r["response_id"] not in done]
         if left:
-            missing.append((bucket_of(prompt["prompt_id"], config.buckets), prompt, left))
-    missing.sort(key=lambda m: (m[0], m[1]["prompt_id"]))
-    units = []
-    for start in range(0, len(missing), config.batch_size):
-        batch = missing[start : start + config.batch_size]
-        requests = [
-            GenerateRequest(
+            request = GenerateRequest(
                 messages=prompt["messages"],
-                params=json.loads(rows[0]["params"]),
-                samples=[Wanted(response_id=r["response_id"], seed=r["seed"]) for r in rows],
+                params=json.loads(left[0]["params"]),
+                samples=[Wanted(response_id=r["response_id"], seed=r["seed"]) for r in left],
             )
-            for _, prompt, rows in batch
-        ]
-        units.append(Unit(requests=requests, rows=[r for _, _, rows in batch for r in rows]))
-    return units
+            found.append((request, left))
+    return found
 
 
-def complete(rows: Sequence[Mapping[str, Any]], generated: Sequence[Generated]) -> list[dict[str, Any]]:
-    """RESPONSE rows from what was asked and what came back, joined by identity.
-
-    Raises:
-        StageError: the source answered with other identities than it was asked for.
-    """
-    by_id = {g["response_id"]: g for g in generated}
-    if by_id.keys() != {r["response_id"] for r in rows}:
-        raise StageError("sample", str(rows[0]["source"]), "the source answered with other identities than asked for")
-    return [{**row, **by_id[row["response_id"]]} for row in rows]
+def response(row: Mapping[str, Any], generated: Generated) -> dict[str, Any]:
+    """A RESPONSE row from what was asked and what came back."""
+    return {**row, **generated, "flags": flags(generated["text"], generated["finish_reason"], generated["reject"])}
 
 
-class Feeder:
-    """Ray Data's worker: sends batches to one source and makes what comes back durable."""
-
-    def __init__(self, run: RunDir, folder: str, app: str, config: Sample) -> None:
-        from ray import serve
-
-        self._parts = Parts(run, folder, RESPONSE, "response_id")
-        self._handle = serve.get_app_handle(app)
-        self._config = config
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Ray Data's calling convention: a column of units in, a column of results out."""
-        return each(batch, self._feed)
-
-    def _feed(self, text: str) -> Done:
-        unit: Unit = json.loads(text)
-        answers = attempts(lambda: self._handle.generate.remote(unit["requests"]).result(), self._config.max_attempts)
-        rows = complete(unit["rows"], [g for answer in answers for g in answer])
-        self._parts.write_all(rows, self._config.buckets)
-        return Done(rows=len(rows), tokens=sum(r["completion_tokens"] for r in rows), error="")
+REFUSAL = re.compile(
+    r"\s*(i'?m (very |so )?sorry,? but|i apologi[sz]e,? but|sorry,? (but )?i (can'?t|cannot)"
+    r"|as an ai( language model)?\b"
+    r"|i('m| am) (not able|unable) to|i (can'?t|cannot|won'?t) (help|assist|provide|fulfil|comply|answer|do that)"
+    r"|(很|非常)?抱歉|对不起|作为(一个|一名)?(人工智能|ai)|我(无法|不能)(提供|回答|协助|帮助|满足))",
+    re.IGNORECASE,
+)
+"""How refusals begin, in the product's two languages."""
 
 
-def feed(
-    run: RunDir,
-    folder: str,
-    app: str,
-    units: Sequence[Unit],
-    config: Sample,
-    on_batch: Callable[[int, int], None],
-) -> int:
-    """Runs the batches of one source to their end; returns the tokens generated.
+def flags(text: str, finish_reason: str, reject: str) -> list[str]:
+    """What a sample's own text says about it: `truncated`, `empty`, `refused`. None of them drops it."""
+    if reject:
+        return []
+    found = ["truncated"] if finish_reason == "length" else []
+    if not text.strip():
+        found.append("empty")
+    elif REFUSAL.match(text.replace("\u2019", "'")):
+        found.append("refused")
+    return found
 
-    Raises:
-        StageError: a batch failed `config.max_attempts` times; what other batches brought is kept.
-    """
-    work = [json.dumps(u) for u in units]
-    return drive(
-        Feeder,
-        (run, folder, app, config),
-        work,
-        stage="sample",
-        who=app,
-        concurrency=config.concurrency,
-        on_batch=on_batch,
-    )
+
+def flag_duplicates(rows: Rows) -> None:
+    """Flags each sample whose text an earlier sample has that was asked for in the same way: `duplicate`."""
+    seen = set()
+    for row in sorted(rows, key=lambda r: int(r["sample_index"])):
+        row["flags"] = [f for f in row["flags"] if f != "duplicate"]
+        if row["reject"] or not row["text"].strip():
+            continue
+        key = tuple(row[k] for k in ("prompt_id", "source", "revision", "template", "params", "text"))
+        if key in seen:
+            row["flags"].append("duplicate")
+        seen.add(key)

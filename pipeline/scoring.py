@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe, Select, Verify
 from fusechat.pipeline.flow import Done, attempts, drive, each
-from fusechat.pipeline.records import REWARD, SCORE, VERDICT
+from fusechat.pipeline.records import FINISHED, REWARD, SCORE, VERDICT
 from fusechat.pipeline.shards import Parts, RunDir
 from fusechat.pipeline.wire import Rated, ScoreItem
 
@@ -151,7 +151,7 @@ def reward(
         units(items, recipe.score.batch_size),
         stage="score",
         who=app,
-        concurrency=recipe.sample.concurrency,
+        concurrency=recipe.score.concurrency,
         on_batch=on_batch,
     )
     ids = {r["response_id"] for r in responses}
@@ -177,7 +177,7 @@ def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules
 def agreement_sample(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], num: int) -> Rows:
     """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
     many; the smallest identities, which are hashes, so the choice is random and stable."""
-    finished = [r for r in responses if r["finish_reason"] == "stop" and r["text"].strip()]
+    finished = [r for r in responses if r["finish_reason"] in FINISHED and r["text"].strip()]
     halves = []
     for correct in (True, False):
         half = [r for r in finished if verdicts.get(r["response_id"], {}).get("correct") is correct]

@@ -16,7 +16,7 @@ from fusechat.pipeline.config import VERIFIED_DOMAINS, DomainRule, Recipe, Selec
 from fusechat.pipeline.errors import FusechatError, StageError
 from fusechat.pipeline.flow import WORKER_CPUS
 from fusechat.pipeline.pairing import Candidate, decide, margin, status
-from fusechat.pipeline.records import OUTCOME, PAIR, RESPONSE, SCORE, SFT_ROW, bucket_of, digest, fraction_of
+from fusechat.pipeline.records import OUTCOME, PAIR, PROMPT, RESPONSE, SCORE, SFT_ROW, digest, fraction_of
 from fusechat.pipeline.shards import Parts, RunDir
 
 UNKNOWN_DOMAIN = "unknown"
@@ -137,7 +137,7 @@ def run_select(
         outcomes=pa.concat_tables([b.outcomes for b in buckets]).sort_by("prompt_id"),
         responses=sum((b.responses for b in buckets), Counter()),
     )
-    num_prompts = run.read_table("prompts", "train.parquet", columns=["prompt_id"]).num_rows
+    num_prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(columns=["domain"]).num_rows
     rejects = run.read_table("prompts", "rejects.parquet", columns=["reason"])
     found = funnel(merged.outcomes, rejects, num_prompts, merged.responses)
     run.write_table(merged.sft, "select", "sft.parquet")
@@ -167,7 +167,7 @@ def _run_buckets(run: RunDir, recipe: Recipe, reward: str, response_ids: Any) ->
     while waiting or running:
         while waiting and len(running) < limit:
             bucket = waiting.pop(0)
-            running[task.remote(run, recipe.select, num, bucket, reward, plan)] = bucket
+            running[task.remote(run, recipe.select, bucket, reward, plan)] = bucket
         (done,), _ = ray.wait(list(running), num_returns=1)
         bucket = running.pop(done)
         try:
@@ -180,20 +180,16 @@ def _run_buckets(run: RunDir, recipe: Recipe, reward: str, response_ids: Any) ->
     return results
 
 
-def _select_task(
-    run: RunDir, rules: Select, num_buckets: int, bucket: int, reward: str, plan: pa.Array | None
-) -> Selected | str:
+def _select_task(run: RunDir, rules: Select, bucket: int, reward: str, plan: pa.Array | None) -> Selected | str:
     """One bucket; a failure comes back as its message, since Ray can't pickle our errors."""
     import pyarrow.compute as pc
 
     try:
-        prompts = run.read_table("prompts", "train.parquet", columns=["prompt_id", "domain", "messages"])
-        mine = [bucket_of(p, num_buckets) == bucket for p in prompts.column("prompt_id").to_pylist()]
+        prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(bucket, ["domain", "messages"])
         responses = Parts(run, "sample", RESPONSE, "response_id").read(bucket)
         if plan is not None:
             responses = responses.filter(pc.is_in(responses.column("response_id"), value_set=plan))
         scores = Parts(run, "score", SCORE, "response_id").read(bucket, ["rewards", "correct"])
-        prompts = prompts.filter(pa.array(mine, pa.bool_()))
         return select_bucket(prompts, responses, scores, recipe_select=rules, reward=reward)
     except FusechatError as error:
         return str(error)

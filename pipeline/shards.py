@@ -8,16 +8,18 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.errors import RunDirectoryError, StageError
+from fusechat.pipeline.lease import STALE_S, Lease
+from fusechat.pipeline.object_store import S3, reason
 from fusechat.pipeline.records import bucket_of, digest
 
 STAGES = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
@@ -46,7 +48,7 @@ class Manifest:
 
 
 class RunDir:
-    """A run directory on any fsspec file system; cheap to pickle, so Ray workers write through it too.
+    """A run directory on S3 or any fsspec file system; cheap to pickle, so Ray workers write through it too.
 
     Raises:
         RunDirectoryError: no file system serves the place.
@@ -54,8 +56,15 @@ class RunDir:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._lease: Lease | None = None
+        self._fs: Any
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
+            if url.startswith("s3://"):
+                self._fs, self._root = S3(), url.removeprefix("s3://").rstrip("/")
+                if self._root[:1] in ("", "/"):
+                    raise ValueError("it names no bucket")
+            else:
+                self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
             raise RunDirectoryError(f"{url}: no file system serves this place: {error}") from error
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
@@ -79,14 +88,16 @@ class RunDir:
 
     def exists(self, *parts: str) -> bool:
         """Whether the file or folder exists."""
-        return bool(self._fs.exists(self.path(*parts)))
+        with self._reading():
+            return bool(self._fs.exists(self.path(*parts)))
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Writes a file that is whole or absent: a temporary name, then a rename.
+        """Writes a file that is whole or absent: a temporary name, then a rename; an object store does so by itself.
 
         Raises:
-            RunDirectoryError: the disk is full, or the directory can't be written.
+            RunDirectoryError: the disk is full, the directory can't be written, or another process took it over.
         """
+        self.check_lease()
         path = self.path(*parts)
         try:
             if not self._local:
@@ -103,7 +114,7 @@ class RunDir:
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(self.url, error) from error
+            raise _unusable(self.url, "written", error) from error
 
     def write_table(self, table: pa.Table, *parts: str) -> None:
         """Writes a Parquet file that is whole or absent."""
@@ -113,7 +124,7 @@ class RunDir:
 
     def read_table(self, *parts: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Reads one Parquet file."""
-        with self._fs.open(self.path(*parts), "rb") as file:
+        with self._reading(), self._fs.open(self.path(*parts), "rb") as file:
             return pq.read_table(file, columns=columns)
 
     def write_json(self, value: Any, *parts: str) -> None:
@@ -122,20 +133,33 @@ class RunDir:
 
     def read_json(self, *parts: str) -> Any:
         """Reads a JSON file."""
-        return json.loads(self._fs.cat_file(self.path(*parts)))
+        with self._reading():
+            return json.loads(self._fs.cat_file(self.path(*parts)))
 
     def files(self, *parts: str) -> list[str]:
         """Names, relative to the run directory, of the Parquet files under a folder; sorted."""
-        base = self.path(*parts)
         self._fs.invalidate_cache()
-        found = self._fs.glob(f"{base}/**/*.parquet") if self._fs.exists(base) else []
+        with self._reading():
+            found = self._fs.find(self.path(*parts))
         root = self._root.rstrip("/") + "/"
-        return sorted(str(f).removeprefix(root) for f in found)
+        return sorted(str(f).removeprefix(root) for f in found if str(f).endswith(".parquet"))
+
+    def remove(self, files: Iterable[str]) -> None:
+        """Removes files, named relative to the run directory.
+
+        Raises:
+            RunDirectoryError: they can't be removed.
+        """
+        self.check_lease()
+        for file in files:
+            try:
+                self._fs.rm_file(self.path(file))
+            except OSError as error:
+                raise _unusable(self.url, "written", error) from error
 
     def remove_tables(self, *parts: str) -> None:
         """Removes the Parquet files under a folder, before it is written anew."""
-        for file in self.files(*parts):
-            self._fs.rm(self.path(file))
+        self.remove(self.files(*parts))
 
     def manifest(self, stage: str) -> Manifest | None:
         """The stage's manifest, or none where the stage never ended."""
@@ -163,7 +187,11 @@ class RunDir:
         Raises:
             RunDirectoryError: another process holds it, or it can't be written.
         """
-        if not self._local:  # object stores have no locks; identities make double work harmless, only wasteful
+        if isinstance(self._fs, S3):
+            with self._leased():
+                yield
+            return
+        if not self._local:  # no locks elsewhere; identities make double work harmless, only wasteful
             yield
             return
         import fcntl
@@ -172,7 +200,7 @@ class RunDir:
             os.makedirs(self.path(), exist_ok=True)
             handle = open(self.path(".lock"), "a+")  # noqa: SIM115
         except OSError as error:
-            raise _unwritable(self.url, error) from error
+            raise _unusable(self.url, "written", error) from error
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,8 +213,49 @@ class RunDir:
                 os.truncate(handle.fileno(), 0)
                 os.write(handle.fileno(), f"process {os.getpid()}".encode())
             except OSError as error:
-                raise _unwritable(self.url, error) from error
+                raise _unusable(self.url, "written", error) from error
             yield
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        """Holds a run directory on S3, with few attempts, so that a store that can't be reached is told at once."""
+        lease = Lease(S3(max_attempts=3), self.path(".lock"))
+        try:
+            holder = lease.take()
+        except OSError as error:
+            raise _unusable(self.url, "written", error) from error
+        if holder is not None:
+            raise RunDirectoryError(
+                f"{self.url}: in use by {holder}; wait for it or stop it (a killed one's hold ends in {STALE_S:.0f} s)"
+            )
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+            with suppress(OSError):  # it ends by itself
+                lease.release()
+
+    def check_lease(self) -> None:
+        """Stops a process whose run directory another one took over; nothing where it holds none.
+
+        Raises:
+            RunDirectoryError: another process took it over.
+        """
+        if self._lease is not None and self._lease.lost:
+            raise RunDirectoryError(
+                f"{self.url}: another process took it over, as this one had not reached it for {STALE_S:.0f} s; "
+                "run the same command again when that one has ended"
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unusable(self.url, "read", error) from error
 
     def _remove_leftovers(self) -> None:
         """Temporary files of processes that were killed while writing."""
@@ -203,12 +272,15 @@ class Parts:
     def __init__(self, run: RunDir, folder: str, schema: pa.Schema, key: str) -> None:
         self.run, self.folder, self.schema, self.key = run, folder, schema, key
 
-    def write(self, bucket: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Makes the rows durable."""
+    def write(self, bucket: int, rows: Iterable[Mapping[str, Any]]) -> str:
+        """Makes the rows durable; returns the part's name in the run directory, none without rows."""
         table = pa.Table.from_pylist([dict(r) for r in rows], schema=self.schema)
-        if table.num_rows:
-            name = digest(sorted(table.column(self.key).to_pylist()))[:24]
-            self.run.write_table(table, self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+        if not table.num_rows:
+            return ""
+        name = digest(sorted(table.column(self.key).to_pylist()))[:24]
+        where = (self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+        self.run.write_table(table, *where)
+        return "/".join(where)
 
     def write_all(self, rows: Iterable[Mapping[str, Any]], num_buckets: int) -> None:
         """Makes the rows durable, each in its prompt's bucket."""
@@ -227,7 +299,7 @@ class Parts:
         for file in self.run.files(*where):
             try:
                 tables.append(self.run.read_table(file, columns=wanted).cast(schema))
-            except (ValueError, OSError) as error:  # ValueError: what Arrow's own derive from, and other columns
+            except (ValueError, OSError, RunDirectoryError) as error:  # ValueError: Arrow's own, and other columns
                 raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
         if not tables:
             return schema.empty_table()
@@ -236,9 +308,15 @@ class Parts:
         keep = [i for i, k in enumerate(keys) if i == 0 or k != keys[i - 1]]
         return table if len(keep) == len(keys) else table.take(keep)
 
-    def ids(self) -> set[str]:
-        """Keys of all rows that are durable."""
-        return set(self.read(columns=[self.key]).column(self.key).to_pylist())
+    def ids(self, bucket: int | None = None) -> set[str]:
+        """Keys of the rows that are durable, of one bucket or all."""
+        return set(self.read(bucket, columns=[self.key]).column(self.key).to_pylist())
+
+    def compact(self, bucket: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Puts one part with these rows in the place of all parts of the bucket; killed between, both are there."""
+        before = self.run.files(self.folder, f"bucket-{bucket:04d}")
+        kept = self.write(bucket, rows)
+        self.run.remove([file for file in before if file != kept])
 
 
 def table_digest(table: pa.Table, columns: Sequence[str]) -> str:
@@ -259,8 +337,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _unwritable(url: str, error: OSError) -> RunDirectoryError:
+def _unusable(url: str, what: str, error: OSError) -> RunDirectoryError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunDirectoryError(f"{url}: no space left; free some and run the same command again")
-    reason = cast(str, error.strerror) or str(error)
-    return RunDirectoryError(f"{url}: can't be written: {reason}")
+    return RunDirectoryError(f"{url}: can't be {what}: {reason(error)}")

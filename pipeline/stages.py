@@ -7,15 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline import models, sampling, scoring
-from fusechat.pipeline.config import Model, Source
+from fusechat.pipeline import drawing, models, sampling, scoring
+from fusechat.pipeline.config import ImportedSource, Model, Policy, Source
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import RESPONSE, REWARD, SCORE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
 from fusechat.pipeline.shards import STAGES, Parts, table_digest
-from fusechat.pipeline.turns import Job, take_turns
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "prompts": (),
@@ -37,7 +36,7 @@ def settings(run: Run, stage: str) -> str:
             [
                 a.revision,
                 a.template,
-                a.source.model_dump(mode="json", exclude={"placement", "engine", "model"}),
+                a.source.model_dump(mode="json", include=set(Policy.model_fields)),
             ]
             for a in run.asked
         ]
@@ -49,6 +48,8 @@ def settings(run: Run, stage: str) -> str:
     parts: dict[str, Callable[[], list[Any]]] = {
         "prompts": lambda: [
             r.prompts,
+            r.sample.buckets,
+            sorted(s.name for s in r.sources if isinstance(s, ImportedSource)),
             [_file_hash(run.base / f) for f in (*r.prompts.train, *r.prompts.heldout)],
         ],
         "sample": lambda: [asked, r.seed, r.sample.buckets],
@@ -73,36 +74,25 @@ def inputs(run: Run, stage: str) -> dict[str, str]:
 
 def sample(run: Run) -> Outcome:
     """Stage `sample`: every source in turn, as many at once as fit."""
+    drawing.bring_carried(run)
+    tokens = sample_missing(run)
+    return drawing.finish(run, tokens)
+
+
+def sample_missing(run: Run, pilot: int | None = None) -> int:
+    """Asks the sources for what is missing, or for a pilot's share of it; returns the tokens generated."""
     from fusechat.services import app
 
-    parts = Parts(run.dir, "sample", RESPONSE, "response_id")
-    done = parts.ids()
-    tokens = 0
-    plans = [(asked, sampling.plan(asked, run.train_prompts, done, run.recipe.sample)) for asked in run.asked]
-    plans = [(asked, units) for asked, units in plans if units]
-    folders = run.fetch({asked.source.name: asked.source.model for asked, _ in plans})
+    def services(asked: list[Asked]) -> dict[str, Any]:
+        sources = [run.recipe.source(a.source.name) for a in asked]
+        folders = run.fetch({s.name: s.model for s in sources})
+        templates, concurrency = run.templates, run.recipe.sample.concurrency
+        return {
+            s.name: app.source_service(s, folders[s.name], templates[s.name], f"sources.{s.name}", concurrency)
+            for s in sources
+        }
 
-    def job(asked: Asked, units: list[sampling.Unit]) -> Job:
-        rows = sum(len(u["rows"]) for u in units)
-        source = asked.source
-        total = len(sampling.wanted_ids([asked], run.train_prompts))
-        service = app.source_service(source, folders[source.name], run.templates[source.name], f"sources.{source.name}")
-
-        def work() -> None:
-            nonlocal tokens
-            with run.shown(f"sample {source.name}", total, total - rows) as show:
-                tokens += sampling.feed(run.dir, "sample", source.name, units, run.recipe.sample, show)
-
-        return Job(service, work)
-
-    if plans:
-        _raise_failed("sample", take_turns([job(*plan) for plan in plans], run.fleet))
-    run.__dict__.pop("responses", None)
-    rows = run.responses
-    counts = {"responses": len(rows), "rejected": sum(bool(r["reject"]) for r in rows)}
-    counts["truncated"] = sum(r["finish_reason"] == "length" for r in rows)
-    rows.sort(key=lambda r: str(r["response_id"]))
-    return Outcome(digest([[r["response_id"], r["text"], r["reject"]] for r in rows]), counts, tokens)
+    return drawing.draw(run, "sample", "sample", "train", run.asked, services, pilot)
 
 
 def score(run: Run) -> Outcome:
@@ -220,27 +210,21 @@ def evaluate(run: Run) -> Outcome:
         )
         for n in evaluation.MODELS
     ]
+
+    def services(missing: list[Asked]) -> dict[str, Any]:
+        return {
+            a.source.name: app.source_service(
+                evaluation.as_source(a.source.name.removeprefix("model-"), recipe.evaluate),
+                folders[a.source.name.removeprefix("model-")],
+                run.target_template,
+                "evaluate",
+                recipe.sample.concurrency,
+            )
+            for a in missing
+        }
+
+    tokens = drawing.draw(run, "evaluate", "evaluate/samples", "heldout", asked, services)
     parts = Parts(run.dir, "evaluate/samples", RESPONSE, "response_id")
-    done, tokens, jobs = parts.ids(), 0, []
-
-    def job(a: Asked) -> Job | None:
-        units = sampling.plan(a, prompts, done, recipe.sample)
-        if not units:
-            return None
-        name = a.source.name
-        service = app.source_service(a.source, folders[name.removeprefix("model-")], run.target_template, "evaluate")
-
-        def work() -> None:
-            nonlocal tokens
-            rows = sum(len(u["rows"]) for u in units)
-            with run.shown(f"evaluate {name}", rows) as show:
-                tokens += sampling.feed(run.dir, "evaluate/samples", name, units, recipe.sample, show)
-
-        return Job(service, work)
-
-    jobs = [j for a in asked if (j := job(a)) is not None]
-    if jobs:
-        _raise_failed("evaluate", take_turns(jobs, run.fleet))
     run.ray()
     wanted = sampling.wanted_ids(asked, prompts)
     rows = [r for r in parts.read().to_pylist() if r["response_id"] in wanted]
@@ -302,6 +286,7 @@ def _reward(
                     run.model(source.model, source.name),
                     run.templates[source.name],
                     f"sources.{source.name}",
+                    run.recipe.sample.concurrency,
                 )
             )
             run.fleet.wait(source.name)
@@ -376,11 +361,6 @@ class _Steps:
         """The last step is done."""
         if self._shown:
             self._progress.end(self._stage)
-
-
-def _raise_failed(stage: str, failed: dict[str, Any]) -> None:
-    if failed:
-        raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
 
 
 def _revision(run: Run, model: Model) -> str:

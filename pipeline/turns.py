@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fusechat.pipeline.errors import FusechatError
+from fusechat.pipeline.errors import FusechatError, Preempted
 
 
 class Fleet(Protocol):
@@ -37,9 +37,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work that needs one service."""
+    """Work that needs one service, or none."""
 
-    service: Named
+    name: str
+    service: Named | None
     work: Callable[[], None]
 
 
@@ -49,36 +50,47 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
     A job that fails gives its place to the next and harms no other.
 
     Returns:
-        Service name -> error of the jobs that failed.
+        Name -> error of the jobs that failed.
     """
     waiting, failed = list(jobs), dict[str, FusechatError]()
-    running: dict[Future[None], str] = {}
+    running: dict[Future[None], tuple[str, bool]] = {}  # name, and whether a service is up for it
 
     def run(job: Job) -> None:
-        fleet.wait(job.service.name)
+        if job.service is not None:
+            fleet.wait(job.service.name)
         job.work()
 
-    with ThreadPoolExecutor(max_workers=max(len(jobs), 1)) as threads:
+    threads = ThreadPoolExecutor(max_workers=max(len(jobs), 1))
+    try:
         while waiting or running:
-            busy = list(running.values())
+            busy = [name for name, needs in running.values() if needs]
             for job in list(waiting):
-                # With nothing running there is nothing to wait for: what doesn't fit now never will; start says why.
-                if busy and not fleet.fits(job.service, busy):
+                service = job.service
+                # With nothing up there is nothing to wait for: what doesn't fit now never will; start says why.
+                if service is not None and busy and not fleet.fits(service, busy):
                     continue
                 waiting.remove(job)
-                try:
-                    fleet.start(job.service, keep=busy)
-                except FusechatError as error:
-                    failed[job.service.name] = error
-                    continue
-                running[threads.submit(run, job)] = job.service.name
-                busy.append(job.service.name)
+                if service is not None:
+                    try:
+                        fleet.start(service, keep=busy)
+                    except FusechatError as error:
+                        failed[job.name] = error
+                        continue
+                    busy.append(service.name)
+                running[threads.submit(run, job)] = (job.name, service is not None)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                name = running.pop(future)
+                name, _ = running.pop(future)
                 cause = future.exception()
                 if isinstance(cause, FusechatError):
                     failed[name] = cause
                 elif cause is not None:
                     raise cause
+    except (Preempted, KeyboardInterrupt):
+        threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
+        raise
+    except BaseException:
+        threads.shutdown()
+        raise
+    threads.shutdown()
     return failed

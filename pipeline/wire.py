@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from fusechat.pipeline.records import Message
@@ -31,6 +32,29 @@ class Generated(TypedDict):
     reject: str
     prompt_tokens: int
     completion_tokens: int
+
+
+def rejected(response_id: str, reject: str) -> Generated:
+    """A sample that has no text, with the reason."""
+    return Generated(
+        response_id=response_id,
+        text="",
+        finish_reason="rejected",
+        reject=reject,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+
+
+def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
+    """The messages under a source's system-message policy (config.Source.system)."""
+    if policy == "keep" or not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, *rest = messages
+    if policy == "drop" or not rest:
+        return rest
+    merged = Message(role=rest[0]["role"], content=f"{system['content']}\n\n{rest[0]['content']}")
+    return [merged, *rest[1:]]
 
 
 class ScoreItem(TypedDict):

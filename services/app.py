@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from fusechat.pipeline.config import ArmoRMReward, Engine, Placement, Recipe, RewardModel, Source
@@ -10,12 +9,15 @@ from fusechat.pipeline.placement import Need
 from fusechat.services.fleet import Service
 
 
-def source_service(source: Source, model: Path | str, chat_template: str | None, setting: str) -> Service:
+def source_service(
+    source: Source, model: Path | str, chat_template: str | None, setting: str, concurrency: int
+) -> Service:
     """A source LLM as a service of the fleet.
 
     Args:
         chat_template: Jinja text in place of the model's own.
         setting: recipe key of the source, for errors of placement.
+        concurrency: samples that one replica has in flight.
     """
 
     def build() -> object:
@@ -28,6 +30,9 @@ def source_service(source: Source, model: Path | str, chat_template: str | None,
             source.placement,
             chat_template=chat_template,
             system=source.system,
+            max_ongoing_requests=concurrency,
+            # A request is a prompt with all its samples: past half of what fills one replica, another one pays.
+            target_ongoing_requests=max(1.0, concurrency / max(source.samples.values()) / 2),
         )
 
     return Service(source.name, engine_need(source.name, source.engine, source.placement, setting), build)
@@ -74,13 +79,8 @@ def reward_need(reward: RewardModel, setting: str) -> Need:
 
 def needs(recipe: Recipe) -> list[Need]:
     """All that the recipe will ever have served, for the capacity check."""
-    found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.sources]
+    found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.served]
     found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
     evaluate = recipe.evaluate
     found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
     return found
-
-
-def templates(recipe: Recipe, base: Path) -> Mapping[str, str | None]:
-    """Source name -> text of its chat template where the recipe gives one."""
-    return {s.name: (base / s.chat_template).read_text("utf-8") if s.chat_template else None for s in recipe.sources}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fusechat.pipeline.errors import CapacityError, StageError
-from fusechat.pipeline.placement import Need, Resources, describe_nodes, place
+from fusechat.pipeline.placement import Need, Resources, describe_all, describe_nodes, place
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+
+WATCH_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Fleet:
         # Serve's client is not thread-safe: reading a status while a deployment is built has raised out of pickling.
         self._serve = threading.Lock()
         self._ready: set[str] = set()
+        self._started: dict[str, float] = {}
+        self._start_s: dict[str, float] = {}
 
     def fits(self, service: Service, keep: Sequence[str]) -> bool:
         """Whether the service fits beside `keep` once all others are stopped."""
@@ -71,10 +77,16 @@ class Fleet:
                 break
             self.stop(name)
         self._say(f"{service.name}: starting")
+        began = time.monotonic()
         with self._serve:
             target = RunTarget(service.build(), name=service.name, route_prefix=None)
             serve.run_many([target], wait_for_applications_running=False)
         self._up[service.name] = service
+        self._started[service.name] = began
+
+    def start_s(self, name: str) -> float:
+        """Seconds from a service's start until it answered."""
+        return self._start_s[name]
 
     def wait(self, name: str) -> None:
         """Returns when the service answers.
@@ -93,7 +105,8 @@ class Fleet:
             status = "missing" if app is None else str(app.status.value)
             if status == "RUNNING":
                 self._ready.add(name)
-                self._say(f"{name}: ready after {time.monotonic() - began:.0f} s")
+                self._start_s[name] = time.monotonic() - self._started.get(name, began)
+                self._say(f"{name}: ready after {self._start_s[name]:.0f} s")
                 return
             message = "" if app is None else _reason(app)
             if status in ("DEPLOY_FAILED", "missing"):
@@ -106,11 +119,45 @@ class Fleet:
         """Stops a service and waits until its place is free."""
         from ray import serve
 
-        if self._up.pop(name, None) is not None:
+        if (service := self._up.pop(name, None)) is not None:
             self._ready.discard(name)
             self._say(f"{name}: stopping, its place is needed")
+            began = time.monotonic()
             with self._serve:
                 serve.delete(name)
+            self._say(f"{name}: gave back {describe_all([service.need])} in {time.monotonic() - began:.0f} s")
+
+    @contextmanager
+    def watched(self, name: str) -> Iterator[None]:
+        """Says how many replicas the service has whenever that changes; services of others are not watched."""
+        if name not in self._up:
+            yield
+            return
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(name, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _watch(self, name: str, over: threading.Event) -> None:
+        before = self._replicas(name)
+        while not over.wait(WATCH_S):
+            now = self._replicas(name)
+            if now != before:
+                self._say(f"{name}: {before} -> {now} replicas")
+            before = now
+
+    def _replicas(self, name: str) -> int:
+        from ray import serve
+        from ray.serve.schema import ReplicaState
+
+        with self._serve:
+            app = serve.status().applications.get(name)
+        deployments = app.deployments.values() if app is not None else ()
+        return sum(d.replica_states.get(ReplicaState.RUNNING, 0) for d in deployments)
 
     def make_room(self, need: Need) -> None:
         """Stops services until work of another kind fits.
@@ -124,12 +171,15 @@ class Fleet:
             self.stop(next(iter(self._up)))
 
     def close(self) -> None:
-        """Stops everything."""
+        """Stops what this fleet started; on a cluster that outlives the run, it would keep its place."""
         from ray import serve
 
+        names = list(self._up)
         self._up.clear()
         self._ready.clear()
-        serve.shutdown()
+        with self._serve:
+            for name in names:
+                serve.delete(name, _blocking=False)
 
 
 def _reason(app: object) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+import os
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.serve.llm.deployment import LLMServer
 
 from fusechat.pipeline.config import Engine, Placement
+from fusechat.pipeline.errors import EngineDiedError
 from fusechat.pipeline.hardware import allocator_env
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem
+from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem, rejected, with_system
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -63,9 +66,59 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         self._system = system
         self._max_model_len = int(llm_config.engine_kwargs["max_model_len"])
 
-    async def generate(self, requests: Sequence[GenerateRequest]) -> list[list[Generated]]:
-        """Samples each conversation once a seed; a request that can't be served comes back as rejects."""
-        return list(await asyncio.gather(*(self._generate(r) for r in requests)))
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        """Samples a conversation once a seed, each yielded as it finishes; what can't be served comes as rejects."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        ids = self._render(request["messages"])
+        if isinstance(ids, str):
+            for sample in request["samples"]:
+                yield rejected(sample["response_id"], ids)
+            return
+
+        async def one(response_id: str, seed: int) -> Generated:
+            params = SamplingParams(
+                **request["params"],
+                seed=seed,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=True,
+            )
+            # An id of its own for each try: what a caller that died had asked for may still be under way.
+            output = await self._run(ids, params, f"{response_id}-{uuid.uuid4().hex[:8]}")
+            completion = output.outputs[0]
+            return Generated(
+                response_id=response_id,
+                text=completion.text,
+                finish_reason=str(completion.finish_reason),
+                reject="",
+                prompt_tokens=len(ids),
+                completion_tokens=len(completion.token_ids),
+            )
+
+        samples = [asyncio.create_task(one(s["response_id"], s["seed"])) for s in request["samples"]]
+        try:
+            for done in asyncio.as_completed(samples):
+                yield await done
+        finally:  # the caller left, or one of them failed
+            for task in samples:
+                task.cancel()
+
+    async def counters(self) -> dict[str, float]:
+        """vLLM's own counters of this replica since its start, in tokens: `prompt`, `cached` of them, `generation`."""
+        from prometheus_client import REGISTRY
+
+        names = {
+            "vllm:prompt_tokens_total": "prompt",
+            "vllm:prompt_tokens_cached_total": "cached",
+            "vllm:generation_tokens_total": "generation",
+            "vllm:num_requests_running": "running",
+        }
+        found = dict.fromkeys(names.values(), 0.0)
+        for metric in REGISTRY.collect():
+            for sample in metric.samples:
+                if sample.name in names:
+                    found[names[sample.name]] += sample.value
+        return found
 
     async def likelihood(self, items: Sequence[ScoreItem]) -> list[Rated]:
         """Mean log-probability (nats a token) of each response given its conversation."""
@@ -103,39 +156,19 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         return list(ids)
 
     async def _run(self, ids: list[int], params: SamplingParams, request_id: str) -> RequestOutput:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         final = None
-        async for output in self.engine._engine_client.generate({"prompt_token_ids": ids}, params, request_id):
-            final = output
+        try:
+            async for output in self.engine._engine_client.generate({"prompt_token_ids": ids}, params, request_id):
+                final = output
+        except EngineDeadError as error:
+            # Serve's health check would find out in a quarter of a minute; a replica that is gone is replaced at once.
+            asyncio.get_running_loop().call_later(0.5, os._exit, 1)
+            raise EngineDiedError(f"the engine's process is gone: {error}") from error
         if final is None:
             raise RuntimeError(f"the engine ended request {request_id} without an output")
         return final
-
-    async def _generate(self, request: GenerateRequest) -> list[Generated]:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        ids = self._render(request["messages"])
-        if isinstance(ids, str):
-            return [rejected(s["response_id"], ids) for s in request["samples"]]
-
-        async def one(response_id: str, seed: int) -> Generated:
-            params = SamplingParams(
-                **request["params"],
-                seed=seed,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                skip_special_tokens=True,
-            )
-            output = await self._run(ids, params, response_id)
-            completion = output.outputs[0]
-            return Generated(
-                response_id=response_id,
-                text=completion.text,
-                finish_reason=str(completion.finish_reason),
-                reject="",
-                prompt_tokens=len(ids),
-                completion_tokens=len(completion.token_ids),
-            )
-
-        return list(await asyncio.gather(*(one(s["response_id"], s["seed"]) for s in request["samples"])))
 
     async def _likelihood(self, item: ScoreItem) -> Rated:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -187,29 +220,6 @@ class SourceServer(LLMServer):  # type: ignore[misc]
             return Rated(id=request["id"], score=None, mass=mass, reject=reject, tokens=len(ids))
         expected = sum(level * p for level, p in masses.items()) / mass
         return rated(request["id"], expected, mass, len(ids))
-
-
-def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
-    """The messages under a source's system-message policy (config.Source.system)."""
-    if policy == "keep" or not messages or messages[0]["role"] != "system":
-        return list(messages)
-    system, *rest = messages
-    if policy == "drop" or not rest:
-        return rest
-    merged = Message(role=rest[0]["role"], content=f"{system['content']}\n\n{rest[0]['content']}")
-    return [merged, *rest[1:]]
-
-
-def rejected(response_id: str, reject: str) -> Generated:
-    """A sample that has no text, with the reason."""
-    return Generated(
-        response_id=response_id,
-        text="",
-        finish_reason="rejected",
-        reject=reject,
-        prompt_tokens=0,
-        completion_tokens=0,
-    )
 
 
 def rated(item: str, score: float, mass: float, tokens: int) -> Rated:
@@ -268,6 +278,7 @@ def build_source(
     chat_template: str | None = None,
     system: str = "keep",
     max_ongoing_requests: int = 64,
+    target_ongoing_requests: float = 32,
 ) -> Application:
     """The Serve application of one LLM.
 
@@ -275,6 +286,8 @@ def build_source(
         name: of the deployment and the application.
         model: a transformers folder, or a hub id that the replica fetches itself.
         chat_template: Jinja text in place of the model's own template.
+        max_ongoing_requests: of a replica; more wait.
+        target_ongoing_requests: of a replica; past it another is started, up to `placement.max_replicas`.
     """
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
@@ -296,7 +309,7 @@ def build_source(
             "autoscaling_config": {
                 "min_replicas": placement.min_replicas,
                 "max_replicas": placement.max_replicas,
-                "target_ongoing_requests": max(1, max_ongoing_requests // 2),
+                "target_ongoing_requests": target_ongoing_requests,
             },
             "max_ongoing_requests": max_ongoing_requests,
             "ray_actor_options": {"num_cpus": 0},

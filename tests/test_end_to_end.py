@@ -44,6 +44,9 @@ def recipe(folder: Path) -> Path:
         for line in rows("heldout", 4, domain):
             row = json.loads(line)
             heldout.append(json.dumps({**row, "template_seen": row["template"] in used}))
+    # One prompt carries a response of another source.
+    carries = json.loads(train[-1])
+    train[-1] = json.dumps({**carries, "responses": {"old": ["没有。"]}})
     # One prompt stands there twice, one is longer than the model takes.
     long = json.dumps({"id": "long", "domain": "instruction", "prompt": "Shorten this: " + "word " * 2000})
     (folder / "train.jsonl").write_text("\n".join([*train, train[0], long]) + "\n", "utf-8")
@@ -64,7 +67,8 @@ def recipe(folder: Path) -> Path:
                 "placement": placement,
                 "sampling": {"temperature": 0.9, "max_tokens": 56},
                 "samples": {"math": 1, "code": 2, "instruction": 2, "chinese": 1},
-            }
+            },
+            {"name": "old", "kind": "imported"},
         ],
         "rewards": [
             {"name": "likelihood", "kind": "likelihood", "source": "smollm2"},
@@ -94,41 +98,64 @@ def recipe(folder: Path) -> Path:
     return path
 
 
-def fusechat(*arguments: str | Path, kill_when: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process group of its own; kills all of it once `kill_when` has a Parquet file."""
+def fusechat(
+    *arguments: str | Path, kill_when: Path | None = None, term_when: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process group of its own.
+
+    Args:
+        kill_when: a folder; once it holds a Parquet file, all of the group gets SIGKILL.
+        term_when: the same, but the command alone gets SIGTERM.
+    """
     command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    if kill_when is not None:
-        while process.poll() is None and not any(kill_when.rglob("*.parquet")):
+    folder = kill_when or term_when
+    if folder is not None:
+        while process.poll() is None and not any(folder.rglob("*.parquet")):
             time.sleep(0.05)
         assert process.poll() is None, "it ended before it could be killed"
-        os.killpg(process.pid, signal.SIGKILL)
+        if kill_when is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.terminate()
     output, _ = process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def texts(run: Path) -> dict[str, str]:
+    """Identity -> text of the responses that are durable."""
+    rows = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read(columns=["text"]).to_pylist()
+    return {r["response_id"]: r["text"] for r in rows}
 
 
 def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     path = recipe(tmp_path)
     run = tmp_path / "run"
 
-    killed = fusechat("run", path, "--set", "sample.batch_size=4", kill_when=run / "sample")
+    killed = fusechat("run", path, "--set", "sample.concurrency=4", kill_when=run / "sample")
     assert killed.returncode == -signal.SIGKILL
-    before = {p.name: p.read_bytes() for p in (run / "sample").rglob("*.parquet")}
+    before = texts(run)
     assert before
+
+    stopped = fusechat("run", path, term_when=run / "rewards")
+    assert stopped.returncode == 0, stopped.stdout
+    assert "resumable" in stopped.stdout
+    assert "sample: done" in stopped.stdout
 
     done = fusechat("run", path)
     assert done.returncode == 0, done.stdout
-    assert "were done before" in done.stdout  # the killed run's samples were not asked for again
-    for name, content in before.items():
-        assert next((run / "sample").rglob(name)).read_bytes() == content
+    assert "sample: up to date" in done.stdout
+    assert "were done before" in stopped.stdout  # the killed run's samples were not asked for again
+    assert before.items() <= texts(run).items()
 
     funnel = json.loads((run / "select" / "funnel.json").read_text())
     assert funnel["num_prompts"] == 26 == sum(funnel["reasons"].values())
     assert funnel["reasons"]["rejected_duplicate"] == 1
     assert funnel["reasons"]["no_response"] == 1
     samples = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
+    assert [r["text"] for r in samples if r["source"] == "old"] == ["没有。"]
     assert [r["reject"].split(":")[0] for r in samples if r["reject"]] == ["prompt_too_long"] * 2
     first = json.loads((run / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-2)

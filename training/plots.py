@@ -49,10 +49,11 @@ def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
         starts[domain] = left
         left += num + gap
     right, ends = 0.0, {}
-    step = max(gap, (max(total, 1) * 0.9) / max(len(ordered) * 4, 1))
+    # A thin band still needs room for its label.
+    room = 0.06 * max(total, 1)
     for reason in ordered:
         ends[reason] = right
-        right += totals[reason] + step
+        right += max(totals[reason] + gap, room)
     filled = dict.fromkeys(ordered, 0.0)
     for i, (domain, reasons) in enumerate(by_domain.items()):
         y = starts[domain]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe
-from fusechat.pipeline.records import RESPONSE, SCORE
+from fusechat.pipeline.records import FINISHED, RESPONSE, SCORE
 from fusechat.pipeline.shards import STAGES, Parts, RunDir
 from fusechat.training import plots
 
@@ -146,7 +146,7 @@ def _by_source(responses: list[Any], scores: dict[str, Any]) -> list[dict[str, A
                 "source": source,
                 "domain": domain,
                 "num": len(rows),
-                "finished": sum(r["finish_reason"] == "stop" for r in rows),
+                "finished": sum(r["finish_reason"] in FINISHED for r in rows),
                 "rejected": sum(bool(r["reject"]) for r in rows),
                 "correct": sum(verified) if verified else None,
                 "verified": len(verified),
@@ -177,7 +177,7 @@ def _margins(responses: list[Any], scores: dict[str, Any], chosen: str | None) -
     groups: dict[tuple[str, str, str], list[tuple[float, bool | None]]] = defaultdict(list)
     for r in responses:
         value = _score(scores.get(r["response_id"]), chosen)
-        if value is not None and r["finish_reason"] == "stop":
+        if value is not None and r["finish_reason"] in FINISHED:
             groups[r["domain"], r["prompt_id"], r["source"]].append((value, scores[r["response_id"]]["correct"]))
     found: dict[str, list[float]] = defaultdict(list)
     for (domain, _, _), members in groups.items():

@@ -111,6 +111,15 @@ def test_help_answers_at_once_and_names_every_stage(tmp_path: Path) -> None:
     assert seconds < 2  # under a second on a machine that does nothing else
 
 
+def test_the_plan_needs_neither_weights_nor_cluster(place: Path, fusechat: Command) -> None:
+    said = fusechat("plan", "r.yaml", cwd=place)
+    assert said.code == 0
+    head, *_, last = said.out.splitlines()
+    assert head.startswith("prompts: 1 (1 ")
+    assert "--pilot 64" in last
+    assert " missing, " in said.out
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -199,12 +208,12 @@ def test_a_bad_change_is_one_line(place: Path, fusechat: Command) -> None:
 
 def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Path, fusechat: Command) -> None:
     assert fusechat("prompts", "r.yaml", cwd=place).code == 0
-    done = {f.name: f.read_bytes() for f in (place / "run" / "prompts").iterdir()}
+    done = {f.name: f.read_bytes() for f in (place / "run" / "prompts").rglob("*") if f.is_file()}
     with (place / "train.jsonl").open("a") as file:
         file.write('{"id": "x", "domain": "ma\n')
     line = mistake(fusechat("prompts", "r.yaml", cwd=place))
     assert f"{place / 'train.jsonl'}:2: not JSON: " in line
-    assert {f.name: f.read_bytes() for f in (place / "run" / "prompts").iterdir()} == done
+    assert {f.name: f.read_bytes() for f in (place / "run" / "prompts").rglob("*") if f.is_file()} == done
     said = fusechat("prompts", "r.yaml", "--set", "prompts.invalid=reject", cwd=place)
     assert said.code == 0
     assert "1 train, 0 heldout, 1 rejected" in said.err

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +16,8 @@ from hypothesis import strategies as st
 from fusechat.pipeline import prompts
 from fusechat.pipeline.config import Prompts
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.prompts import Intake
 from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id
+from fusechat.pipeline.shards import RunDir
 
 MATH = {"id": "m1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}
 CODE = {"id": "c1", "domain": "code", "prompt": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}
@@ -74,14 +77,36 @@ def write(path: Path, rows: list[Any]) -> str:
     return path.name
 
 
-def intake(folder: Path, train: list[Any], heldout: list[Any] | None = None, **config: Any) -> Intake:
+@dataclass
+class Found:
+    train: pa.Table
+    heldout: pa.Table
+    carried: pa.Table
+    rejects: pa.Table
+    digest: str
+
+
+def read(config: Prompts, base: Path, imported: tuple[str, ...] = ()) -> Found:
+    """The intake's tables, through a run directory."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDir(folder)
+        reading = prompts.Intake(config, base, run, 4, imported)
+        reading.read()
+        tables = [s.parts.read() for s in (reading.train, reading.heldout, reading.carried)]
+        assert [len(t) for t in tables] == [reading.train.num, reading.heldout.num, reading.carried.num]
+        rejects = run.read_table("prompts", "rejects.parquet")
+        assert len(rejects) == reading.num_rejects
+        return Found(*tables, rejects, reading.digest())
+
+
+def intake(folder: Path, train: list[Any], heldout: list[Any] | None = None, **config: Any) -> Found:
     files: dict[str, Any] = {"train": (write(folder / "train.jsonl", train),)}
     if heldout is not None:
         files["heldout"] = (write(folder / "heldout.jsonl", heldout),)
-    return prompts.read(Prompts(**files, **config), folder)
+    return read(Prompts(**files, **config), folder)
 
 
-def reasons(found: Intake) -> dict[str, str]:
+def reasons(found: Found) -> dict[str, str]:
     return {r["id"]: r["reason"] for r in found.rejects.to_pylist()}
 
 
@@ -155,7 +180,7 @@ def test_a_training_prompt_that_stands_in_the_heldout_set_is_a_reject(tmp_path: 
 def test_a_duplicate_in_a_file_of_the_same_name_on_the_same_line_is_a_reject_too(tmp_path: Path) -> None:
     write(tmp_path / "train" / "p.jsonl", [CHAT, MATH])
     write(tmp_path / "heldout" / "p.jsonl", [CHAT])
-    found = prompts.read(Prompts(train=("train/p.jsonl",), heldout=("heldout/p.jsonl",)), tmp_path)
+    found = read(Prompts(train=("train/p.jsonl",), heldout=("heldout/p.jsonl",)), tmp_path)
     assert found.train.column("id").to_pylist() == ["m1"]
     assert reasons(found) == {"p.jsonl:1": "duplicate"}
 
@@ -169,13 +194,13 @@ def test_rejects_of_the_heldout_set_are_told_apart(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
     files: dict[str, Any] = {"train": (write(tmp_path / "train.jsonl", [MATH]),), kind: ("absent.jsonl",)}
     with pytest.raises(InputError, match=r"absent\.jsonl: prompt file not found"):
-        prompts.read(Prompts(**files), tmp_path)
+        read(Prompts(**files), tmp_path)
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").mkdir()
     with pytest.raises(InputError, match=r"train\.jsonl: can't be read: Is a directory"):
-        prompts.read(Prompts(train=("train.jsonl",)), tmp_path)
+        read(Prompts(train=("train.jsonl",)), tmp_path)
 
 
 def test_a_set_of_rejects_alone_is_an_error(tmp_path: Path) -> None:
@@ -213,7 +238,77 @@ def test_held_out_templates_are_what_their_rows_say(tmp_path: Path, template: st
     (tmp_path / "train.jsonl").write_text(json.dumps(train), "utf-8")
     (tmp_path / "heldout.jsonl").write_text(json.dumps(heldout), "utf-8")
     with pytest.raises(InputError, match=telling):
-        prompts.read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path)
+        read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path)
     heldout["template_seen"] = not seen
     (tmp_path / "heldout.jsonl").write_text(json.dumps(heldout), "utf-8")
-    assert prompts.read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path).heldout.num_rows == 1
+    assert read(Prompts(train=("train.jsonl",), heldout=("heldout.jsonl",)), tmp_path).heldout.num_rows == 1
+
+
+# --- responses that rows carry
+
+
+CARRIES = {**CHAT, "responses": {"old": ["Red.", "Blue."], "older": []}}
+
+
+def carrying(folder: Path, *rows: Any, imported: tuple[str, ...] = ("old", "older"), **config: Any) -> Found:
+    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+    return read(Prompts(train=("train.jsonl",), **config), folder, imported)
+
+
+def test_responses_that_a_row_carries_come_with_their_prompt(tmp_path: Path) -> None:
+    found = carrying(tmp_path, CARRIES)
+    rows = found.carried.sort_by("sample_index").to_pylist()
+    assert [(r["source"], r["sample_index"], r["text"]) for r in rows] == [("old", 0, "Red."), ("old", 1, "Blue.")]
+    assert {r["prompt_id"] for r in rows} == set(found.train.column("prompt_id").to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("responses", "says"),
+    [
+        ({"new": ["x"]}, "responses of 'new'; imported sources: old, older"),
+        (["x"], "responses maps the name of a source to a list of texts"),
+        ({"old": "x"}, "responses maps the name of a source to a list of texts"),
+        ({"old": [7]}, "responses maps the name of a source to a list of texts"),
+    ],
+)
+def test_responses_that_cannot_be_used_stop_the_run_with_their_line(tmp_path: Path, responses: Any, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        carrying(tmp_path, MATH, {**CHAT, "responses": responses})
+    assert error.value.line == 2
+    assert says in str(error.value)
+    found = carrying(tmp_path, MATH, {**CHAT, "responses": responses}, invalid="reject")
+    assert (len(found.train), len(found.carried), len(found.rejects)) == (1, 0, 1)
+
+
+def test_a_duplicate_prompts_responses_go_with_it(tmp_path: Path) -> None:
+    found = carrying(tmp_path, CARRIES, {**CARRIES, "id": "again", "responses": {"old": ["Green."]}})
+    assert sorted(found.carried.column("text").to_pylist()) == ["Blue.", "Red."]
+    assert found.rejects.column("reason").to_pylist() == ["duplicate"]
+
+
+def test_a_held_out_row_carries_nothing(tmp_path: Path) -> None:
+    (tmp_path / "heldout.jsonl").write_text(json.dumps(CARRIES) + "\n", "utf-8")
+    with pytest.raises(InputError, match="a held-out row carries no responses"):
+        carrying(tmp_path, MATH, heldout=("heldout.jsonl",))
+
+
+# --- many rows
+
+
+def test_what_is_read_does_not_hang_on_how_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**CHAT, "id": str(i), "prompt": f"Name colour {i}."} for i in range(50)] + ["{half"] * 20
+    whole = intake(tmp_path, rows, invalid="reject")
+    monkeypatch.setattr(prompts, "FLUSH_ROWS", 7)
+    in_pieces = intake(tmp_path, rows, invalid="reject")
+    assert in_pieces.digest == whole.digest
+    assert in_pieces.train == whole.train
+    assert in_pieces.rejects.column("id").to_pylist() == whole.rejects.column("id").to_pylist()
+
+
+def test_control_characters_survive_and_a_million_characters_pass_where_they_may(tmp_path: Path) -> None:
+    odd = {**CHAT, "prompt": "a\u0000b\u0007\u001b[2J"}
+    long = {**CHAT, "id": "long", "prompt": "x" * 1_000_000}
+    found = intake(tmp_path, [odd, long], max_chars=2_000_000)
+    contents = [m[0]["content"] for m in found.train.column("messages").to_pylist()]
+    assert sorted(contents, key=len) == ["a\u0000b\u0007\u001b[2J", "x" * 1_000_000]
+    assert reasons(intake(tmp_path, [odd, long])) == {"train.jsonl:2": "too_long"}

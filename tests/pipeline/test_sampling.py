@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import Sample, Source
-from fusechat.pipeline.errors import StageError
+from fusechat.pipeline import sampling
+from fusechat.pipeline.config import Source
 from fusechat.pipeline.records import (
     PROMPT,
     RESPONSE,
@@ -23,18 +25,23 @@ from fusechat.pipeline.records import (
     seed_of,
 )
 from fusechat.pipeline.sampling import (
+    UNIT_PROMPTS,
     Asked,
-    Unit,
-    complete,
+    Plan,
+    flag_duplicates,
+    flags,
     plan,
+    requests,
+    response,
     sampling_params,
     template_identity,
     wanted,
     wanted_ids,
 )
-from fusechat.pipeline.wire import Generated
+from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.wire import Generated, rejected
 
-CONFIG = Sample(buckets=4, batch_size=3)
+BUCKETS = 4
 
 
 def source(**changes: Any) -> Source:
@@ -66,13 +73,41 @@ def prompts(num: int, domains: tuple[str, ...] = ("math", "instruction", "code")
     return pa.Table.from_pylist(rows, schema=PROMPT)
 
 
-def ids(units: list[Unit]) -> list[str]:
-    return [row["response_id"] for unit in units for row in unit["rows"]]
+def run_dir(path: Path, table: pa.Table, done: set[str] | None = None) -> tuple[Parts, Parts]:
+    """Prompts, and the responses of `done` as if they had been sampled."""
+    run = RunDir(str(path))
+    there, responses = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
+    there.write_all(table.to_pylist(), BUCKETS)
+    for _, rows in wanted(asked(), table):
+        responses.write_all([response(r, answer(r)) for r in rows if r["response_id"] in (done or ())], BUCKETS)
+    return there, responses
 
 
-def answer(identity: str) -> Generated:
+def planned(path: Path, table: pa.Table, done: set[str] | None = None, **changes: Any) -> Plan:
+    (found,) = plan([asked(**changes)], *run_dir(path, table, done), BUCKETS)
+    return found
+
+
+def ids(found: Plan, path: Path) -> list[str]:
+    """Identities that the plan's units ask for."""
+    run = RunDir(str(path))
+    parts, done = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
+    return [
+        row["response_id"]
+        for u in found.units
+        for _, rows in requests(asked(), parts.read(u["bucket"])[u["start"] : u["stop"]], done.ids(u["bucket"]))
+        for row in rows
+    ]
+
+
+def answer(row: dict[str, Any], text: str = "t") -> Generated:
     return Generated(
-        response_id=identity, text="t", finish_reason="stop", reject="", prompt_tokens=2, completion_tokens=1
+        response_id=row["response_id"],
+        text=text,
+        finish_reason="stop",
+        reject="",
+        prompt_tokens=2,
+        completion_tokens=1,
     )
 
 
@@ -185,88 +220,145 @@ def test_parameters_carry_vllms_names() -> None:
     assert params.keys() == {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "stop"}
 
 
+def test_stop_tokens_are_a_parameter_only_where_they_are_given() -> None:
+    params = sampling_params(source(sampling={"stop_token_ids": [7, 9]}).sampling_for("math"))
+    assert params["stop_token_ids"] == [7, 9]
+    assert wanted_ids([asked(sampling={"stop_token_ids": [7]})], prompts(1)).isdisjoint(
+        wanted_ids([asked(sampling={"stop_token_ids": [9]})], prompts(1))
+    )
+
+
 # --- the plan
 
 
-def test_with_nothing_done_all_is_planned_once() -> None:
+def test_with_nothing_done_all_is_planned_once(tmp_path: Path) -> None:
+    table = prompts(150)
+    found = planned(tmp_path, table)
+    assert sorted(ids(found, tmp_path)) == sorted(wanted_ids([asked()], table))
+    assert found.total == found.missing == 50 * 3 + 50 * 1
+
+
+def test_with_all_done_nothing_is_planned(tmp_path: Path) -> None:
     table = prompts(30)
-    units = plan(asked(), table, set(), CONFIG)
-    assert sorted(ids(units)) == sorted(wanted_ids([asked()], table))
-    assert len(ids(units)) == 10 * 3 + 10 * 1
+    found = planned(tmp_path, table, wanted_ids([asked()], table))
+    assert (found.units, found.missing, found.total) == ([], 0, 40)
 
 
-def test_with_all_done_nothing_is_planned() -> None:
-    table = prompts(30)
-    assert plan(asked(), table, wanted_ids([asked()], table), CONFIG) == []
-
-
+@settings(max_examples=25)
 @given(st.data())
 def test_the_plan_is_what_is_wanted_less_what_is_done(data: st.DataObject) -> None:
     table = prompts(12)
     all_ids = wanted_ids([asked()], table)
     done = data.draw(st.sets(st.sampled_from(sorted(all_ids))))
-    units = plan(asked(), table, done | {"of another recipe"}, CONFIG)
-    assert sorted(ids(units)) == sorted(all_ids - done)
-    requested = [s["response_id"] for u in units for r in u["requests"] for s in r["samples"]]
-    assert requested == ids(units)
+    with tempfile.TemporaryDirectory() as folder:
+        found = planned(Path(folder), table, done)
+        assert sorted(ids(found, Path(folder))) == sorted(all_ids - done)
+    assert found.missing == len(all_ids - done)
 
 
-def test_all_samples_of_a_prompt_go_in_one_request_of_one_batch() -> None:
-    units = plan(asked(), prompts(30), set(), CONFIG)
-    seen: set[str] = set()
-    for unit in units:
-        assert 1 <= len(unit["requests"]) <= CONFIG.batch_size
-        here = {r["prompt_id"] for r in unit["rows"]}
-        assert len(here) == len(unit["requests"])
-        assert not seen & here
-        seen |= here
-    assert len(seen) == 20
+def test_responses_of_other_settings_count_for_nothing(tmp_path: Path) -> None:
+    table = prompts(30)
+    found = planned(tmp_path, table, wanted_ids([asked()], table), revision="other")
+    assert found.missing == found.total == 40
 
 
-def test_batches_follow_the_buckets() -> None:
-    units = plan(asked(), prompts(60), set(), CONFIG)
-    buckets = [bucket_of(r["prompt_id"], CONFIG.buckets) for u in units for r in u["rows"]]
-    assert buckets == sorted(buckets)
-    assert len(units) == -(-40 // CONFIG.batch_size)
+def test_units_follow_the_buckets_and_hold_few_prompts(tmp_path: Path) -> None:
+    found = planned(tmp_path, prompts(300))
+    assert [u["bucket"] for u in found.units] == sorted(u["bucket"] for u in found.units)
+    assert all(u["stop"] - u["start"] == UNIT_PROMPTS for u in found.units)
+    assert len({(u["bucket"], u["start"]) for u in found.units}) == len(found.units)
+
+
+def test_units_grow_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "UNITS", 4)
+    found = planned(tmp_path, prompts(300))
+    assert {u["stop"] - u["start"] for u in found.units} == {200 // 4}
+    assert sorted(ids(found, tmp_path)) == sorted(wanted_ids([asked()], prompts(300)))
+
+
+def test_a_pilot_takes_a_few_slices_from_everywhere(tmp_path: Path) -> None:
+    units = planned(tmp_path, prompts(1500)).units
+    few = sampling.sampled(units, 64)
+    assert len(few) == 4
+    assert {(u["bucket"], u["start"]) for u in few} <= {(u["bucket"], u["start"]) for u in units}
+    assert len({u["bucket"] for u in few}) == BUCKETS
+    assert sampling.sampled(units[:1], 64) == units[:1]
+
+
+def test_all_samples_of_a_prompt_go_in_one_request() -> None:
+    table = prompts(30)
+    found = requests(asked(), table, set())
+    assert len(found) == 20
+    assert len({r["prompt_id"] for _, rows in found for r in rows}) == 20
+    for request, rows in found:
+        assert [s["response_id"] for s in request["samples"]] == [r["response_id"] for r in rows]
 
 
 def test_a_prompt_that_is_half_done_is_asked_for_the_rest_with_its_own_parameters_and_seeds() -> None:
     table = prompts(1)
     first, *rest = [r for _, rows in wanted(asked(), table) for r in rows]
-    (unit,) = plan(asked(), table, {first["response_id"]}, CONFIG)
-    assert unit["rows"] == rest
-    (request,) = unit["requests"]
+    ((request, rows),) = requests(asked(), table, {first["response_id"]})
+    assert rows == rest
     assert request["messages"] == [Message(role="user", content="question 0")]
     assert request["params"] == sampling_params(source().sampling_for("math"))
     assert request["samples"] == [{"response_id": r["response_id"], "seed": r["seed"]} for r in rest]
 
 
-def test_a_batch_survives_the_trip_through_json() -> None:
-    units = plan(asked(), prompts(9), set(), CONFIG)
-    assert json.loads(json.dumps(units)) == units
-
-
 # --- what comes back
 
 
-def test_answers_are_joined_by_identity_whatever_their_order() -> None:
-    (unit,) = plan(asked(), prompts(2), set(), CONFIG)
-    rows = complete(unit["rows"], [answer(i) for i in reversed(ids([unit]))])
-    assert [r["response_id"] for r in rows] == ids([unit])
-    table = pa.Table.from_pylist(rows, schema=RESPONSE)
-    assert table.column("text").to_pylist() == ["t"] * 4
-    assert set(rows[0]) == set(RESPONSE.names)
+def test_a_response_is_a_row_of_the_schema() -> None:
+    ((_, rows),) = requests(asked(), prompts(1), set())
+    made = [response(r, answer(r)) for r in rows]
+    table = pa.Table.from_pylist(made, schema=RESPONSE)
+    assert table.column("text").to_pylist() == ["t"] * 3
+    assert set(made[0]) == set(RESPONSE.names)
 
 
-@pytest.mark.parametrize("change", ["one too few", "one too many", "another", "none"])
-def test_other_identities_than_asked_for_are_refused(change: str) -> None:
-    (unit,) = plan(asked(), prompts(1), set(), CONFIG)
-    good = [answer(i) for i in ids([unit])]
-    bad = {
-        "one too few": good[1:],
-        "one too many": [*good, answer("x")],
-        "another": [*good[1:], answer("x")],
-        "none": [],
-    }[change]
-    with pytest.raises(StageError, match="stage sample, a: the source answered with other identities than asked for"):
-        complete(unit["rows"], bad)
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "expected"),
+    [
+        ("Four.", "stop", []),
+        ("Four, because", "length", ["truncated"]),
+        ("", "stop", ["empty"]),
+        (" \n\t", "length", ["truncated", "empty"]),
+        ("I'm sorry, but I can't help with that.", "stop", ["refused"]),
+        ("I\u2019m sorry, but no.", "stop", ["refused"]),
+        ("As an AI language model, I", "length", ["truncated", "refused"]),
+        ("I cannot assist with this request.", "stop", ["refused"]),
+        ("很抱歉，我无法提供这类信息。", "stop", ["refused"]),
+        ("我不能回答这个问题。", "stop", ["refused"]),
+        ("I cannot overstate how large it is.", "stop", []),
+        ("The letter begins: I'm sorry, but I can't come.", "stop", []),
+        ("Sorry for the delay: 4", "stop", []),
+    ],
+)
+def test_flags_say_what_the_text_itself_says(text: str, finish_reason: str, expected: list[str]) -> None:
+    assert flags(text, finish_reason, "") == expected
+
+
+def test_a_reject_has_no_flags() -> None:
+    ((_, rows),) = requests(asked(), prompts(1), set())
+    assert response(rows[0], rejected(rows[0]["response_id"], "prompt_too_long: 9"))["flags"] == []
+
+
+def test_the_first_of_equal_samples_is_no_duplicate_and_flagging_twice_changes_nothing() -> None:
+    table = prompts(2, domains=("math",))
+    rows = [response(r, answer(r, "same")) for _, rs in requests(asked(), table, set()) for r in rs]
+    rows[0]["text"] = "another"
+    for _ in range(2):
+        flag_duplicates(rows)
+        found = {(r["prompt_id"], r["sample_index"]): r["flags"] for r in rows}
+        first, second = rows[0]["prompt_id"], rows[3]["prompt_id"]
+        assert [found[first, i] for i in range(3)] == [[], [], ["duplicate"]]
+        assert [found[second, i] for i in range(3)] == [[], ["duplicate"], ["duplicate"]]
+
+
+def test_samples_under_other_parameters_are_no_duplicates() -> None:
+    table = prompts(1, domains=("math",))
+    rows = []
+    for changes in ({}, {"sampling": {"temperature": 0.9}}):
+        ((_, found),) = requests(asked(samples={"math": 1}, **changes), table, set())
+        rows += [response(r, answer(r, "same")) for r in found]
+    flag_duplicates(rows)
+    assert [r["flags"] for r in rows] == [[], []]

@@ -394,7 +394,7 @@ def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
 def make_run(folder: Path, buckets: int, stale: bool = True) -> tuple[RunDir, Recipe, set[str]]:
     prompts, responses, scores = tables(60)
     run = RunDir(str(folder))
-    run.write_table(prompts, "prompts", "train.parquet")
+    Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts.to_pylist(), buckets)
     run.write_table(rejects("duplicate"), "prompts", "rejects.parquet")
     rows = responses.to_pylist()
     plan = {r["response_id"] for r in rows}

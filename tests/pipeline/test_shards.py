@@ -349,7 +349,7 @@ def test_a_second_walk_finds_the_stage_up_to_date_and_rewrites_nothing(tmp_path:
     work = tmp_path / "run"
     assert run_of(recipe(work)).walk(("prompts",)) == {"prompts": True}
     before = files(work / "prompts")
-    assert set(before) == {"train.parquet", "heldout.parquet", "rejects.parquet", "manifest.json"}
+    assert {"rejects.parquet", "manifest.json"} < set(before)
     assert run_of(recipe(work)).walk(("prompts",)) == {"prompts": False}
     assert files(work / "prompts") == before
 

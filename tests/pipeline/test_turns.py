@@ -65,7 +65,7 @@ class Crowd:
                     self.now -= 1
                     self.ran.append(service.name)
 
-        return Job(service, work)
+        return Job(service.name, service, work)
 
 
 @given(st.lists(st.integers(1, 3), max_size=7), st.integers(3, 5))
@@ -99,7 +99,7 @@ def test_services_start_in_the_order_given_and_the_next_follows_whoever_ends() -
 
 def test_a_service_is_up_before_its_work_begins() -> None:
     fleet, seen = Room(1), list[list[str]]()
-    take_turns([Job(Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
+    take_turns([Job("a", Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
     assert seen == [["a"]]
 
 
@@ -146,3 +146,11 @@ def test_a_bug_is_raised_once_what_runs_beside_it_has_ended(room: int) -> None:
 
 def test_no_job_is_no_work() -> None:
     assert take_turns([], Room(1)) == {}
+
+
+def test_work_that_needs_no_service_runs_beside_whatever_runs() -> None:
+    crowd, room = Crowd(), Room(size=1)
+    both = threading.Barrier(2, timeout=5)
+    outside = Job("endpoint", None, lambda: (both.wait(), None)[1])
+    assert take_turns([crowd.job(Named("a"), both.wait), outside], room) == {}
+    assert room.started == ["a"]

@@ -92,16 +92,10 @@ def test_all_that_is_ever_served_is_counted() -> None:
 
 def test_a_service_is_made_without_building_what_it_serves() -> None:
     wanted = recipe()
-    source = app.source_service(wanted.sources[1], "nowhere", None, "sources.b")
+    source = app.source_service(wanted.sources[1], "nowhere", None, "sources.b", 64)
     reward = app.reward_service(wanted.rewards[2], None, "rewards.armorm")
     assert (source.name, source.need.total) == ("b", "0.9 CPU")
     assert (reward.name, reward.need.total) == ("armorm", "1 CPU, 1 GPU")
-
-
-def test_templates_are_the_text_of_the_files_that_the_recipe_names(tmp_path: Any) -> None:
-    (tmp_path / "t.jinja").write_text("{{ messages }} 你好", "utf-8")
-    wanted = recipe(sources=[SOURCE, {**SOURCE, "name": "b", "chat_template": "t.jinja"}])
-    assert app.templates(wanted, tmp_path) == {"a": None, "b": "{{ messages }} 你好"}
 
 
 # --- the fleet

@@ -1,0 +1,164 @@
+"""Drawing what is missing from every source: plans, deployments that take turns, and whole shards at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from fusechat.pipeline import sampling
+from fusechat.pipeline.config import EndpointSource, Source
+from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.records import CARRIED, RESPONSE, digest, response_id
+from fusechat.pipeline.run import Outcome, Run
+from fusechat.pipeline.sampling import Asked, Rows
+from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.turns import Job, take_turns
+
+FLAGS = ("truncated", "empty", "refused", "duplicate")
+
+
+def draw(
+    run: Run,
+    stage: str,
+    folder: str,
+    prompts: str,
+    asked: Sequence[Asked],
+    services: Callable[[list[Asked]], Any],
+    pilot: int | None = None,
+) -> int:
+    """Brings every response that is wanted and not durable; returns the tokens generated.
+
+    Args:
+        folder: of the responses' parts.
+        prompts: `train` or `heldout`.
+        services: the services by name of the sources that are hosted here; called for those that miss something.
+        pilot: prompts a source, about; none takes all.
+
+    Raises:
+        StageError: sources were given up; the others brought all of theirs.
+    """
+    from fusechat.pipeline.endpoint import Endpoint
+    from fusechat.pipeline.feeding import Served, feed
+
+    done = Parts(run.dir, folder, RESPONSE, "response_id")
+    plans = sampling.plan(asked, run.prompts(prompts), done, run.recipe.sample.buckets)
+    missing = [(one, found) for one, found in zip(asked, plans, strict=True) if found.missing]
+    if not missing:
+        return 0
+    if pilot is not None:
+        for _, found in missing:
+            found.units = sampling.sampled(found.units, pilot)
+    hosted = services([one for one, _ in missing if not isinstance(one.source, EndpointSource)])
+    tokens = 0
+
+    def job(one: Asked, found: sampling.Plan) -> Job:
+        name, source = one.source.name, one.source
+        service = hosted.get(name)
+        asker = Endpoint(source) if isinstance(source, EndpointSource) else Served(name)
+        replicas = source.placement.max_replicas if isinstance(source, Source) else 1
+
+        def work() -> None:
+            nonlocal tokens
+            if service is not None:
+                run.dir.write_json({"start_s": run.fleet.start_s(name)}, folder, "meters", f"{name}.start.json")
+            with (
+                run.shown(f"{stage} {name}", found.total, found.total - found.missing) as show,
+                run.fleet.watched(name),
+            ):
+                tokens += feed(
+                    run.dir,
+                    run.prompts(prompts).folder,
+                    folder,
+                    one,
+                    asker,
+                    found.units,
+                    run.recipe.sample,
+                    show,
+                    replicas,
+                )
+
+        return Job(name, service, work)
+
+    failed = take_turns([job(*each) for each in missing], run.fleet)
+    if failed:
+        raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
+    return tokens
+
+
+def carried(table: pa.Table) -> Rows:
+    """RESPONSE rows of the responses that prompt rows carry (CARRIED)."""
+    found = []
+    for row in table.to_pylist():
+        text = row["text"]
+        # The text is part of the identity: other words under the same prompt are another response.
+        params = {"text": digest(text)}
+        identity = response_id(row["prompt_id"], row["source"], "imported", "imported", params, row["sample_index"])
+        found.append(
+            {
+                "response_id": identity,
+                "prompt_id": row["prompt_id"],
+                "domain": row["domain"],
+                "source": row["source"],
+                "revision": "imported",
+                "sample_index": row["sample_index"],
+                "seed": 0,
+                "params": json.dumps(params),
+                "template": "imported",
+                "text": text,
+                "finish_reason": "imported",
+                "reject": "",
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "flags": sampling.flags(text, "imported", ""),
+            }
+        )
+    return found
+
+
+def wanted_of(run: Run, bucket: int) -> set[str]:
+    """Identities of the training prompts' responses that the recipe asks for or that prompt rows carry."""
+    ids = sampling.wanted_ids(run.asked, run.prompts("train").read(bucket, columns=["domain"]))
+    table = Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket)
+    return ids | {row["response_id"] for row in carried(table)}
+
+
+def buckets(run: Run) -> Iterator[tuple[int, Rows]]:
+    """The stage's responses, a bucket at a time: those that the recipe asks for, sorted by identity."""
+    parts = Parts(run.dir, "sample", RESPONSE, "response_id")
+    for bucket in range(run.recipe.sample.buckets):
+        wanted = wanted_of(run, bucket)
+        if wanted:
+            yield bucket, [r for r in parts.read(bucket).to_pylist() if r["response_id"] in wanted]
+
+
+def bring_carried(run: Run) -> None:
+    """Makes responses that prompt rows carry part of the stage's output."""
+    parts = Parts(run.dir, "sample", RESPONSE, "response_id")
+    for bucket in range(run.recipe.sample.buckets):
+        rows = carried(Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket))
+        there = parts.ids(bucket) if rows else set()
+        parts.write(bucket, [r for r in rows if r["response_id"] not in there])
+
+
+def finish(run: Run, tokens: int) -> Outcome:
+    """Ends the stage: one shard a bucket, duplicates flagged, everything counted."""
+    parts = Parts(run.dir, "sample", RESPONSE, "response_id")
+    counts = dict.fromkeys(("responses", "rejected", *FLAGS), 0)
+    digests = []
+    for bucket in range(run.recipe.sample.buckets):
+        rows = parts.read(bucket).to_pylist()
+        if not rows:
+            continue
+        sampling.flag_duplicates(rows)
+        parts.compact(bucket, rows)
+        wanted = wanted_of(run, bucket)
+        mine = [r for r in rows if r["response_id"] in wanted]
+        counts["responses"] += len(mine)
+        counts["rejected"] += sum(bool(r["reject"]) for r in mine)
+        for flag in FLAGS:
+            counts[flag] += sum(flag in r["flags"] for r in mine)
+        digests.append(digest([[r["response_id"], r["text"], r["reject"]] for r in mine]))
+    return Outcome(digest(digests), counts, tokens)

@@ -1,0 +1,106 @@
+"""The sample stage's end: carried responses are responses, duplicates are flagged, one shard a bucket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fusechat.pipeline import drawing
+from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.records import RESPONSE
+from fusechat.pipeline.run import Run
+from fusechat.pipeline.sampling import requests, response
+from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.wire import Generated, rejected
+
+
+def run(folder: Path, carried: list[str]) -> Run:
+    for name in ("a", "target"):
+        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "models" / name / "config.json").write_text("{}")
+    rows: list[dict[str, Any]] = [{"id": str(i), "domain": "chinese", "prompt": f"question {i}"} for i in range(6)]
+    rows[0]["responses"] = {"old": carried}
+    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    tree = {
+        "name": "t",
+        "run_dir": str(folder / "run"),
+        "prompts": {"train": ["train.jsonl"]},
+        "sources": [
+            {"name": "a", "model": {"path": "models/a"}, "samples": {"chinese": 2}},
+            {"name": "old", "kind": "imported"},
+        ],
+        "rewards": [{"kind": "likelihood", "name": "l", "source": "a"}],
+        "target": {"model": {"path": "models/target"}},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "sample": {"buckets": 2},
+    }
+    found = Run(Recipe.model_validate(tree), folder, Progress(Console(quiet=True)))
+    found.walk(("prompts",))
+    return found
+
+
+def sample(work: Run, text: str = "same") -> None:
+    """As the source would: a part for each sample; the last is a reject."""
+    parts = Parts(work.dir, "sample", RESPONSE, "response_id")
+    rows = [r for _, found in requests(work.asked[0], work.train_prompts, set()) for r in found]
+    for r in rows[:-1]:
+        made = Generated(
+            response_id=r["response_id"],
+            text=text,
+            finish_reason="length",
+            reject="",
+            prompt_tokens=1,
+            completion_tokens=1,
+        )
+        parts.write_all([response(r, made)], 2)
+    parts.write_all([response(rows[-1], rejected(rows[-1]["response_id"], "prompt_too_long: 9"))], 2)
+
+
+def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: Path) -> None:
+    work = run(tmp_path, ["Red.", "Red.", "  "])
+    sample(work)
+    drawing.bring_carried(work)
+    outcome = drawing.finish(work, 0)
+    assert outcome.counts == {
+        "responses": 12 + 3,
+        "rejected": 1,
+        "truncated": 11,
+        "empty": 1,
+        "refused": 0,
+        "duplicate": 5 + 1,
+    }
+    assert len(work.dir.files("sample")) == 2
+    old = [r for r in work.responses if r["source"] == "old"]
+    assert [(r["sample_index"], r["text"], r["flags"]) for r in sorted(old, key=lambda r: r["sample_index"])] == [
+        (0, "Red.", []),
+        (1, "Red.", ["duplicate"]),
+        (2, "  ", ["empty"]),
+    ]
+    again = drawing.finish(work, 0)
+    assert again == outcome  # and ending twice changes nothing
+
+
+def test_what_it_made_hangs_on_the_texts_alone(tmp_path: Path) -> None:
+    digests = []
+    for name, text in (("one", "same"), ("two", "same"), ("three", "other")):
+        (tmp_path / name).mkdir()
+        work = run(tmp_path / name, ["Red."])
+        sample(work, text)
+        drawing.bring_carried(work)
+        digests.append(drawing.finish(work, 0).data)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_carried_responses_that_were_changed_are_other_responses(tmp_path: Path) -> None:
+    work = run(tmp_path, ["Red."])
+    drawing.bring_carried(work)
+    work = run(tmp_path, ["Blue."])
+    drawing.bring_carried(work)
+    drawing.finish(work, 0)
+    assert [r["text"] for r in work.responses] == ["Blue."]
+    assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was thrown away

@@ -1,0 +1,355 @@
+"""A source over HTTP: asked as it wants to be, its limits kept, each way of failing ends in its own reject."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from fusechat.pipeline import endpoint
+from fusechat.pipeline.config import EndpointSource
+from fusechat.pipeline.endpoint import Endpoint, Window, retry_after
+from fusechat.pipeline.errors import AskFailedError, StageError
+from fusechat.pipeline.feeding import Pump
+from fusechat.pipeline.records import Message
+from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted
+
+Reply = tuple[int, dict[str, str], bytes | None]
+
+
+def good(text: str = "four", **changes: Any) -> Reply:
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
+    }
+    return 200, {}, json.dumps({**body, **changes}).encode()
+
+
+class Service:
+    """A real HTTP server whose answers a test scripts; the last one stays."""
+
+    def __init__(self) -> None:
+        self.replies: Callable[[dict[str, Any]], Reply] | list[Reply] = [good()]
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.closing = threading.Event()
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                service.bodies.append(body)
+                service.headers.append({k.lower(): v for k, v in self.headers.items()})
+                service.times.append(time.monotonic())
+                if callable(service.replies):
+                    status, headers, data = service.replies(body)
+                else:
+                    status, headers, data = service.replies.pop(0) if len(service.replies) > 1 else service.replies[0]
+                if data is None:  # never
+                    service.closing.wait(20)
+                    return
+                self.send_response(status)
+                for name, value in {"content-type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    found = Service()
+    yield found
+    found.closing.set()
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: 0.01)
+
+
+def source(service: Service, **changes: Any) -> EndpointSource:
+    tree = {
+        "kind": "endpoint",
+        "name": "far",
+        "url": service.url,
+        "model": "m",
+        "samples": {"math": 2},
+        "max_attempts": 3,
+        "timeout_s": 5,
+    }
+    return EndpointSource.model_validate({**tree, **changes})
+
+
+def request(num: int = 2, **params: Any) -> GenerateRequest:
+    neutral = {"temperature": 0.5, "top_p": 0.9, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+    return GenerateRequest(
+        messages=[Message(role="system", content="Be brief."), Message(role="user", content="2+2?")],
+        params={**neutral, "max_tokens": 64, "stop": [], **params},
+        samples=[Wanted(response_id=f"r{i}", seed=100 + i) for i in range(num)],
+    )
+
+
+def asked(found: EndpointSource, wanted: GenerateRequest) -> list[Generated]:
+    async def main() -> list[Generated]:
+        return [g async for g in pickle.loads(pickle.dumps(Endpoint(found))).ask(wanted)]
+
+    return asyncio.run(main())
+
+
+def test_each_sample_is_a_request_with_its_own_seed_and_every_token_is_counted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAR_KEY", "secret")
+    found = asked(source(service, api_key_env="FAR_KEY"), request(stop=["\n"]))
+    assert sorted(g["response_id"] for g in found) == ["r0", "r1"]
+    assert [(g["text"], g["finish_reason"], g["reject"]) for g in found] == [("four", "stop", "")] * 2
+    assert [(g["prompt_tokens"], g["completion_tokens"]) for g in found] == [(7, 5)] * 2
+    assert sorted(b["seed"] for b in service.bodies) == [100, 101]
+    body = service.bodies[0]
+    assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == ("m", 0.5, 0.9, 64)
+    assert body["stop"] == ["\n"]
+    assert [m["role"] for m in body["messages"]] == ["system", "user"]
+    assert not {"top_k", "min_p", "repetition_penalty", "stop_token_ids"} & body.keys()
+    assert service.headers[0]["authorization"] == "Bearer secret"
+
+
+def test_what_only_vllm_knows_is_sent_where_it_says_something(service: Service) -> None:
+    asked(source(service, system="merge"), request(1, top_k=20, stop_token_ids=[3]))
+    assert (service.bodies[0]["top_k"], service.bodies[0]["stop_token_ids"]) == (20, [3])
+    assert service.bodies[0]["messages"] == [{"role": "user", "content": "Be brief.\n\n2+2?"}]
+
+
+def test_hostile_text_arrives_as_it_is_and_lone_surrogates_become_storable(service: Service) -> None:
+    service.replies = [good("<script>\u0000\x1b[2J" + "\ud800")]
+    (found,) = asked(source(service), request(1))
+    assert found["text"] == "<script>\u0000\x1b[2J?"
+
+
+def test_an_answer_cut_at_max_tokens_says_so_and_one_without_usage_counts_nothing(service: Service) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "fo"}, "finish_reason": "length"}
+    service.replies = [good(choices=[choice], usage=None)]
+    (found,) = asked(source(service), request(1))
+    assert (found["finish_reason"], found["prompt_tokens"], found["completion_tokens"]) == ("length", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (429, {"retry-after": "0"}, b'{"error": {"message": "slow down"}}'),
+        (500, {}, b"oops"),
+        (503, {}, b"{}"),
+        (200, {}, b"{not json"),
+        (200, {}, b'{"choices": []}'),
+        (200, {}, b'{"choices": [{"message": null}]}'),
+        (200, {}, b'{"choices": 7}'),
+        (200, {}, b"[]"),
+    ],
+)
+def test_a_failure_that_may_pass_is_tried_again(service: Service, bad: Reply) -> None:
+    service.replies = [bad, bad, good()]
+    (found,) = asked(source(service), request(1))
+    assert found["text"] == "four"
+    assert len(service.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ((429, {}, b"{}"), "rate_limited: the endpoint answered 429"),
+        ((500, {}, b'{"error": "ooh\\n\\u001b[2J"}'), "endpoint_error: 500"),
+        ((200, {}, b"{not json"), "endpoint_error: "),
+        ((200, {}, b"{}"), "endpoint_error: the answer holds no choice"),
+    ],
+)
+def test_tries_are_bounded(service: Service, bad: Reply, reason: str) -> None:
+    service.replies = [bad]
+    with pytest.raises(AskFailedError) as error:
+        asked(source(service), request(1))
+    assert str(error.value).startswith(reason)
+    assert str(error.value).isprintable()
+    assert len(service.bodies) == 3
+
+
+def test_an_endpoint_that_never_answers_is_left_after_its_time(service: Service) -> None:
+    service.replies = [(200, {}, None)]
+    began = time.monotonic()
+    with pytest.raises(AskFailedError, match=r"endpoint_timeout: no answer in 0.2 s"):
+        asked(source(service, timeout_s=0.2, max_attempts=2), request(1))
+    assert time.monotonic() - began < 5
+
+
+def test_nobody_listening_is_a_bounded_failure() -> None:
+    found = EndpointSource.model_validate(
+        {
+            "kind": "endpoint",
+            "name": "far",
+            "url": "http://127.0.0.1:9/v1",
+            "model": "m",
+            "samples": {"math": 1},
+            "max_attempts": 2,
+        }
+    )
+    with pytest.raises(AskFailedError, match="endpoint_error: Connection error"):
+        asked(found, request(1))
+
+
+def test_retry_after_holds_all_requests_of_the_source(service: Service) -> None:
+    service.replies = [(429, {"retry-after": "0.5"}, b"{}"), good()]
+
+    async def main() -> None:
+        far = Endpoint(source(service))
+        first = asyncio.create_task(_drain(far, 1))
+        await asyncio.sleep(0.2)  # it has been refused meanwhile
+        await asyncio.gather(first, _drain(far, 1))
+
+    asyncio.run(main())
+    assert len(service.times) == 3
+    assert min(service.times[1:]) - service.times[0] >= 0.45
+
+
+async def _drain(far: Endpoint, num: int) -> list[Generated]:
+    return [g async for g in far.ask(request(num))]
+
+
+def test_a_request_that_is_at_fault_is_a_reject_and_not_asked_again(service: Service) -> None:
+    service.replies = [(400, {}, b'{"error": {"message": "context\\n\\u001b[31m too long"}}')]
+    (found,) = asked(source(service), request(1))
+    assert found["reject"].startswith("endpoint_refused: 400")
+    assert "too long" in found["reject"]
+    assert found["reject"].isprintable()
+    assert len(service.bodies) == 1
+
+
+@pytest.mark.parametrize(("status", "setting"), [(401, "api_key_env"), (403, "api_key_env"), (404, "url or model")])
+def test_an_endpoint_that_is_set_up_wrongly_stops_the_source(service: Service, status: int, setting: str) -> None:
+    service.replies = [(status, {}, b'{"error": {"message": "no"}}')]
+    with pytest.raises(StageError, match=f"stage sample, far: the endpoint answered {status}.*change {setting}"):
+        asked(source(service), request(1))
+
+
+def test_a_key_that_is_not_set_is_said(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FAR_KEY", raising=False)
+    with pytest.raises(StageError, match=r"environment variable FAR_KEY \(api_key_env\) is not set"):
+        asked(source(service, api_key_env="FAR_KEY"), request(1))
+    assert service.bodies == []
+
+
+def test_one_sample_that_fails_leaves_the_others_of_its_prompt(service: Service) -> None:
+    service.replies = lambda body: (500, {}, b"{}") if body["seed"] == 101 else good()
+    found = []
+
+    async def main() -> None:
+        async for g in Endpoint(source(service)).ask(request(3)):
+            found.append(g["response_id"])
+
+    with pytest.raises(AskFailedError):
+        asyncio.run(main())
+    assert sorted(found) == ["r0", "r2"]
+
+
+def pumped(service: Service, num: int) -> list[dict[str, Any]]:
+    """Through the pump, as a run does it."""
+    kept: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        pump = Pump("far", Endpoint(source(service)), 8, 3, kept.append)
+        await pump.run_all(
+            [
+                ({**request(1), "samples": [Wanted(response_id=f"s{i}", seed=i)]}, [{"response_id": f"s{i}"}])
+                for i in range(num)
+            ]
+        )
+
+    asyncio.run(main())
+    return kept
+
+
+def test_a_prompt_that_the_endpoint_always_fails_on_is_a_reject(service: Service) -> None:
+    service.replies = lambda body: (500, {}, b"boom") if body["seed"] == 3 and body["max_tokens"] > 1 else good()
+    kept = {row["response_id"]: row["reject"] for row in pumped(service, 6)}
+    assert kept.pop("s3").startswith("endpoint_error: 500")
+    assert set(kept.values()) == {""}
+
+
+def test_an_endpoint_that_is_down_is_given_up_and_nothing_is_a_reject(service: Service) -> None:
+    service.replies = [(503, {}, b"down")]
+    with pytest.raises(StageError, match="stage sample, far: given up: endpoint_error: 503"):
+        pumped(service, 6)
+    assert len(service.bodies) <= 7 * 3
+
+
+# --- limits
+
+
+def test_no_window_holds_more_than_the_limit() -> None:
+    times: list[float] = []
+
+    async def main() -> None:
+        window = Window(3, seconds=0.3)
+
+        async def one() -> None:
+            await window.take(1)
+            times.append(time.monotonic())
+
+        await asyncio.gather(*(one() for _ in range(10)))
+
+    asyncio.run(main())
+    assert all(later - first >= 0.29 for first, later in zip(times, times[3:], strict=False))
+    assert times[-1] - times[0] < 2
+
+
+def test_tokens_that_were_not_used_are_given_back() -> None:
+    async def main() -> float:
+        window = Window(100, seconds=30)
+        await window.take(90)
+        window.correct(-80)
+        began = time.monotonic()
+        await asyncio.wait_for(window.take(80), 1)
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 0.5
+
+
+def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() -> None:
+    async def main() -> None:
+        window = Window(10, seconds=0.2)
+        await window.take(5)
+        await asyncio.wait_for(window.take(50), 2)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("header", "low", "high"), [(None, 0, 0), ("2", 2, 2), ("-1", 0, 0), ("soon", 0, 0)])
+def test_retry_after_is_seconds(header: str | None, low: float, high: float) -> None:
+    assert low <= retry_after(header) <= high
+
+
+def test_retry_after_may_be_a_date() -> None:
+    from email.utils import formatdate
+
+    assert 3 <= retry_after(formatdate(time.time() + 5, usegmt=True)) <= 5

@@ -1,0 +1,362 @@
+"""Feeding: every sample once, whatever dies on the way; a bad prompt is a reject, a bad source is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from fusechat.pipeline import feeding
+from fusechat.pipeline.config import Sample, Source
+from fusechat.pipeline.errors import EngineDiedError, RunDirectoryError, StageError
+from fusechat.pipeline.feeding import DEATHS_ALONE, DEATHS_TOGETHER, Feeder, Ledger, Pump, Slots
+from fusechat.pipeline.records import PROMPT, RESPONSE, Message, prompt_id
+from fusechat.pipeline.sampling import Asked, plan, requests, wanted_ids
+from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.wire import Generated, GenerateRequest
+
+
+@dataclass
+class Engine:
+    """Stands for vLLM: answers after a moment, dies with all that is under way when it meets poison."""
+
+    poison: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    slow: frozenset[str] = frozenset()
+    dies_at: frozenset[int] = frozenset()
+    broken: str = ""
+    seconds: float = 0.002
+    asked: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    deaths: int = 0
+    now: int = 0
+    most: int = 0
+    dead: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def die(self) -> EngineDiedError:
+        self.deaths += 1
+        self.dead.set()
+        self.dead = asyncio.Event()
+        return EngineDiedError("the engine's process is gone")
+
+    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        text, left = request["messages"][0]["content"], len(request["samples"])
+        self.asked.append(text)
+        self.now += left
+        self.most = max(self.most, self.now)
+        dead = self.dead
+        try:
+            if self.broken == "dies":
+                await asyncio.sleep(self.seconds)
+                raise self.die()
+            if self.broken == "fails" or text in self.refused:
+                raise RuntimeError("worker trace\nCUDA error: unspecified launch failure")
+            if self.broken == "hangs":
+                await asyncio.sleep(3600)
+            if text in self.poison:
+                await asyncio.sleep(self.seconds / 2)
+                raise self.die()
+            for sample in request["samples"]:
+                try:
+                    await asyncio.wait_for(dead.wait(), 0.5 if text in self.slow else self.seconds)
+                except TimeoutError:
+                    pass
+                else:
+                    raise EngineDiedError("the engine's process is gone")
+                self.finished.append(sample["response_id"])
+                if len(self.finished) in self.dies_at:
+                    raise self.die()
+                self.now -= 1
+                left -= 1
+                yield Generated(
+                    response_id=sample["response_id"],
+                    text=f"echo of {text}",
+                    finish_reason="stop",
+                    reject="",
+                    prompt_tokens=3,
+                    completion_tokens=2,
+                )
+        finally:
+            self.now -= left
+
+    async def trouble(self) -> str:
+        return "it sleeps"
+
+    async def counters(self) -> None:
+        return None
+
+
+def asked(samples: int = 3) -> Asked:
+    source = Source.model_validate({"name": "a", "model": {"path": "a"}, "samples": {"math": samples}})
+    return Asked(source=source, revision="r", template="model/keep", seed=0)
+
+
+def prompts(num: int) -> pa.Table:
+    rows = []
+    for i in range(num):
+        messages = [Message(role="user", content=f"q{i}")]
+        row = {"prompt_id": prompt_id(messages), "id": str(i), "domain": "math", "messages": messages}
+        rows.append({**row, "file": "p.jsonl", "line": i + 1})
+    return pa.Table.from_pylist(rows, schema=PROMPT).sort_by("prompt_id")
+
+
+def pumped(engine: Engine, num: int, concurrency: int = 12, samples: int = 3) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        pump = Pump("a", engine, concurrency, 2, kept.append)
+        await pump.run_all(requests(asked(samples), prompts(num), set()))
+
+    asyncio.run(main())
+    return kept
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waits between tries."""
+    monkeypatch.setattr(feeding, "SETTLE_S", 0.02)
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        await real(min(seconds, 0.01) if seconds < 3600 else seconds)
+
+    monkeypatch.setattr(feeding.asyncio, "sleep", sleep)
+
+
+def test_every_sample_comes_once_and_no_more_are_in_flight_than_allowed() -> None:
+    engine = Engine()
+    kept = pumped(engine, 40, concurrency=10)
+    assert sorted(r["response_id"] for r in kept) == sorted(wanted_ids([asked()], prompts(40)))
+    assert engine.most <= 10
+    assert engine.most >= 9  # and the engine is kept busy
+    assert len(engine.asked) == 40  # all samples of a prompt in one request
+
+
+def test_a_prompt_of_more_samples_than_slots_runs_by_itself() -> None:
+    engine = Engine()
+    assert len(pumped(engine, 3, concurrency=2)) == 9
+    assert engine.most == 3
+
+
+def test_one_slow_prompt_holds_nobody() -> None:
+    engine = Engine(slow=frozenset({"q0"}), seconds=0.001)
+    pumped(engine, 60, concurrency=6, samples=1)
+    rows = [r for _, found in requests(asked(1), prompts(60), set()) for r in found]
+    assert engine.finished[-1] == next(r["response_id"] for r in rows if _text(r) == "q0")
+
+
+def _text(row: dict[str, Any]) -> str:
+    table = prompts(60)
+    place = table.column("prompt_id").to_pylist().index(row["prompt_id"])
+    return str(table.column("messages")[place].as_py()[0]["content"])
+
+
+def test_an_engine_that_dies_loses_nothing_and_no_finished_sample_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick(monkeypatch)
+    engine = Engine(dies_at=frozenset({20, 50}))
+    kept = pumped(engine, 40)
+    assert engine.deaths == 2
+    assert sorted(r["response_id"] for r in kept) == sorted(wanted_ids([asked()], prompts(40)))
+    assert not any(r["reject"] for r in kept)
+    again = len(engine.finished) - len(kept)
+    assert again == 2  # the one that was finishing at each death
+
+
+def test_poison_becomes_a_reject_and_everyone_else_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+    engine = Engine(poison=frozenset({"q7"}))
+    kept = pumped(engine, 40)
+    rejects = [r for r in kept if r["reject"]]
+    assert {_text(r) for r in rejects} == {"q7"}
+    assert len(rejects) == 3
+    assert all(r["reject"] == "engine_died: the engine's process is gone" for r in rejects)
+    assert sorted(r["response_id"] for r in kept) == sorted(wanted_ids([asked()], prompts(40)))
+    assert engine.deaths == DEATHS_TOGETHER + DEATHS_ALONE
+    assert "Hello" in engine.asked  # nobody is blamed before the source showed that it works
+
+
+def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+    kept: list[dict[str, Any]] = []
+    engine = Engine(broken="dies")
+
+    async def main() -> None:
+        pump = Pump("a", engine, 12, 2, kept.append)
+        await pump.run_all(requests(asked(), prompts(40), set()))
+
+    with pytest.raises(StageError, match=r"stage sample, a: given up: engine_died: .*a harmless prompt failed too"):
+        asyncio.run(main())
+    assert kept == []
+    assert engine.deaths <= 16  # a few waves of four prompts, and the harmless one
+
+
+def test_a_prompt_that_fails_alone_is_a_reject_with_the_telling_line() -> None:
+    kept = pumped(Engine(refused=frozenset({"q3"})), 10)
+    rejects = [r for r in kept if r["reject"]]
+    assert {(_text(r), r["reject"]) for r in rejects} == {
+        ("q3", "engine_error: CUDA error: unspecified launch failure")
+    }
+    assert len(kept) == 30
+
+
+def test_a_source_that_fails_always_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+    with pytest.raises(StageError, match="given up: engine_error: CUDA error"):
+        pumped(Engine(broken="fails"), 10)
+
+
+def test_a_source_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "STALL_S", 0.2)
+    with pytest.raises(StageError, match=r"given up: no sample finished for 0 s: it sleeps"):
+        pumped(Engine(broken="hangs"), 5)
+
+
+def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
+    async def main() -> list[str]:
+        slots, said = Slots(4), list[str]()
+        await slots.take(3, alone=False)
+
+        async def alone() -> None:
+            await slots.take(2, alone=True)
+            said.append(f"alone with {slots.in_use}")
+            await asyncio.sleep(0.01)
+            slots.give(2)
+            slots.open()
+
+        async def other() -> None:
+            await slots.take(1, alone=False)
+            said.append("other")
+            slots.give(1)
+
+        work = [asyncio.create_task(alone()), asyncio.create_task(other())]
+        await asyncio.sleep(0.01)
+        assert said == []  # first come, first served: the other waits behind the one that wants to be alone
+        slots.give(3)
+        await asyncio.gather(*work)
+        return said
+
+    assert asyncio.run(main()) == ["alone with 2", "other"]
+
+
+# --- durability
+
+
+def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[Feeder, RunDir]:
+    run = RunDir(str(path))
+    Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts(num).to_pylist(), 2)
+    config = Sample(buckets=2, concurrency=8)
+    return Feeder(run, "prompts/train", "sample", asked(), engine, config, 8), run
+
+
+def fed(path: Path, engine: Engine) -> list[str]:
+    worker, run = feeder(path, engine)
+    (found,) = plan([asked()], Parts(run, "prompts/train", PROMPT, "prompt_id"), _parts(run), 2)
+
+    async def main() -> list[str]:
+        units = [{"unit": [json.dumps(u)]} for u in found.units]
+        answers = await asyncio.gather(*(worker(u) for u in units))
+        return [a["error"][0] for a in answers]
+
+    return asyncio.run(main())
+
+
+def _parts(run: RunDir) -> Parts:
+    return Parts(run, "sample", RESPONSE, "response_id")
+
+
+def test_a_unit_is_done_when_its_samples_are_durable_and_nothing_is_asked_for_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
+    assert set(fed(tmp_path, Engine())) == {""}
+    run = RunDir(str(tmp_path))
+    assert _parts(run).ids() == wanted_ids([asked()], prompts(20))
+    again = Engine()
+    assert fed(tmp_path, again) == []
+    assert again.asked == []
+
+
+def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
+    monkeypatch.setattr(feeding, "STALL_S", 0.3)
+
+    class Stops(Engine):
+        async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+            if len(self.finished) > 20:
+                self.broken = "hangs"
+            async for generated in super().ask(request):
+                yield generated
+
+    engine = Stops()
+    errors = fed(tmp_path, engine)
+    assert any("given up: no sample finished" in e for e in errors)
+    durable = _parts(RunDir(str(tmp_path))).ids()
+    assert len(durable) >= 20
+    assert durable <= set(engine.finished)
+
+
+def ledger(path: Path, work: Callable[[Ledger], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        await work(Ledger(Parts(RunDir(str(path)), "sample", RESPONSE, "response_id"), 2))
+
+    asyncio.run(main())
+
+
+def row(index: int) -> dict[str, Any]:
+    from fusechat.pipeline.sampling import response, wanted
+
+    _, rows = next(wanted(asked(), prompts(1)))
+    return response(
+        rows[index],
+        Generated(
+            response_id=rows[index]["response_id"],
+            text="t",
+            finish_reason="stop",
+            reject="",
+            prompt_tokens=1,
+            completion_tokens=1,
+        ),
+    )
+
+
+def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "FLUSH_S", 0.1)
+
+    async def work(books: Ledger) -> None:
+        books.add(row(0))
+        await asyncio.sleep(0.5)  # nobody asks for it
+        assert len(_parts(RunDir(str(tmp_path))).ids()) == 1
+
+    ledger(tmp_path, work)
+
+
+def test_a_full_disk_is_said_and_the_rows_are_kept_for_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "FLUSH_S", 0.01)
+    real, full = Parts.write_all, [True]
+
+    def write_all(self: Parts, rows: Any, num_buckets: int) -> None:
+        if full[0]:
+            raise RunDirectoryError("no space left")
+        real(self, rows, num_buckets)
+
+    monkeypatch.setattr(Parts, "write_all", write_all)
+
+    async def work(books: Ledger) -> None:
+        books.add(row(0))
+        with pytest.raises(RunDirectoryError, match="no space left"):
+            await books.durable()
+        full[0] = False
+        books.add(row(1))
+        await books.durable()
+        assert len(_parts(RunDir(str(tmp_path))).ids()) == 2
+
+    ledger(tmp_path, work)

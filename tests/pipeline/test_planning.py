@@ -1,0 +1,195 @@
+"""The plan: what was measured is reckoned with, what was not is stated, and turns take their time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fusechat.pipeline.config import Recipe, Source
+from fusechat.pipeline.metering import Meter, Reading, Watch
+from fusechat.pipeline.placement import Need
+from fusechat.pipeline.planning import describe, estimate, modelled_rate, parameters_of, simulate
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.records import RESPONSE
+from fusechat.pipeline.run import Run
+from fusechat.pipeline.sampling import requests, response
+from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.wire import Generated
+
+
+def source(name: str = "a", **changes: Any) -> dict[str, Any]:
+    samples = {"math": 2, "instruction": 1}
+    return {"name": name, "model": {"path": f"models/{name}-1b"}, "samples": samples, **changes}
+
+
+def run(folder: Path, num: int = 40, **changes: Any) -> Run:
+    for name in ("a-1b", "b-1b", "target"):
+        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "models" / name / "config.json").write_text("{}")
+    rows = [
+        {"id": str(i), "domain": "math", "prompt": f"What is {i} + {i}? " + "x" * 80, "gold": "1"} for i in range(num)
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    tree: dict[str, Any] = {
+        "name": "t",
+        "run_dir": str(folder / "run"),
+        "prompts": {"train": ["train.jsonl"]},
+        "sources": [source()],
+        "rewards": [{"kind": "likelihood", "name": "l", "source": "a"}],
+        "target": {"model": {"path": "models/target"}},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "cluster": {"num_cpus": 2},
+    }
+    found = Run(Recipe.model_validate({**tree, **changes}), folder, Progress(Console(quiet=True)))
+    found.walk(("prompts",))
+    return found
+
+
+def sampled(work: Run, num: int, tokens: int) -> None:
+    """As if `num` prompts had been sampled."""
+    asked = work.asked[0]
+    parts = Parts(work.dir, "sample", RESPONSE, "response_id")
+    for _, rows in requests(asked, work.train_prompts, set())[:num]:
+        made = [
+            response(
+                r,
+                Generated(
+                    response_id=r["response_id"],
+                    text="t",
+                    finish_reason="stop",
+                    reject="",
+                    prompt_tokens=30,
+                    completion_tokens=tokens,
+                ),
+            )
+            for r in rows
+        ]
+        parts.write_all(made, work.recipe.sample.buckets)
+
+
+def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> None:
+    work = run(tmp_path)
+    ((one,), total) = estimate(work)
+    assert (one.samples, one.missing, one.gpus) == (80, 80, 0)
+    assert one.tokens == 80 * 1024  # half of max_tokens
+    assert one.basis == "a model of a CPU and 1.0G parameters, 0.5 of max_tokens a response"
+    assert total > one.seconds > one.tokens / one.rate
+    said = describe(work)
+    assert "prompts: 40 (40 math)" in said
+    assert "--pilot 64" in said
+
+
+def test_what_was_sampled_is_measured_and_no_longer_missing(tmp_path: Path) -> None:
+    work = run(tmp_path)
+    sampled(work, 10, tokens=7)
+    meter = Meter()
+    for i in range(20):
+        meter.add(1.0, 20.0 + i, 100.0 - i)
+    work.dir.write_json(meter.as_json(), "sample", "meters", "a.json")
+    work.dir.write_json({"start_s": 33.0}, "sample", "meters", "a.start.json")
+    ((one,), _) = estimate(work)
+    assert (one.missing, one.tokens) == (60, 60 * 7)
+    assert one.basis == "measured"
+    assert 33 < one.seconds < 33 + 30
+    assert "--pilot" not in describe(work)
+
+
+def test_a_finished_source_takes_no_time(tmp_path: Path) -> None:
+    work = run(tmp_path)
+    sampled(work, 40, tokens=7)
+    ((one,), total) = estimate(work)
+    assert (one.missing, one.seconds, total) == (0, 0.0, 0.0)
+
+
+def test_an_endpoint_takes_what_its_limits_leave(tmp_path: Path) -> None:
+    far = {"kind": "endpoint", "name": "far", "url": "http://127.0.0.1:1/v1", "model": "m", "samples": {"math": 3}}
+    work = run(tmp_path, sources=[source(), {**far, "requests_per_minute": 60}])
+    one = estimate(work)[0][1]
+    assert (one.missing, one.seconds, one.gpus) == (120, 120.0, 0)
+    assert one.basis.startswith("its rate limits")
+
+
+# --- the model of hardware
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ({"hub": "Qwen/Qwen2.5-72B-Instruct", "revision": "x"}, 72e9),
+        ({"hub": "google/gemma-2-27b-it", "revision": "x"}, 27e9),
+        ({"hub": "mistralai/Mistral-Large-Instruct-2407", "revision": "x"}, 123e9),
+        ({"hub": "HuggingFaceTB/SmolLM2-135M-Instruct", "revision": "x"}, 135e6),
+        ({"path": "models/mystery"}, 8e9),
+    ],
+)
+def test_a_models_name_tells_its_size(model: dict[str, Any], expected: float) -> None:
+    assert parameters_of(Source.model_validate(source(model=model))) == expected
+
+
+def test_more_gpus_and_smaller_models_are_faster() -> None:
+    def rate(model: str, gpus: int) -> float:
+        made = source(
+            model={"hub": model, "revision": "x"},
+            engine={"tensor_parallel_size": gpus},
+            placement={"num_gpus": 1, "accelerator_type": "H100"},
+        )
+        return modelled_rate(Source.model_validate(made), 256)
+
+    assert rate("x/8B", 2) == pytest.approx(2 * rate("x/8B", 1))
+    assert rate("x/8B", 1) > 5 * rate("x/72B", 1)
+
+
+def test_turns_take_their_time() -> None:
+    needs = {n: Need(n, ({"CPU": c},), "s") for n, c in (("a", 1.0), ("b", 1.0), ("c", 2.0))}
+    nodes = [{"CPU": 2.2}]
+    reserved = [Need("workers", ({"CPU": 0.1},), "s")]
+    assert simulate({"a": 10, "b": 4, "c": 5}, needs, nodes, reserved) == 15  # a and b together, then c
+    assert simulate({"a": 10, "b": 4, "far": 20}, needs, nodes, reserved) == 20  # an endpoint needs no place
+    assert simulate({"a": 10, "b": 4, "c": 5}, needs, None, reserved) == 10  # on a cluster that is not known
+
+
+# --- the meter
+
+
+def test_costs_are_found_again() -> None:
+    meter = Meter()
+    for i in range(50):
+        prefilled, generated = 100.0 * (i % 5), 200.0 + 10 * (i % 7)
+        meter.add(prefilled * 0.001 + generated * 0.004, prefilled, generated)
+    prefill, token = meter.costs() or (0, 0)
+    assert prefill == pytest.approx(0.001, rel=1e-6)
+    assert token == pytest.approx(0.004, rel=1e-6)
+
+
+def test_all_seconds_are_accounted_for_whatever_the_fit_leaves() -> None:
+    meter = Meter()
+    for i in range(50):
+        meter.add(1.0 + (i % 3), 100.0 * (i % 5), 200.0 + 10 * (i % 7))
+    prefill, token = meter.costs() or (0, 0)
+    assert prefill * meter.prefilled + token * meter.generated == pytest.approx(meter.seconds)
+
+
+def test_too_little_is_no_measurement() -> None:
+    meter = Meter()
+    meter.add(1.0, 10.0, 10.0)
+    assert meter.costs() is None
+
+
+def test_only_full_intervals_of_one_life_count() -> None:
+    watch = Watch()
+
+    def reading(prompt: float, cached: float, generation: float) -> Reading:
+        return Reading(prompt=prompt, cached=cached, generation=generation)
+
+    watch.read(0.0, reading(0, 0, 0), True)
+    watch.read(1.0, reading(100, 40, 500), True)
+    watch.read(2.0, reading(150, 60, 700), False)  # somebody idled
+    watch.read(3.0, reading(0, 0, 10), True)  # the engine was replaced
+    watch.read(4.0, reading(30, 0, 60), True)
+    meter = watch.meter
+    assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (2, 2.0, 90, 550)
