@@ -99,13 +99,14 @@ def recipe(folder: Path) -> Path:
 
 
 def fusechat(
-    *arguments: str | Path, kill_when: Path | None = None, term_when: Path | None = None
+    *arguments: str | Path, kill_when: Path | None = None, term_when: Path | None = None, files: int = 1
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process group of its own.
 
     Args:
-        kill_when: a folder; once it holds a Parquet file, all of the group gets SIGKILL.
+        kill_when: a folder; once it holds Parquet files, all of the group gets SIGKILL.
         term_when: the same, but the command alone gets SIGTERM.
+        files: how many it has to hold.
     """
     command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
     process = subprocess.Popen(
@@ -113,7 +114,7 @@ def fusechat(
     )
     folder = kill_when or term_when
     if folder is not None:
-        while process.poll() is None and not any(folder.rglob("*.parquet")):
+        while process.poll() is None and len(list(folder.rglob("*.parquet"))) < files:
             time.sleep(0.05)
         assert process.poll() is None, "it ended before it could be killed"
         if kill_when is not None:
@@ -134,7 +135,8 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     path = recipe(tmp_path)
     run = tmp_path / "run"
 
-    killed = fusechat("run", path, "--set", "sample.concurrency=4", kill_when=run / "sample")
+    # The first file is the response that a prompt carries.
+    killed = fusechat("run", path, "--set", "sample.concurrency=4", kill_when=run / "sample", files=3)
     assert killed.returncode == -signal.SIGKILL
     before = texts(run)
     assert before
