@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="everything,engine,replica,node")
     options = parser.parse_args()
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # of the three raylets on loopback, and of those who join them
     generator = random.Random(options.seed)
     kinds = [k for k in options.only.split(",") for _ in range(options.kills if k == "everything" else 1)]
     source = {"sampling": {"temperature": 0.8, "max_tokens": 32}, "placement": {"num_cpus": 0.8}}
