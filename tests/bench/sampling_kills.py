@@ -31,7 +31,6 @@ from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.shards import Parts, RunDir
 
 FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
-RAY = str(Path(sys.executable).with_name("ray"))
 WATCH = """
 import json, sys, time
 import ray
@@ -160,17 +159,15 @@ class Cluster:
     """Three raylets on this machine: a head without CPUs and two nodes with one each."""
 
     def __init__(self) -> None:
-        self.address = "127.0.0.1:6399"
-        self._raylets = [self._start("--head", "--port=6399", "--num-cpus=0", "--include-dashboard=false")]
-        time.sleep(8)
-        self._raylets += [self._start(f"--address={self.address}", "--num-cpus=1") for _ in range(2)]
-        time.sleep(8)
+        from ray.cluster_utils import Cluster as Raylets
 
-    def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        env = os.environ | {"RAY_worker_niceness": "0"}
-        common = ["--block", "--disable-usage-stats", "--object-store-memory=200000000"]
-        command = [RAY, "start", *options, *common]
-        return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.environ["RAY_worker_niceness"] = "0"
+        memory = 200_000_000
+        self._raylets = Raylets(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
+        for _ in range(2):
+            self._raylets.add_node(num_cpus=1, object_store_memory=memory)
+        self._raylets.wait_for_nodes()
+        self.address = self._raylets.address
 
     def kill_node_of(self, engine: psutil.Process) -> None:
         """SIGKILL to the raylet under which the engine runs, and to all that this raylet started."""
@@ -180,10 +177,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stops the three."""
-        for raylet in reversed(self._raylets):
-            raylet.terminate()
-        for raylet in self._raylets:
-            raylet.wait(timeout=30)
+        self._raylets.shutdown()
 
 
 def main() -> None:
