@@ -32,7 +32,7 @@ from fusechat.pipeline.shards import Parts, RunDir
 
 FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 WATCH = """
-import json, sys, time
+import sys, time
 import ray
 from ray import serve
 ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False, logging_level="ERROR")
@@ -40,7 +40,7 @@ handle = None
 while True:
     try:
         handle = handle or serve.get_app_handle("smollm2")
-        print(json.dumps(handle.counters.remote().result(timeout_s=3)["generation"]), flush=True)
+        print("tokens", handle.counters.remote().result(timeout_s=3)["generation"], flush=True)
     except Exception as error:
         print(f"no counter: {type(error).__name__}", file=sys.stderr, flush=True)
     time.sleep(0.1)
@@ -76,7 +76,10 @@ class Counter:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            value = float(line)
+            word, _, number = line.partition(" ")
+            if word != "tokens":  # what Ray has to say
+                continue
+            value = float(number)
             if value < self.lives[-1]:
                 self.lives.append(0.0)
             self.lives[-1] = value
@@ -161,7 +164,7 @@ class Cluster:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster as Raylets
 
-        os.environ["RAY_worker_niceness"] = "0"
+        os.environ.update(RAY_worker_niceness="0")
         memory = 200_000_000
         self._raylets = Raylets(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": memory})
         for _ in range(2):
