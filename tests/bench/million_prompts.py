@@ -33,7 +33,7 @@ from fusechat.pipeline.run import Run
 from fusechat.pipeline.shards import Parts
 from fusechat.pipeline.wire import Generated, GenerateRequest
 
-TEXT = "How many minutes does a train of {} carriages take for {} kilometres at {} kilometres an hour, and why? " * 3
+TEXT = "How many minutes does a train of {} carriages take for {} kilometres at {} kilometres an hour, and why? "
 
 
 class Echo:
@@ -64,7 +64,8 @@ def write_prompts(path: Path, num: int) -> None:
     with path.open("w") as out:
         for i in range(num):
             out.write(
-                json.dumps({"id": str(i), "domain": "instruction", "prompt": TEXT.format(i, i % 977, i % 331)}) + "\n"
+                json.dumps({"id": str(i), "domain": "instruction", "prompt": 3 * TEXT.format(i, i % 977, i % 331)})
+                + "\n"
             )
 
 
