@@ -93,7 +93,7 @@ def measure(num: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = small.recipe(Path(folder), [], samples=1, source={})
         write_prompts(Path(folder, "train.jsonl"), num)
-        run = Run(load(path, ("sample.buckets=64", "sample.concurrency=256")), Path(folder), Progress())
+        run = Run(load(path, ("sample.buckets=64", "sample.concurrency=8192")), Path(folder), Progress())
 
         def timed(name: str, began: float) -> None:
             found[name] = time.monotonic() - began
