@@ -13,6 +13,7 @@ from fusechat.pipeline.errors import CapacityError, UserError
 from fusechat.pipeline.flow import WORKER_CPUS
 from fusechat.pipeline.hardware import num_cores
 from fusechat.pipeline.placement import Need, Resources, check
+from fusechat.pipeline.priority import give_way
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -54,6 +55,8 @@ def connected(config: Cluster) -> Iterator[None]:
     try:
         # Batch work reaches the deployments by handle, so no HTTP proxy is started.
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        if config.address is None and not _has_gpus():
+            give_way()
         yield
     finally:
         ray.shutdown()  # a cluster that was started here ends with it, deployments and all
@@ -62,11 +65,15 @@ def connected(config: Cluster) -> Iterator[None]:
 def local_nodes(config: Cluster) -> list[Resources] | None:
     """What this machine would offer as a cluster of one node, without starting Ray; none where that takes Ray to
     know: it has GPUs, whose kind and number Ray finds out."""
-    if any(Path("/dev").glob("nvidia[0-9]*")):
+    if _has_gpus():
         return None
     # Ray keeps about three tenths of the memory for its object store.
     memory = 0.7 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [{"CPU": float(config.num_cpus or num_cores()), "memory": memory}]
+
+
+def _has_gpus() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def nodes() -> list[Resources]:

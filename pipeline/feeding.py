@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 from ray.exceptions import RayError
 
-from fusechat.pipeline.config import Sample
+from fusechat.pipeline.config import Sample, Source
 from fusechat.pipeline.errors import AskFailedError, EngineDiedError, FusechatError, StageError
 from fusechat.pipeline.flow import FLUSH_S, Done, columns, drive
 from fusechat.pipeline.metering import INTERVAL_S, MIN_INTERVALS, Reading, Watch
+from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import PROMPT, RESPONSE, Message
 from fusechat.pipeline.sampling import COLUMNS, Asked, Rows, Unit, requests, response
 from fusechat.pipeline.shards import Parts, RunDir
@@ -45,7 +46,7 @@ class Asker(Protocol):
 
         Raises:
             EngineDiedError: what answers is gone and will be replaced; what is missing may be asked for again.
-        AskFailedError: what is missing was asked for as often as it may be.
+            AskFailedError: what is missing was asked for as often as it may be.
             StageError: the source can't be used at all.
         """
 
@@ -374,6 +375,8 @@ class Feeder:
         self._prompts = Parts(run, prompts, PROMPT, "prompt_id")
         self._parts = Parts(run, folder, RESPONSE, "response_id")
         self._asked, self._asker, self._config, self._concurrency = asked, asker, config, concurrency
+        if isinstance(asked.source, Source) and not asked.source.placement.num_gpus:
+            give_way()
         self._ledger = Ledger(self._parts, config.buckets)
         self._pump: Pump | None = None
         self._held: dict[int, tuple[pa.Table, set[str]]] = {}

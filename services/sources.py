@@ -15,6 +15,7 @@ from ray.serve.llm.deployment import LLMServer
 from fusechat.pipeline.config import Engine, Placement
 from fusechat.pipeline.errors import EngineDiedError
 from fusechat.pipeline.hardware import allocator_env
+from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem, rejected, with_system
 
@@ -61,6 +62,8 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         on_gpu = any(b.get("GPU") for b in (llm_config.placement_group_config or {}).get("bundles", []))
         parallel = llm_config.engine_kwargs["tensor_parallel_size"] * llm_config.engine_kwargs["pipeline_parallel_size"]
         await super().__init__(llm_config, engine_cls=None if on_gpu or parallel > 1 else _cpu_engine())
+        if not on_gpu:
+            give_way()  # to the engine, whose process was started meanwhile
         self._tokenizer = AutoTokenizer.from_pretrained(llm_config.model_loading_config.model_source)
         self._chat_template = chat_template
         self._system = system

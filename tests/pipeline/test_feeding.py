@@ -248,6 +248,11 @@ def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
 # --- durability
 
 
+@pytest.fixture(autouse=True)
+def _keep_the_priority_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusechat.pipeline.feeding.give_way", lambda: None)
+
+
 def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[Feeder, RunDir]:
     run = RunDir(str(path))
     Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts(num).to_pylist(), 2)

@@ -1,0 +1,40 @@
+"""Giving way: every thread of the process, those to come, and no process that was started before."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, os, subprocess, threading
+from fusechat.pipeline.priority import give_way
+
+def niceness(folder="self"):
+    return [os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{folder}/task")]
+
+def thread(work):
+    t = threading.Thread(target=work, daemon=True)
+    t.start()
+    return t
+
+before = niceness()
+engine = subprocess.Popen(["sleep", "60"])
+thread(threading.Event().wait)
+give_way()
+give_way()
+later = []
+thread(lambda: later.append(os.getpriority(os.PRIO_PROCESS, 0))).join()
+print(json.dumps({"before": before, "threads": niceness(), "later": later, "engine": niceness(engine.pid)}))
+engine.kill()
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="priorities are set on Linux alone")
+def test_all_threads_give_way_and_the_engine_does_not() -> None:
+    found = json.loads(subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True).stdout)
+    assert found["before"] == [0], "the tests themselves gave way"
+    assert found["threads"] == [10, 10]
+    assert found["later"] == [10]
+    assert found["engine"] == [0]
