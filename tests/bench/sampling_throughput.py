@@ -1,25 +1,35 @@
 """Tokens/s of the whole sampling stage over tokens/s of bare vLLM, with SmolLM2-135M on CPUs.
 
-`.venv/bin/python tests/bench/sampling_throughput.py [--prompts 400] [--samples 2] [--rounds 2]`
+`.venv/bin/python tests/bench/sampling_throughput.py [--prompts 400] [--samples 2] [--rounds 2] [--windows 0]`
 
 Both sides get the same engine settings, prompts, seeds and sampling parameters. Bare vLLM is its asynchronous engine
 with all requests handed over at once. The stage is timed from the moment when its engine answers to the moment when
 its last shard and its manifest are written; bare vLLM from the first request to the last answer.
+
+`--windows N` compares the two at full load instead, on machines whose speed changes by the minute: both are started,
+and take turns of 20 s, N each; each process of the one is stopped (SIGSTOP) while the other runs. Tokens are vLLM's
+own counters of the last 15 s of a turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import small
 
 from fusechat.pipeline.progress import Progress
@@ -52,10 +62,10 @@ def stage(path: Path) -> dict[str, float]:
     ended = 0.0
 
     class Ending(Run):
-        def _close(self) -> None:
+        def close(self) -> None:
             nonlocal ended
             ended = time.monotonic()
-            super()._close()
+            super().close()
 
     Ending(load(path), path.parent, clock).walk(("sample",))
     rows = Parts(run.dir, "sample", RESPONSE, "response_id").read(columns=["completion_tokens"]).to_pylist()
@@ -88,6 +98,8 @@ async def bare(path: Path) -> dict[str, float]:
             last = output
         return len(last.outputs[0].token_ids)
 
+    if os.environ.get("FUSECHAT_BENCH_WATCH"):
+        threading.Thread(target=tell, args=(generated,), daemon=True).start()
     warm = SamplingParams(max_tokens=1)
     async for _ in engine.generate({"prompt_token_ids": [1, 2, 3]}, warm, "warm"):
         pass
@@ -104,15 +116,131 @@ async def bare(path: Path) -> dict[str, float]:
     return {"seconds": seconds, "tokens": sum(counts), "samples": len(counts)}
 
 
+def written(folder: Path, prompts: int, samples: int) -> Path:
+    """The recipe that both sides run."""
+    return small.recipe(
+        folder,
+        small.prompts(prompts),
+        samples=samples,
+        source={
+            "engine": {"dtype": "bfloat16", "max_model_len": 1024, "options": {"max_num_seqs": NUM_SEQS}},
+            "sampling": {"temperature": 0.8, "max_tokens": 128},
+        },
+        sample={"concurrency": NUM_SEQS + NUM_SEQS // 2},
+    )
+
+
+def generated() -> float:
+    """Tokens that the engine behind this process has generated, by vLLM's counter."""
+    from prometheus_client import REGISTRY
+
+    samples = (s for m in REGISTRY.collect() for s in m.samples)
+    return sum(s.value for s in samples if s.name == "vllm:generation_tokens_total")
+
+
+def tell(count: Callable[[], float]) -> None:
+    """Prints time and count, once a second."""
+    while True:
+        print("tokens", time.time(), count(), flush=True)
+        time.sleep(1)
+
+
+def watch(address: str) -> None:
+    """Prints the count of the stage's engine."""
+    import ray
+    from ray import serve
+
+    ray.init(address=address, namespace="serve", log_to_driver=False, logging_level="ERROR")
+    handle = serve.get_app_handle("smollm2")
+    tell(lambda: handle.counters.remote().result()["generation"])
+
+
+class Side:
+    """One of the two, with all its processes; what it prints is read as it comes."""
+
+    def __init__(self, *commands: list[str], env: dict[str, str]) -> None:
+        self.counts: list[tuple[float, float]] = []
+        self.processes: list[subprocess.Popen[str]] = []
+        for command in commands:
+            self.add(command, env)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("tokens "):
+                at, count = map(float, line.split()[1:])
+                self.counts.append((at, count))
+
+    def add(self, command: list[str], env: dict[str, str]) -> None:
+        """Another process of this side."""
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        self.processes.append(process)
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+
+    def signal(self, number: int) -> None:
+        """To every process of this side."""
+        for process in self.processes:
+            for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(number)
+
+    def window(self, seconds: float) -> float:
+        """Runs for so long; tokens/s of all but the first quarter."""
+        self.signal(signal.SIGCONT)
+        began = time.time()
+        time.sleep(seconds)
+        self.signal(signal.SIGSTOP)
+        inside = [c for c in list(self.counts) if c[0] > began + seconds / 4]
+        (first, before), (last, after) = inside[0], inside[-1]
+        return (after - before) / (last - first)
+
+    def wait(self, tokens: float) -> None:
+        """Until so many tokens were generated."""
+        while not self.counts or self.counts[-1][1] < tokens:
+            if any(p.poll() is not None for p in self.processes):
+                raise SystemExit(f"a process ended: {[p.args for p in self.processes if p.poll() is not None]}")
+            time.sleep(1)
+
+
+def windows(path: Path, num: int) -> list[tuple[float, float]]:
+    """Tokens/s of bare vLLM and of the stage in each of their turns."""
+    from fusechat.services.sources import cpu_env
+
+    me = [sys.executable, __file__, "--recipe", str(path), "--side"]
+    env = dict(os.environ, FUSECHAT_BENCH_WATCH="1")
+    bare_side = Side([*me, "bare"], env=env | cpu_env(1.5))
+    bare_side.wait(2000)
+    bare_side.signal(signal.SIGSTOP)
+    stage_side = Side([*me, "stage"], env=env)
+    time.sleep(45)  # until there is a cluster to watch
+    stage_side.add([sys.executable, __file__, "--watch", "auto"], env)
+    stage_side.wait(4000)
+    stage_side.signal(signal.SIGSTOP)
+    try:
+        return [(bare_side.window(20), stage_side.window(20)) for _ in range(num)]
+    finally:
+        for side in (bare_side, stage_side):
+            side.signal(signal.SIGCONT)
+            side.signal(signal.SIGTERM)
+            time.sleep(3)
+            side.signal(signal.SIGKILL)
+
+
 def main() -> None:
     """Prints the ratio of each round."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompts", type=int, default=400)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=0)
+    parser.add_argument("--watch")
     parser.add_argument("--side", choices=("stage", "bare"))
     parser.add_argument("--recipe", type=Path)
     options = parser.parse_args()
+    if options.watch:
+        watch(options.watch)
     if options.side:
         found = stage(options.recipe) if options.side == "stage" else asyncio.run(bare(options.recipe))
         print(json.dumps(found))
@@ -120,25 +248,23 @@ def main() -> None:
     from fusechat.services.sources import cpu_env
 
     print(f"{small.machine()}, `{' '.join(sys.argv)}`\n")
+    if options.windows:
+        with tempfile.TemporaryDirectory() as folder:
+            path = written(Path(folder), 100 * options.windows + 300, options.samples)
+            Run(load(path), path.parent, Progress()).walk(("prompts",))
+            rates = windows(path, options.windows)
+        print("| turn | bare vLLM, tokens/s | stage at full load, tokens/s | ratio |\n| --- | --- | --- | --- |")
+        for number, (alone, whole) in enumerate(rates, 1):
+            print(f"| {number} | {alone:.0f} | {whole:.0f} | {whole / alone:.3f} |")
+        mean = [statistics.mean(side) for side in zip(*rates, strict=True)]
+        print(f"| mean | {mean[0]:.0f} | {mean[1]:.0f} | {mean[1] / mean[0]:.3f} |")
+        return
     print("| round | bare vLLM, tokens/s | whole stage, tokens/s | ratio |\n| --- | --- | --- | --- |")
     for number in range(1, options.rounds + 1):
         rates = {}
         for side in ("bare", "stage"):
             with tempfile.TemporaryDirectory() as folder:
-                path = small.recipe(
-                    Path(folder),
-                    small.prompts(options.prompts),
-                    samples=options.samples,
-                    source={
-                        "engine": {
-                            "dtype": "bfloat16",
-                            "max_model_len": 1024,
-                            "options": {"max_num_seqs": NUM_SEQS},
-                        },
-                        "sampling": {"temperature": 0.8, "max_tokens": 128},
-                    },
-                    sample={"concurrency": NUM_SEQS + NUM_SEQS // 2},
-                )
+                path = written(Path(folder), options.prompts, options.samples)
                 if side == "bare":  # the stage has its prompts from its own first stage
                     Run(load(path), path.parent, Progress()).walk(("prompts",))
                 command = [sys.executable, __file__, "--side", side, "--recipe", str(path)]
