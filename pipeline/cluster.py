@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fusechat.pipeline.config import Cluster, Recipe
+from fusechat.pipeline.config import Cluster, Recipe, Serve
 from fusechat.pipeline.errors import CapacityError, UserError
 from fusechat.pipeline.flow import WORKER_CPUS
 from fusechat.pipeline.hardware import num_cores
@@ -29,8 +31,11 @@ QUIET = {
 
 
 @contextmanager
-def connected(config: Cluster) -> Iterator[None]:
+def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
     """Ray, started here or at `config.address`; what was started here is stopped at the end.
+
+    Args:
+        settings: how HTTP reaches the deployments; none starts no HTTP server: batch work takes handles.
 
     Raises:
         UserError: no cluster answers at the address.
@@ -44,17 +49,22 @@ def connected(config: Cluster) -> Iterator[None]:
 
     for name in ("ray.serve", "ray.data", "ray.llm", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if config.address is None:
+            if settings is not None and settings.metrics_port is not None:
+                options["_metrics_export_port"] = settings.metrics_port
             ray.init(num_cpus=config.num_cpus or num_cores(), include_dashboard=False, **options)
         else:
             ray.init(address=config.address, **options)
     except ConnectionError as error:
         raise UserError(f"cluster.address: no Ray cluster answers at {config.address}: {error}") from error
     try:
-        # Batch work reaches the deployments by handle, so no HTTP proxy is started.
-        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        where: dict[str, Any] = {"proxy_location": "Disabled"}
+        if settings is not None:
+            # Callers reach the gateway's own port; Ray's proxy, which can't be left out, gets any free one.
+            where = {"proxy_location": "HeadOnly", "http_options": {"host": settings.host, "port": free_port()}}
+        serve.start(**where, logging_config={"log_level": "WARNING"})
         if config.address is None and not _has_gpus():
             give_way()
         yield
@@ -70,6 +80,14 @@ def local_nodes(config: Cluster) -> list[Resources] | None:
     # Ray keeps about three tenths of the memory for its object store.
     memory = 0.7 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [{"CPU": float(config.num_cpus or num_cores()), "memory": memory}]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _has_gpus() -> bool:

@@ -73,7 +73,8 @@ class Placement(Section):
     """Host memory set aside on the node, GiB; 0 sets none aside."""
     accelerator_type: str | None = None
     """Ray's name of the accelerator, e.g. `H100`."""
-    min_replicas: int = Field(default=1, ge=1)
+    min_replicas: int = Field(default=1, ge=0)
+    """0 lets the REST service put a model to sleep that nobody calls; batch work keeps one."""
     max_replicas: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -380,6 +381,33 @@ class Cluster(Section):
     """CPUs of the Ray started here; none takes the machine's cores."""
 
 
+class Serve(Section):
+    """The REST service (`fusechat serve`)."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where Ray exports the Prometheus metrics of this machine; any free port where none is given."""
+    keys: str | None = None
+    """A key file (`fusechat keys add`); relative to the recipe's folder. Without one anybody may call."""
+    insecure: bool = False
+    """Allows another address than loopback without keys."""
+    replicas: int = Field(default=1, ge=1)
+    """Of the gateway; each has its share of the keys' limits."""
+    max_body_bytes: int = Field(default=2**20, ge=1024)
+    """Larger requests are refused."""
+    max_in_flight: int = Field(default=256, ge=1)
+    """Requests at once; more are refused with 503."""
+    max_queued: int = Field(default=128, ge=1)
+    """Requests that may wait for a model; more are refused with 503."""
+    timeout_s: float = Field(default=600, gt=0)
+    """Seconds until a request that has no answer is given up with 504."""
+    cold: Literal["wait", "refuse"] = "wait"
+    """What a call to a model without a replica does while one is started: wait for it, or 503."""
+    log_prompts: bool = False
+    """Whether the log holds what callers send."""
+
+
 class Recipe(Section):
     """All of it."""
 
@@ -399,6 +427,7 @@ class Recipe(Section):
     training: Training = Training()
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
+    serve: Serve = Serve()
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:

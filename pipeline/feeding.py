@@ -58,11 +58,15 @@ class Asker(Protocol):
 
 
 class Served:
-    """A source that Ray Serve hosts."""
+    """A source that Ray Serve hosts.
 
-    def __init__(self, app: str) -> None:
+    Args:
+        handle: of its deployment; else the application of that name is asked.
+    """
+
+    def __init__(self, app: str, handle: Any = None) -> None:
         self._app = app
-        self._handle: Any = None
+        self._handle = None if handle is None else handle.options(stream=True)
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         """See Asker."""
@@ -73,13 +77,16 @@ class Served:
         if self._handle is None:
             self._handle = serve.get_app_handle(self._app).options(stream=True)
         gone = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
+        answers = self._handle.generate.remote(request)
         try:
-            async for generated in self._handle.generate.remote(request):
+            async for generated in answers:
                 yield generated
         except gone as error:
             raise EngineDiedError(last_line(error)) from error
         except EngineDiedError as error:  # through Ray, which puts its whole trace into the message
             raise EngineDiedError(str(getattr(error, "cause", error))) from error
+        finally:
+            answers.cancel()  # who asked may have left
 
     async def counters(self) -> Reading | None:
         """See Asker."""

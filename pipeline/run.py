@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline import models, prompts
-from fusechat.pipeline.config import EndpointSource, ImportedSource, Model, Recipe, Source
+from fusechat.pipeline.config import EndpointSource, ImportedSource, Model, Recipe, Serve, Source
 from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
 from fusechat.pipeline.flow import FLUSH_S
 from fusechat.pipeline.placement import Need
@@ -72,9 +72,9 @@ class Run:
                     self._fleet.close()
                 raise  # a Ray that was started here ends with this process
             except BaseException:
-                self._close()
+                self.close()
                 raise
-            self._close()
+            self.close()
             return worked
 
     def _claim(self) -> None:
@@ -222,14 +222,18 @@ class Run:
         if there is not None:
             cluster.check_capacity(self.recipe, self.needs(), there)
 
-    def ray(self) -> None:
-        """Starts or joins Ray, once, and holds the whole plan against it."""
+    def ray(self, settings: Serve | None = None) -> None:
+        """Starts or joins Ray, once, and holds the whole plan against it.
+
+        Args:
+            settings: how HTTP reaches the deployments, where it does.
+        """
         from fusechat.pipeline import cluster
 
         if self._ray is not None:
             return
         self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
-        connection = cluster.connected(self.recipe.cluster)
+        connection = cluster.connected(self.recipe.cluster, settings)
         connection.__enter__()
         self._ray = connection
         _catch_sigterm()  # Ray has set a handler of its own
@@ -254,7 +258,8 @@ class Run:
         yield lambda rows, tokens: self.progress.advance(what, rows, tokens)
         self.progress.end(what)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Stops what this run started."""
         if self._fleet is not None and self.recipe.cluster.address is not None:
             self._fleet.close()
         if self._ray is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from fusechat.pipeline.records import Message
 
@@ -21,6 +21,15 @@ class GenerateRequest(TypedDict):
     messages: list[Message]
     params: dict[str, Any]
     samples: list[Wanted]
+    deltas: NotRequired[bool]
+    """Whether the text is told as it grows."""
+
+
+class Delta(TypedDict):
+    """Text that a sample has grown by."""
+
+    response_id: str
+    delta: str
 
 
 class Generated(TypedDict):
@@ -57,6 +66,16 @@ def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
     return [merged, *rest[1:]]
 
 
+class Piece(TypedDict):
+    """A piece of an OpenAI answer on its way to the caller."""
+
+    text: str
+    """JSON of the whole answer or of an error, or server-sent events."""
+    status: int
+    prompt_tokens: NotRequired[int]
+    completion_tokens: NotRequired[int]
+
+
 class ScoreItem(TypedDict):
     """A response to be scored."""
 
@@ -82,3 +101,5 @@ class Rated(TypedDict):
     mass: float
     reject: str
     tokens: int
+    objectives: NotRequired[dict[str, float]]
+    """Of a reward model that has several."""

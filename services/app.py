@@ -3,10 +3,104 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fusechat.pipeline.config import ArmoRMReward, Engine, Placement, Recipe, RewardModel, Source
 from fusechat.pipeline.placement import Need
 from fusechat.services.fleet import Service
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+    from fusechat.pipeline.run import Run
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The REST service of a recipe, as one Serve application (`import_path: fusechat.services.app:build`).
+
+    Args:
+        args: `recipe`, a file or the name of one that ships; `set`, changes to it (`section.key=value`).
+
+    Raises:
+        FusechatError: see errors.py.
+    """
+    from fusechat.pipeline.errors import RecipeError
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import find, load
+    from fusechat.pipeline.run import Run
+
+    if unknown := set(args) - {"recipe", "set"}:
+        raise RecipeError("args", sorted(unknown), "recipe, set")
+    path = find(str(args.get("recipe", "")))
+    return build_app(Run(load(path, tuple(args.get("set", ()))), path.parent.resolve(), Progress()))
+
+
+def build_app(run: Run) -> Application:
+    """The same, of a run that was opened already."""
+    from ray import serve
+    from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
+
+    from fusechat.services import gateway
+    from fusechat.services.reward import build_reward
+    from fusechat.services.sources import build_source
+    from fusechat.services.verifier import build_verifier
+
+    recipe = run.recipe
+    settings, concurrency = recipe.serve, recipe.sample.concurrency
+    weights = {s.name: s.model for s in recipe.served}
+    weights |= {f"reward {r.name}": r.model for r in recipe.rewards if isinstance(r, ArmoRMReward)}
+    folders = run.fetch(weights)
+    sources = {
+        s.name: build_source(
+            s.name,
+            folders[s.name],
+            s.engine,
+            s.placement,
+            chat_template=run.templates[s.name],
+            system=s.system,
+            max_ongoing_requests=concurrency,
+            max_queued_requests=settings.max_queued,
+            target_ongoing_requests=max(1.0, concurrency / 2),
+            metrics=True,
+        )
+        for s in recipe.served
+    }
+    rewards = {
+        r.name: build_reward(r, folders[f"reward {r.name}"])
+        if isinstance(r, ArmoRMReward)
+        else build_reward(r, source=sources[r.source])
+        for r in recipe.rewards
+    }
+    keys = None if settings.keys is None else str(run.base / settings.keys)
+    cards = {
+        s.name: ModelCard(id=s.name, object="model", owned_by="fusechat", permission=[], metadata={})
+        for s in recipe.served
+    }
+    deployment = serve.deployment(
+        name="gateway",
+        num_replicas=settings.replicas,
+        max_ongoing_requests=2 * settings.max_in_flight,  # the door counts, and says so
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"log_level": "INFO", "enable_access_log": False},
+    )(gateway.ingress(settings, keys))
+    return deployment.bind(
+        sources,
+        cards,
+        recipe=recipe,
+        asked=run.asked,
+        rewards=rewards,
+        verifier=build_verifier(recipe.score.verify, settings.max_queued),
+        chosen=_chosen(run),
+    )
+
+
+def _chosen(run: Run) -> str:
+    """The reward model that selection uses; before a run has chosen, the first."""
+    if run.recipe.score.reward != "auto":
+        return run.recipe.score.reward
+    if run.dir.exists("score", "agreement.json"):
+        return str(run.dir.read_json("score", "agreement.json")["chosen"])
+    return run.recipe.rewards[0].name
 
 
 def source_service(

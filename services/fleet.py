@@ -27,6 +27,8 @@ class Service:
     need: Need
     build: Callable[[], Application]
     """Made late: building imports vLLM."""
+    route_prefix: str | None = None
+    """Where HTTP reaches it; none where only handles do."""
 
 
 class Fleet:
@@ -79,7 +81,7 @@ class Fleet:
         self._say(f"{service.name}: starting")
         began = time.monotonic()
         with self._serve:
-            target = RunTarget(service.build(), name=service.name, route_prefix=None)
+            target = RunTarget(service.build(), name=service.name, route_prefix=service.route_prefix)
             serve.run_many([target], wait_for_applications_running=False)
         self._up[service.name] = service
         self._started[service.name] = began

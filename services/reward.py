@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ray.serve import Application
+    from ray.serve.handle import DeploymentHandle
 
 
 class SourceReward:
@@ -21,11 +22,11 @@ class SourceReward:
     It holds no weights: it asks the source's own deployment, so that a reward under a 72B model costs no second copy.
     """
 
-    def __init__(self, config: LikelihoodReward | JudgeReward) -> None:
+    def __init__(self, config: LikelihoodReward | JudgeReward, source: DeploymentHandle | None) -> None:
         from ray import serve
 
         self._config = config
-        self._source = serve.get_app_handle(config.source)
+        self._source = serve.get_app_handle(config.source) if source is None else source
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Rated]:
         """One score a response, in the order given; a response that can't be scored comes back as a reject."""
@@ -54,6 +55,8 @@ class ArmoRM:
         return await asyncio.to_thread(self._score, items)
 
     def _score(self, items: Sequence[ScoreItem]) -> list[Rated]:
+        from fusechat.services import armorm
+
         conversations: list[list[dict[str, str]]] = [
             [
                 *({"role": m["role"], "content": m["content"]} for m in i["messages"]),
@@ -63,8 +66,11 @@ class ArmoRM:
         ]
         rated = []
         for item, score in zip(items, self._model.score(conversations), strict=True):
-            value = None if score.reject else score.reward
-            rated.append(Rated(id=item["id"], score=value, mass=1.0, reject=score.reject, tokens=score.tokens))
+            found = Rated(id=item["id"], score=None, mass=1.0, reject=score.reject, tokens=score.tokens)
+            if not score.reject:
+                objectives = dict(zip(armorm.OBJECTIVES, score.objectives, strict=True))
+                found |= {"score": score.reward, "objectives": objectives}
+            rated.append(found)
         return rated
 
 
@@ -77,11 +83,16 @@ def rate_request(item: ScoreItem, judge: JudgeReward) -> RateRequest:
     return RateRequest(id=item["id"], text=text, levels=list(judge.levels), min_mass=judge.min_mass)
 
 
-def build_reward(config: LikelihoodReward | JudgeReward | ArmoRMReward, model: Path | None = None) -> Application:
+def build_reward(
+    config: LikelihoodReward | JudgeReward | ArmoRMReward,
+    model: Path | None = None,
+    source: Application | None = None,
+) -> Application:
     """The Serve application of one reward model.
 
     Args:
         model: the folder of an ArmoRM; the other kinds have no weights of their own.
+        source: what the other kinds ask, in one application with it; else the application of the source's name.
     """
     from ray import serve
 
@@ -99,4 +110,4 @@ def build_reward(config: LikelihoodReward | JudgeReward | ArmoRMReward, model: P
     deployment = serve.deployment(
         name=f"reward-{config.name}", max_ongoing_requests=64, ray_actor_options={"num_cpus": 0}
     )(SourceReward)
-    return deployment.bind(config)
+    return deployment.bind(config, source)

@@ -6,7 +6,8 @@ import asyncio
 import math
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,19 @@ from fusechat.pipeline.errors import EngineDiedError
 from fusechat.pipeline.hardware import allocator_env
 from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.wire import Generated, GenerateRequest, Rated, RateRequest, ScoreItem, rejected, with_system
+from fusechat.pipeline.wire import (
+    Delta,
+    Generated,
+    GenerateRequest,
+    Piece,
+    Rated,
+    RateRequest,
+    ScoreItem,
+    Wanted,
+    rejected,
+    with_system,
+)
+from fusechat.services.answers import Route, answer
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -69,8 +82,11 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         self._system = system
         self._max_model_len = int(llm_config.engine_kwargs["max_model_len"])
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        """Samples a conversation once a seed, each yielded as it finishes; what can't be served comes as rejects."""
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated | Delta]:
+        """Samples a conversation once a seed, each yielded as it finishes; what can't be served comes as rejects.
+
+        Where the request asks for them, the deltas of a sample come before it.
+        """
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         ids = self._render(request["messages"])
@@ -79,15 +95,26 @@ class SourceServer(LLMServer):  # type: ignore[misc]
                 yield rejected(sample["response_id"], ids)
             return
 
+        found: asyncio.Queue[Generated | Delta | Exception] = asyncio.Queue()
+        with_deltas = request.get("deltas", False)
+
         async def one(response_id: str, seed: int) -> Generated:
             params = SamplingParams(
                 **request["params"],
                 seed=seed,
-                output_kind=RequestOutputKind.FINAL_ONLY,
+                output_kind=RequestOutputKind.CUMULATIVE if with_deltas else RequestOutputKind.FINAL_ONLY,
                 skip_special_tokens=True,
             )
+            told = 0
+
+            def grown(text: str) -> None:
+                nonlocal told
+                if with_deltas and len(text) > told:
+                    found.put_nowait(Delta(response_id=response_id, delta=text[told:]))
+                    told = len(text)
+
             # An id of its own for each try: what a caller that died had asked for may still be under way.
-            output = await self._run(ids, params, f"{response_id}-{uuid.uuid4().hex[:8]}")
+            output = await self._run(ids, params, f"{response_id}-{uuid.uuid4().hex[:8]}", grown)
             completion = output.outputs[0]
             return Generated(
                 response_id=response_id,
@@ -98,13 +125,47 @@ class SourceServer(LLMServer):  # type: ignore[misc]
                 completion_tokens=len(completion.token_ids),
             )
 
-        samples = [asyncio.create_task(one(s["response_id"], s["seed"])) for s in request["samples"]]
+        async def tell(sample: Wanted) -> None:
+            try:
+                found.put_nowait(await one(sample["response_id"], sample["seed"]))
+            except Exception as error:  # noqa: BLE001 - raised where it is awaited
+                found.put_nowait(error)
+
+        samples = [asyncio.create_task(tell(s)) for s in request["samples"]]
         try:
-            for done in asyncio.as_completed(samples):
-                yield await done
+            left = len(samples)
+            while left:
+                item = await found.get()
+                if isinstance(item, Exception):
+                    raise item
+                left -= "delta" not in item
+                yield item
         finally:  # the caller left, or one of them failed
             for task in samples:
                 task.cancel()
+
+    async def openai(self, route: Route, body: Mapping[str, Any], request_id: str) -> AsyncIterator[Piece]:
+        """One answer of OpenAI's routes under this source's system-message policy; see answers.py.
+
+        Raises:
+            EngineDiedError: the engine's process is gone.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if route == "chat":
+            body = {**body, "messages": with_system(body["messages"], self._system)}
+        try:
+            async with aclosing(answer(self.engine, route, body, request_id)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except EngineDeadError as error:
+            raise self._dying(error) from error
+
+    def _dying(self, error: Exception) -> EngineDiedError:
+        """Ends this replica: Serve's health check would find out in a quarter of a minute; what is gone is replaced at
+        once."""
+        asyncio.get_running_loop().call_later(0.5, os._exit, 1)
+        return EngineDiedError(f"the engine's process is gone: {error}")
 
     async def counters(self) -> dict[str, float]:
         """vLLM's own counters of this replica since its start, in tokens: `prompt`, `cached` of them, `generation`."""
@@ -158,17 +219,19 @@ class SourceServer(LLMServer):  # type: ignore[misc]
             return f"prompt_too_long: {len(ids)} tokens, the engine takes {self._max_model_len - 1}"
         return list(ids)
 
-    async def _run(self, ids: list[int], params: SamplingParams, request_id: str) -> RequestOutput:
+    async def _run(
+        self, ids: list[int], params: SamplingParams, request_id: str, grown: Callable[[str], None] | None = None
+    ) -> RequestOutput:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         final = None
         try:
             async for output in self.engine._engine_client.generate({"prompt_token_ids": ids}, params, request_id):
                 final = output
+                if grown is not None:
+                    grown(output.outputs[0].text)
         except EngineDeadError as error:
-            # Serve's health check would find out in a quarter of a minute; a replica that is gone is replaced at once.
-            asyncio.get_running_loop().call_later(0.5, os._exit, 1)
-            raise EngineDiedError(f"the engine's process is gone: {error}") from error
+            raise self._dying(error) from error
         if final is None:
             raise RuntimeError(f"the engine ended request {request_id} without an output")
         return final
@@ -232,7 +295,7 @@ def rated(item: str, score: float, mass: float, tokens: int) -> Rated:
     return Rated(id=item, score=score, mass=mass, reject="", tokens=tokens)
 
 
-def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
+def engine_kwargs(engine: Engine, num_gpus: float, chat_template: str | None = None) -> dict[str, Any]:
     """vLLM's engine arguments of a recipe's engine."""
     kwargs: dict[str, Any] = {
         "dtype": engine.dtype,
@@ -241,6 +304,8 @@ def engine_kwargs(engine: Engine, num_gpus: float) -> dict[str, Any]:
         "pipeline_parallel_size": engine.pipeline_parallel_size,
         "enable_prefix_caching": True,
     }
+    if chat_template is not None:
+        kwargs["chat_template"] = chat_template  # OpenAI's routes render by it too
     if not num_gpus:
         # A seeded request whose prefill is split kills vLLM's CPU engine for everyone; whole prompts never split.
         # No larger batch than that takes: log-probabilities of 4,096 tokens of Qwen's vocabulary took 6 GiB.
@@ -281,7 +346,9 @@ def build_source(
     chat_template: str | None = None,
     system: str = "keep",
     max_ongoing_requests: int = 64,
+    max_queued_requests: int = -1,
     target_ongoing_requests: float = 32,
+    metrics: bool = False,
 ) -> Application:
     """The Serve application of one LLM.
 
@@ -290,7 +357,9 @@ def build_source(
         model: a transformers folder, or a hub id that the replica fetches itself.
         chat_template: Jinja text in place of the model's own template.
         max_ongoing_requests: of a replica; more wait.
+        max_queued_requests: that may wait at one caller; more are refused. -1 refuses none.
         target_ongoing_requests: of a replica; past it another is started, up to `placement.max_replicas`.
+        metrics: whether vLLM's go to Ray's metrics, beside its own.
     """
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
@@ -305,7 +374,7 @@ def build_source(
         env |= cpu_env(placement.num_cpus)
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": str(model)},
-        engine_kwargs=engine_kwargs(engine, placement.num_gpus),
+        engine_kwargs=engine_kwargs(engine, placement.num_gpus, chat_template),
         accelerator_type=placement.accelerator_type,
         placement_group_config={"bundles": [bundle] * workers},
         deployment_config={
@@ -315,13 +384,14 @@ def build_source(
                 "target_ongoing_requests": target_ongoing_requests,
             },
             "max_ongoing_requests": max_ongoing_requests,
+            "max_queued_requests": max_queued_requests,
             "ray_actor_options": {"num_cpus": 0},
             "health_check_period_s": 5,
             "health_check_timeout_s": 60,
             "graceful_shutdown_timeout_s": 5,
         },
         runtime_env={"env_vars": env | engine.env},
-        log_engine_metrics=False,
+        log_engine_metrics=metrics,
         **({"callback_config": {"callback_class": LOCAL_MODEL}} if Path(model).is_dir() else {}),
     )
     return build_llm_deployment(

@@ -1,0 +1,95 @@
+"""What a caller is told when something went wrong: OpenAI's error object, one clear message, no trace and no path."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+log = logging.getLogger("ray.serve.fusechat")
+
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+PATH = re.compile(r"(?<![\w:/.])/(?:[\w.+~-]+/)+[\w.+~-]*")
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        reason: short name for metrics and the log, and the error's `code`.
+        retry_after_s: seconds after which another try makes sense.
+    """
+
+    def __init__(
+        self, status: int, reason: str, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.param, self.retry_after_s = status, reason, param, retry_after_s
+
+    def response(self) -> JSONResponse:
+        """As OpenAI says it."""
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        kind = KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        error = {"message": str(self), "type": kind, "param": self.param, "code": self.reason}
+        return JSONResponse({"error": error}, self.status, headers)
+
+
+def unavailable(model: str, why: str, retry_after_s: float) -> RefusedError:
+    """A model that can't answer now."""
+    return RefusedError(503, "unavailable", f"{model}: {why}", param="model", retry_after_s=retry_after_s)
+
+
+def without_paths(text: str) -> str:
+    """The text in one line, with `...` in the place of each path."""
+    return PATH.sub("...", " ".join(text.split()))[:300]
+
+
+def invalid(errors: list[Any]) -> RefusedError:
+    """A body that does not fit: its first error, by the key that it is about."""
+    first: dict[str, Any] = errors[0] if errors else {"loc": (), "msg": "invalid"}
+    where = ".".join(str(p) for p in first["loc"] if p != "body")
+    what = first["msg"].removeprefix("Value error, ")
+    if first.get("type") == "extra_forbidden":
+        what = "there is no such key"
+    return RefusedError(400, "invalid_request", f"{where or 'body'}: {what}", param=where or None)
+
+
+async def on_refused(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler of RefusedError."""
+    assert isinstance(error, RefusedError)
+    request.scope["refused"] = error.reason
+    return error.response()
+
+
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler of RequestValidationError."""
+    return await on_refused(request, invalid(list(getattr(error, "errors", list)())))
+
+
+async def on_http(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler of its own errors: no such route, another method."""
+    assert isinstance(error, HTTPException)
+    response = await on_refused(request, RefusedError(error.status_code, f"http_{error.status_code}", error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_failure(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler of what nobody foresaw: the trace goes to the log, an id to the caller."""
+    call = request.scope.get("call")
+    request_id = getattr(call, "request_id", "")
+    log.error("request %s failed", request_id, exc_info=error)
+    return await on_refused(request, RefusedError(500, "internal_error", f"internal error; request id {request_id}"))

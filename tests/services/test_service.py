@@ -1,0 +1,323 @@
+"""The REST service, as callers use it: a real engine, real HTTP, the official client."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from fusechat.pipeline.records import prompt_id, seed_of
+from fusechat.services import auth
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+ASKED = [{"role": "user", "content": "What is 3 + 4? End with the line: The answer is <number>."}]
+
+
+def running(service: Any) -> float:
+    """Requests that vLLM has under way, by its own gauge."""
+    lines = service.metrics()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("ray_vllm_num_requests_running{"))
+
+
+def wait_for(what: Any, seconds: float = 30) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.25)
+
+
+# --- OpenAI's client, unmodified
+
+
+@pytest.fixture
+def client(service: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.keys["sample"], max_retries=0)
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [m.id for m in client.models.list()] == ["smollm2"]
+    assert client.models.retrieve("smollm2").id == "smollm2"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4")
+
+
+def test_chat(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "smollm2", "messages": ASKED, "max_tokens": 16, "seed": 3, "temperature": 0.0}
+    several = client.chat.completions.create(**asked | {"temperature": 0.5}, n=2)
+    assert len(several.choices) == 2
+    assert several.usage.completion_tokens <= 32
+    found = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+    assert len(found.choices[0].logprobs.content[0].top_logprobs) == 2
+    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    streamed = "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
+    assert streamed == found.choices[0].message.content
+    assert pieces[-1].usage.completion_tokens == found.usage.completion_tokens
+    without = list(client.chat.completions.create(**asked, stream=True))
+    assert all(p.choices for p in without)
+    assert "".join(p.choices[0].delta.content or "" for p in without) == streamed
+
+
+def test_stop_and_completions(client: openai.OpenAI) -> None:
+    found = client.completions.create(model="smollm2", prompt="1 2 3 4 5 6", max_tokens=16, temperature=0, stop=["9"])
+    assert found.choices[0].finish_reason == "stop"
+    assert "9" not in found.choices[0].text
+    chunks = client.completions.create(model="smollm2", prompt="1 2 3", max_tokens=4, temperature=0, stream=True)
+    assert len("".join(c.choices[0].text for c in chunks)) > 0
+
+
+def test_json_schema(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    found = client.chat.completions.create(
+        model="smollm2",
+        messages=ASKED,
+        max_tokens=64,
+        temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}},
+    )
+    assert isinstance(json.loads(found.choices[0].message.content)["sum"], int)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"temperature": 9.0}, "temperature"),
+        ({"messages": []}, "messages"),
+        ({"no_such_key": 1}, "no_such_key"),
+        ({"max_tokens": 100_000}, "max_tokens"),
+        ({"messages": [{"role": "user", "content": "word " * 2000}]}, None),
+        ({"prompt_logprobs": 5}, "prompt_logprobs"),
+        ({"chat_template": "{{ 1 }}"}, "chat_template"),
+    ],
+)
+def test_what_the_caller_did_wrong(service: Any, change: dict[str, Any], param: str | None) -> None:
+    with service.client("sample") as http:
+        found = http.post("/v1/chat/completions", json={"model": "smollm2", "messages": ASKED} | change)
+    assert found.status_code == 400, found.text
+    error = found.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    if param is not None:
+        assert param in error["message"]
+    assert "Traceback" not in found.text
+    assert "/site-packages" not in found.text
+
+
+def test_no_such_model(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="is none of smollm2"):
+        client.chat.completions.create(model="gpt-4", messages=ASKED)
+
+
+# --- our own routes
+
+
+def test_sample(service: Any) -> None:
+    asked = {"messages": ASKED, "domain": "math", "score": True, "verify": {"gold": "7"}}
+    with service.client("sample") as http:
+        reply = http.post("/v1/sample", json=asked).json()
+        again = http.post("/v1/sample", json=asked).json()
+        streamed = http.post("/v1/sample", json=asked | {"stream": True, "deltas": True}).text
+    assert reply["errors"] == []
+    assert len(reply["samples"]) == 2
+    assert reply["prompt_id"] == prompt_id(ASKED)  # type: ignore[arg-type]
+    for sample in reply["samples"]:
+        assert sample["seed"] == seed_of(0, sample["response_id"])
+        assert sample["reward"] < 0
+        assert sample["verdict"] in ("correct", "wrong", "no_answer", "ambiguous")
+        assert sample["completion_tokens"] <= 24
+    assert {s["response_id"] for s in reply["samples"]} == {s["response_id"] for s in again["samples"]}
+    events = [e.split("\n") for e in streamed.strip().split("\n\n")]
+    kinds = [e[0].removeprefix("event: ") for e in events]
+    assert kinds[-1] == "done"
+    assert kinds.count("sample") == 2
+    by_id: dict[str, str] = {}
+    for kind, event in zip(kinds, events, strict=True):
+        data = json.loads(event[1].removeprefix("data: "))
+        if kind == "delta":
+            by_id[data["response_id"]] = by_id.get(data["response_id"], "") + data["delta"]
+        if kind == "sample":
+            assert by_id[data["response_id"]] == data["text"]
+
+
+def test_identity_is_that_of_the_batch(service: Any) -> None:
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import load
+    from fusechat.pipeline.run import Run
+
+    run = Run(load(service.recipe), service.folder, Progress())
+    run.walk(("prompts",))
+    (asked,) = run.asked
+    (prompt,) = run.train_prompts.to_pylist()
+    with service.client("sample") as http:
+        reply = http.post("/v1/sample", json={"messages": prompt["messages"], "domain": "math"}).json()
+        other = http.post(
+            "/v1/sample",
+            json={"messages": prompt["messages"], "domain": "math", "sampling": {"temperature": 0.1}},
+        ).json()
+    from fusechat.pipeline.sampling import wanted
+
+    ((_, rows),) = wanted(asked, run.train_prompts)
+    assert {s["response_id"] for s in reply["samples"]} == {r["response_id"] for r in rows}
+    assert not {s["response_id"] for s in other["samples"]} & {r["response_id"] for r in rows}
+    assert not any(s["stored"] for s in reply["samples"])
+
+    from fusechat.pipeline.records import RESPONSE
+    from fusechat.pipeline.sampling import response
+    from fusechat.pipeline.shards import Parts
+    from fusechat.pipeline.wire import Generated
+
+    made = Generated(
+        response_id=rows[0]["response_id"],
+        text="seven, as the batch found",
+        finish_reason="stop",
+        reject="",
+        prompt_tokens=9,
+        completion_tokens=5,
+    )
+    store = Parts(run.dir, "sample", RESPONSE, "response_id")
+    store.write_all([response(rows[0], made)], run.recipe.sample.buckets)
+    with service.client("sample") as http:
+        reply = http.post("/v1/sample", json={"messages": prompt["messages"], "domain": "math"}).json()
+    stored = {s["response_id"]: s["stored"] for s in reply["samples"]}
+    assert stored == {rows[0]["response_id"]: True, rows[1]["response_id"]: False}
+    assert "seven, as the batch found" in [s["text"] for s in reply["samples"]]
+
+
+def test_score_and_verify(service: Any) -> None:
+    items = [{"messages": ASKED, "response": r} for r in ("3 + 4 = 7. The answer is 7", "zqx vv 0 0 0")]
+    with service.client("score") as http:
+        scored = http.post("/v1/score", json={"items": items}).json()
+        verified = http.post(
+            "/v1/verify",
+            json={
+                "items": [
+                    {"response": "The answer is 7", "gold": "7"},
+                    {"response": "The answer is 8", "gold": "7"},
+                    {
+                        "response": "```python\ndef f(x):\n    return x + 1\n```",
+                        "tests": "assert f(1) == 2",
+                        "entry_point": "f",
+                    },
+                    {
+                        "response": "```python\nimport os\ndef f(x):\n    os._exit(0)\n```",
+                        "tests": "assert f(1) == 2",
+                        "entry_point": "f",
+                    },
+                ]
+            },
+        ).json()
+    first, second = scored["scores"]
+    assert scored["reward"] == "likelihood"
+    assert second["score"] < first["score"] < 0
+    assert [v["correct"] for v in verified["verdicts"]] == [True, False, True, False]
+
+
+# --- who may call
+
+
+def test_roles_and_keys(service: Any) -> None:
+    body = {"model": "smollm2", "messages": ASKED, "max_tokens": 1}
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
+        for header in ({}, {"Authorization": "Bearer fc-wrong"}, {"Authorization": "Basic xyz"}):
+            found = http.post("/v1/chat/completions", json=body, headers=header)
+            assert found.status_code == 401, found.text
+            assert found.json()["error"]["type"] == "authentication_error"
+            assert found.headers["www-authenticate"] == "Bearer"
+        assert http.get("/health").json() == {"status": "ok"}
+        assert http.get("/ready").json()["models"]["smollm2"]["state"] == "ready"
+    with service.client("score") as http:
+        assert http.post("/v1/chat/completions", json=body).status_code == 403
+        assert http.get("/v1/models").status_code == 200
+    with service.client("sample") as http:
+        assert http.post("/v1/verify", json={"items": [{"response": "7", "gold": "7"}]}).status_code == 403
+
+
+def test_keys_are_rotated_without_a_restart(service: Any) -> None:
+    file = service.folder / "keys.yaml"
+    secret = auth.add(file, "passing", "sample", requests_per_minute=2)
+    headers = {"Authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=service.url, trust_env=False, headers=headers) as http:
+        time.sleep(1.5)
+        codes = [http.get("/v1/models") for _ in range(3)]
+        assert [c.status_code for c in codes] == [200, 200, 429]
+        assert 1 <= int(codes[2].headers["retry-after"]) <= 31
+        auth.remove(file, "passing")
+        time.sleep(1.5)
+        assert http.get("/v1/models").status_code == 401
+
+
+def test_a_large_body_is_refused(service: Any) -> None:
+    with service.client() as http:
+        told = http.post("/v1/sample", content=b"x" * 300_000)
+        untold = http.post("/v1/sample", content=(b"x" * 1000 for _ in range(300)))
+    assert told.status_code == untold.status_code == 413
+
+
+# --- under pressure
+
+
+def test_a_caller_that_leaves_frees_its_generation(service: Any) -> None:
+    body = {"model": "smollm2", "messages": ASKED, "max_tokens": 400, "ignore_eos": True, "n": 4}
+    for stream in (True, False):
+        with service.client() as http, pytest.raises(httpx.ReadTimeout):
+            timeout = httpx.Timeout(30, read=1.5)
+            with http.stream("POST", "/v1/chat/completions", json=body | {"stream": stream}, timeout=timeout) as found:
+                began = time.monotonic()
+                for _ in found.iter_bytes():
+                    if time.monotonic() - began > 1:
+                        raise httpx.ReadTimeout("enough")
+    wait_for(lambda: sum(line["status"] == 499 for line in service.logged()) == 2, 10)
+    # Four sequences of 400 tokens would take a good deal longer than this.
+    began = time.monotonic()
+    with service.client() as http:
+        http.post("/v1/chat/completions", json={"model": "smollm2", "messages": ASKED, "max_tokens": 1})
+    assert time.monotonic() - began < 5
+    wait_for(lambda: running(service) == 0, 20)
+
+
+def test_every_request_has_a_line_and_metrics(service: Any) -> None:
+    with service.client() as http:
+        found = http.post(
+            "/v1/chat/completions",
+            json={"model": "smollm2", "messages": ASKED, "max_tokens": 4, "stream": True},
+            headers={"X-Request-Id": "mine-1"},
+        )
+    assert found.headers["x-request-id"] == "mine-1"
+    wait_for(lambda: any(line["request_id"] == "mine-1" for line in service.logged()), 10)
+    (line,) = [line for line in service.logged() if line["request_id"] == "mine-1"]
+    assert line["status"] == 200
+    assert line["completion_tokens"] == 4
+    assert line["key"] == "admin"
+    assert "3 + 4" not in json.dumps(line)
+
+    def exported() -> bool:
+        names = {line.split("{")[0] for line in service.metrics() if not line.startswith("#")}
+        return {
+            "ray_fusechat_requests_total",
+            "ray_fusechat_tokens_total",
+            "ray_fusechat_first_token_seconds_bucket",
+            "ray_fusechat_inter_token_seconds_bucket",
+            "ray_vllm_num_requests_running",
+        } <= names
+
+    wait_for(exported, 30)
+
+
+def test_many_at_once(service: Any) -> None:
+    codes: list[int] = []
+
+    def call() -> None:
+        with service.client() as http:
+            body = {"model": "smollm2", "messages": ASKED, "max_tokens": 4}
+            codes.append(http.post("/v1/chat/completions", json=body).status_code)
+
+    threads = [threading.Thread(target=call) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [200] * 32
