@@ -34,23 +34,22 @@ async def answer(engine: Any, route: Route, body: Mapping[str, Any], request_id:
     """
     from pydantic import ValidationError
     from ray.llm._internal.serve.core.configs import openai_api_models as openai
+    from vllm.exceptions import VLLMClientError
 
     asked = {**body, "request_id": request_id}
     if body.get("stream"):
         asked |= {"stream_options": {"include_usage": True}}
     try:
         request = (openai.ChatCompletionRequest if route == "chat" else openai.CompletionRequest).model_validate(asked)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        yield Piece(text=problem(400, f"{where}: {first['msg']}", "invalid_request_error", param=where), status=400)
+    except (ValidationError, VLLMClientError) as error:
+        yield Piece(text=problem(400, _first(error), "invalid_request_error"), status=400)
         return
     found = (engine.chat if route == "chat" else engine.completions)(request, None)
     wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
     async with aclosing(found):
         try:
             first_one = await anext(found)
-        except ValueError as error:  # vLLM's word for what a caller did wrong
+        except (ValueError, VLLMClientError) as error:  # vLLM's words for what a caller did wrong
             yield Piece(text=problem(400, str(error), "invalid_request_error"), status=400)
             return
         if isinstance(first_one, openai.ErrorResponse):
@@ -68,6 +67,15 @@ async def answer(engine: Any, route: Route, body: Mapping[str, Any], request_id:
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens or 0,
             )
+
+
+def _first(error: Exception) -> str:
+    """What is wrong, in one line: pydantic tells of each form that a value might have had."""
+    told = getattr(error, "errors", None)
+    if told is None:
+        return " ".join(str(error).split())
+    first = told()[0]
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
 
 
 async def _stream(first: str, rest: AsyncIterator[str], wants_usage: bool) -> AsyncIterator[Piece]:

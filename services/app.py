@@ -82,7 +82,7 @@ def build_app(run: Run) -> Application:
         max_ongoing_requests=2 * settings.max_in_flight,  # the door counts, and says so
         ray_actor_options={"num_cpus": 0},
         logging_config={"log_level": "INFO", "enable_access_log": False},
-    )(gateway.ingress(settings, keys))
+    )(gateway.ingress(settings, keys, list(sources)))
     return deployment.bind(
         sources,
         cards,

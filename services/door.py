@@ -185,7 +185,8 @@ class Door:
                 (work, watcher), timeout=self._settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
             if work in done:
-                work.result()  # raises what went wrong
+                if (error := work.exception()) is not None:
+                    await self._failed(call, error, scope, replay, sending)
                 return
             call.reason = "disconnected" if watcher in done else "timeout"
             work.cancel()
@@ -193,8 +194,8 @@ class Door:
             if watcher in done:
                 call.status = DISCONNECTED
             elif not call.status:
-                error = RefusedError(504, "timeout", f"no answer within {self._settings.timeout_s:g} s")
-                await error.response()(scope, replay, sending)
+                late = RefusedError(504, "timeout", f"no answer within {self._settings.timeout_s:g} s")
+                await late.response()(scope, replay, sending)
         except asyncio.CancelledError:  # Serve saw first that the caller had left
             call.status, call.reason = DISCONNECTED, "disconnected"
             work.cancel()
@@ -203,6 +204,15 @@ class Door:
         finally:
             watcher.cancel()
             work.cancel()
+
+    async def _failed(self, call: Call, error: BaseException, scope: Scope, receive: Receive, send: Send) -> None:
+        """What nobody foresaw: the trace goes to the log, an id to the caller."""
+        call.reason = "internal_error"
+        log.error("request %s failed", call.request_id, exc_info=error)
+        if call.status:
+            raise error  # the answer has begun: all that is left is to cut it off
+        told = RefusedError(500, call.reason, f"internal error; request id {call.request_id}")
+        await told.response()(scope, receive, send)
 
     def _note(self, call: Call, scope: Scope) -> None:
         """The request's line in the log, and its metrics."""

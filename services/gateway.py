@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +51,6 @@ from fusechat.services.bodies import (
 from fusechat.services.door import Call, Door
 from fusechat.services.problems import (
     RefusedError,
-    on_failure,
     on_http,
     on_invalid,
     on_refused,
@@ -431,16 +431,31 @@ def _routes(app: FastAPI) -> dict[str, Any]:
     }
 
 
-def ingress(settings: Serve, keys: str | None) -> Any:
+def described(app: FastAPI, models: Sequence[str], with_keys: bool) -> dict[str, Any]:
+    """The OpenAPI page: the models that there are, and how a key is given."""
+    found: dict[str, Any] = FastAPI.openapi(app)
+    schemas = found["components"]["schemas"]
+    for name in ("ChatBody", "CompletionBody"):
+        schemas[name]["properties"]["model"]["enum"] = list(models)
+        for example in schemas[name]["examples"]:
+            example["model"] = models[0]
+    if with_keys:
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}]
+    return found
+
+
+def ingress(settings: Serve, keys: str | None, models: Sequence[str]) -> Any:
     """The gateway as a Serve ingress class, behind its door.
 
     Args:
         keys: path of the key file.
+        models: names of the served sources.
     """
     app = FastAPI(title="fusechat", version=version("fusechat"), redoc_url=None)
     app.add_middleware(Door, settings=settings, keys=keys, share=settings.replicas)
     app.add_exception_handler(RefusedError, on_refused)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_failure)
+    app.openapi = partial(described, app, models, keys is not None)  # type: ignore[method-assign]
     return make_fastapi_ingress(Gateway, endpoint_map=_routes(app), app=app)

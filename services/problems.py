@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-
-log = logging.getLogger("ray.serve.fusechat")
 
 KINDS = {
     400: "invalid_request_error",
@@ -85,11 +82,3 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     response = await on_refused(request, RefusedError(error.status_code, f"http_{error.status_code}", error.detail))
     response.headers.update(error.headers or {})
     return response
-
-
-async def on_failure(request: Request, error: Exception) -> JSONResponse:
-    """FastAPI's handler of what nobody foresaw: the trace goes to the log, an id to the caller."""
-    call = request.scope.get("call")
-    request_id = getattr(call, "request_id", "")
-    log.error("request %s failed", request_id, exc_info=error)
-    return await on_refused(request, RefusedError(500, "internal_error", f"internal error; request id {request_id}"))

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import serving
 
 from fusechat.pipeline.records import prompt_id, seed_of
 from fusechat.services import auth
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ASKED = [{"role": "user", "content": "What is 3 + 4? End with the line: The answer is <number>."}]
 
 
-def running(service: Any) -> float:
+def running(service: serving.Service) -> float:
     """Requests that vLLM has under way, by its own gauge."""
     lines = service.metrics()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("ray_vllm_num_requests_running{"))
@@ -36,7 +37,7 @@ def wait_for(what: Any, seconds: float = 30) -> None:
 
 
 @pytest.fixture
-def client(service: Any) -> openai.OpenAI:
+def client(service: serving.Service) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.keys["sample"], max_retries=0)
 
 
@@ -95,7 +96,7 @@ def test_json_schema(client: openai.OpenAI) -> None:
         ({"chat_template": "{{ 1 }}"}, "chat_template"),
     ],
 )
-def test_what_the_caller_did_wrong(service: Any, change: dict[str, Any], param: str | None) -> None:
+def test_what_the_caller_did_wrong(service: serving.Service, change: dict[str, Any], param: str | None) -> None:
     with service.client("sample") as http:
         found = http.post("/v1/chat/completions", json={"model": "smollm2", "messages": ASKED} | change)
     assert found.status_code == 400, found.text
@@ -115,7 +116,7 @@ def test_no_such_model(client: openai.OpenAI) -> None:
 # --- our own routes
 
 
-def test_sample(service: Any) -> None:
+def test_sample(service: serving.Service) -> None:
     asked = {"messages": ASKED, "domain": "math", "score": True, "verify": {"gold": "7"}}
     with service.client("sample") as http:
         reply = http.post("/v1/sample", json=asked).json()
@@ -143,7 +144,7 @@ def test_sample(service: Any) -> None:
             assert by_id[data["response_id"]] == data["text"]
 
 
-def test_identity_is_that_of_the_batch(service: Any) -> None:
+def test_identity_is_that_of_the_batch(service: serving.Service) -> None:
     from fusechat.pipeline.progress import Progress
     from fusechat.pipeline.recipe import load
     from fusechat.pipeline.run import Run
@@ -187,7 +188,7 @@ def test_identity_is_that_of_the_batch(service: Any) -> None:
     assert "seven, as the batch found" in [s["text"] for s in reply["samples"]]
 
 
-def test_score_and_verify(service: Any) -> None:
+def test_score_and_verify(service: serving.Service) -> None:
     items = [{"messages": ASKED, "response": r} for r in ("3 + 4 = 7. The answer is 7", "zqx vv 0 0 0")]
     with service.client("score") as http:
         scored = http.post("/v1/score", json={"items": items}).json()
@@ -219,7 +220,7 @@ def test_score_and_verify(service: Any) -> None:
 # --- who may call
 
 
-def test_roles_and_keys(service: Any) -> None:
+def test_roles_and_keys(service: serving.Service) -> None:
     body = {"model": "smollm2", "messages": ASKED, "max_tokens": 1}
     with httpx.Client(base_url=service.url, trust_env=False) as http:
         for header in ({}, {"Authorization": "Bearer fc-wrong"}, {"Authorization": "Basic xyz"}):
@@ -236,7 +237,7 @@ def test_roles_and_keys(service: Any) -> None:
         assert http.post("/v1/verify", json={"items": [{"response": "7", "gold": "7"}]}).status_code == 403
 
 
-def test_keys_are_rotated_without_a_restart(service: Any) -> None:
+def test_keys_are_rotated_without_a_restart(service: serving.Service) -> None:
     file = service.folder / "keys.yaml"
     secret = auth.add(file, "passing", "sample", requests_per_minute=2)
     headers = {"Authorization": f"Bearer {secret}"}
@@ -250,7 +251,7 @@ def test_keys_are_rotated_without_a_restart(service: Any) -> None:
         assert http.get("/v1/models").status_code == 401
 
 
-def test_a_large_body_is_refused(service: Any) -> None:
+def test_a_large_body_is_refused(service: serving.Service) -> None:
     with service.client() as http:
         told = http.post("/v1/sample", content=b"x" * 300_000)
         untold = http.post("/v1/sample", content=(b"x" * 1000 for _ in range(300)))
@@ -260,7 +261,7 @@ def test_a_large_body_is_refused(service: Any) -> None:
 # --- under pressure
 
 
-def test_a_caller_that_leaves_frees_its_generation(service: Any) -> None:
+def test_a_caller_that_leaves_frees_its_generation(service: serving.Service) -> None:
     body = {"model": "smollm2", "messages": ASKED, "max_tokens": 400, "ignore_eos": True, "n": 4}
     for stream in (True, False):
         with service.client() as http, pytest.raises(httpx.ReadTimeout):
@@ -279,7 +280,7 @@ def test_a_caller_that_leaves_frees_its_generation(service: Any) -> None:
     wait_for(lambda: running(service) == 0, 20)
 
 
-def test_every_request_has_a_line_and_metrics(service: Any) -> None:
+def test_every_request_has_a_line_and_metrics(service: serving.Service) -> None:
     with service.client() as http:
         found = http.post(
             "/v1/chat/completions",
@@ -307,7 +308,7 @@ def test_every_request_has_a_line_and_metrics(service: Any) -> None:
     wait_for(exported, 30)
 
 
-def test_many_at_once(service: Any) -> None:
+def test_many_at_once(service: serving.Service) -> None:
     codes: list[int] = []
 
     def call() -> None:
@@ -321,3 +322,23 @@ def test_many_at_once(service: Any) -> None:
     for thread in threads:
         thread.join()
     assert codes == [200] * 32
+
+
+# --- the OpenAPI page
+
+
+def test_answers_are_as_the_page_says(service: serving.Service) -> None:
+    import service_schema
+
+    code, num, said = service_schema.run(service, 10, seed=7)
+    assert code == 0, said
+    assert num > 200
+
+
+def test_every_route_has_an_example(service: serving.Service) -> None:
+    page = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/sample", "/v1/score", "/v1/verify"):
+        body = page["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        (example,) = page["components"]["schemas"][body.split("/")[-1]]["examples"]
+        with service.client() as http:
+            assert http.post(path, json=example).status_code == 200
