@@ -38,7 +38,7 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         InputError: the file can't be read as YAML.
         RecipeError: a key is unknown, has the wrong type or a value that is not allowed.
     """
-    tree = _read(path)
+    tree = read_yaml(path)
     for change in changes:
         _apply(tree, change)
     try:
@@ -47,7 +47,15 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         raise _recipe_error(error, tree, str(path)) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, what: str = "a recipe is a mapping of sections") -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Args:
+        what: said of a file that holds something else.
+
+    Raises:
+        InputError: the file can't be read, is not valid YAML, or holds no mapping.
+    """
     file = str(path)
     try:
         tree = _plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
@@ -60,8 +68,10 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise InputError(file, line, f"not valid YAML: {error.problem or error.context}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # out of the loader, e.g. for 2027-13-45
+        raise InputError(file, 0, f"not valid YAML: a value can't be read: {error}") from error
     if not isinstance(tree, dict):
-        raise InputError(file, 0, "a recipe is a mapping of sections")
+        raise InputError(file, 0, what)
     return tree
 
 

@@ -136,6 +136,10 @@ def test_several_mistakes_name_the_first_and_count_the_others(tmp_path: Path) ->
         ("a: &x {b: *x}\n", 0, "an alias holds itself"),
         ("[" * 5000, 0, "nested too deeply"),
         ("a: \x01\n", 0, "not valid YAML: special characters are not allowed"),
+        ("a: 2027-13-45\n", 0, "not valid YAML: a value can't be read: month must be in 1..12"),
+        ("a: !!timestamp x\n", 0, "not valid YAML: a value can't be read"),
+        ("a: !!bool x\n", 0, "not valid YAML: a value can't be read"),
+        ("? [a]\n: 1\n", 0, "not valid YAML: a value can't be read"),
     ],
 )
 def test_what_is_no_yaml_is_named_with_its_line(tmp_path: Path, text: str, line: int, says: str) -> None:
