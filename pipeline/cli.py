@@ -62,47 +62,35 @@ def plan(
     typer.echo(describe(work))
 
 
-@app.command()
-def serve(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Answer REST calls on this machine: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
-    from fusechat.pipeline.run import Run
-    from fusechat.services.serving import serve_forever
-
-    path = find(recipe)
-    serve_forever(Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress()))
-
-
-keys = typer.Typer(no_args_is_help=True, help="The key file of the REST service (serve.keys).")
+keys = typer.Typer(no_args_is_help=True, help="The key file of the REST service: who may call.")
 app.add_typer(keys, name="keys")
-FileArgument = Annotated[Path, typer.Argument(help="The key file.")]
+KeyFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
 
 
 @keys.command()
 def add(
-    file: FileArgument,
-    name: str,
-    role: Annotated[str, typer.Option(help="sample, score or admin.")] = "sample",
-    expires: Annotated[str | None, typer.Option(help="Date and time with zone, e.g. 2027-01-31T00:00:00Z.")] = None,
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    max_in_flight: int | None = None,
+    file: KeyFileArgument,
+    name: KeyArgument,
+    role: Annotated[str, typer.Option(help="sample, score or admin.")],
+    expires: Annotated[str | None, typer.Option(help="2027-01-31 (its start in UTC) or with time and zone.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Bursts may use a minute's worth at once.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Read and generated together.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Requests at the same time.")] = None,
 ) -> None:
-    """Make a key: it is printed once, and its hash goes into FILE."""
+    """Make a key: it is printed this once, and FILE gets its hash alone."""
     from fusechat.services import auth
 
     limits = {
-        "expires": expires,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "max_in_flight": max_in_flight,
     }
-    typer.echo(auth.add(file, name, role, **limits))  # type: ignore[arg-type]  # pydantic checks the role
+    typer.echo(auth.add(file, name, role, expires=expires, **limits))
 
 
 @keys.command()
-def remove(file: FileArgument, name: str) -> None:
+def remove(file: KeyFileArgument, name: KeyArgument) -> None:
     """Take a key out of FILE; a running service refuses it a second later."""
     from fusechat.services import auth
 
@@ -110,13 +98,13 @@ def remove(file: FileArgument, name: str) -> None:
 
 
 @keys.command(name="list")
-def list_(file: FileArgument) -> None:
-    """Names, roles, expiry and limits of the keys."""
+def list_(file: KeyFileArgument) -> None:
+    """Print name, role, expiry and limits of each key."""
     from fusechat.services import auth
 
     for key in auth.read(file).keys:
-        said = key.model_dump(mode="json", exclude={"name", "role", "sha256"}, exclude_none=True)
-        typer.echo(" ".join([key.name, key.role, *(f"{k}={v}" for k, v in said.items())]))
+        settings = key.model_dump(mode="json", exclude={"name", "role", "sha256"}, exclude_none=True)
+        typer.echo("  ".join([key.name, key.role, *(f"{k}={v}" for k, v in settings.items())]))
 
 
 def _stage_command(stage: str) -> None:

@@ -164,6 +164,63 @@ def test_a_dry_run_prints_every_source_and_touches_nothing(tmp_path: Path, fusec
     assert list(tmp_path.iterdir()) == []
 
 
+# --- keys
+
+
+def test_a_key_is_printed_once_and_stored_as_a_hash(tmp_path: Path, fusechat: Command) -> None:
+    from fusechat.services.auth import KeyRing
+
+    said = fusechat("keys", "add", "keys.yaml", "ci", "--role", "sample", cwd=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert re.fullmatch(r"fc-[A-Za-z0-9_-]{43}\n", said.out)
+    options = ("--requests-per-minute", "60", "--tokens-per-minute", "900", "--max-in-flight", "4")
+    other = fusechat(
+        "keys", "add", "keys.yaml", "bob@lab", "--role", "score", "--expires", "2999-01-31", *options, cwd=tmp_path
+    )
+    ring = KeyRing(tmp_path / "keys.yaml")
+    assert [ring.find(s.out.strip()).name for s in (said, other)] == ["ci", "bob@lab"]
+    listed = fusechat("keys", "list", "keys.yaml", cwd=tmp_path)
+    assert listed.out == (
+        "ci  sample\n"
+        "bob@lab  score  expires=2999-01-31T00:00:00Z  requests_per_minute=60  tokens_per_minute=900  max_in_flight=4\n"
+    )
+    assert fusechat("keys", "remove", "keys.yaml", "ci", cwd=tmp_path) == Said(0, "", "")
+    assert fusechat("keys", "list", "keys.yaml", cwd=tmp_path).out.startswith("bob@lab  score  ")
+    (tmp_path / "keys.yaml").chmod(0o620)
+    line = mistake(fusechat("keys", "list", "keys.yaml", cwd=tmp_path))
+    assert line == "fusechat: keys.yaml: others than its owner may write it: chmod go-w"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (
+            ["add", "keys.yaml", "ci", "--role", "score"],
+            "fusechat: keys.yaml: there is a key named ci; remove it first",
+        ),
+        (["add", "keys.yaml", "a b", "--role", "score"], "fusechat: name: String should match pattern"),
+        (["add", "keys.yaml", "b", "--role", "root"], "fusechat: role: Input should be 'sample', 'score' or 'admin'"),
+        (["add", "keys.yaml", "b", "--role", "score", "--expires", "soon"], "fusechat: expires: must be a date, or "),
+        (
+            ["add", "keys.yaml", "b", "--role", "score", "--max-in-flight", "0"],
+            "fusechat: max_in_flight: Input should be greater than or equal to 1",
+        ),
+        (["add", "nosuch/keys.yaml", "b", "--role", "score"], "fusechat: nosuch/keys.yaml: can't be written: "),
+        (["remove", "keys.yaml", "b"], "fusechat: keys.yaml: there is no key named 'b'"),
+        (["list", "absent.yaml"], "fusechat: absent.yaml: can't be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
+    tmp_path: Path, args: list[str], says: str, fusechat: Command
+) -> None:
+    assert fusechat("keys", "add", "keys.yaml", "ci", "--role", "sample", cwd=tmp_path).code == 0
+    before = (tmp_path / "keys.yaml").read_bytes()
+    said = fusechat("keys", *args, cwd=tmp_path)
+    assert mistake(said).startswith(says)
+    assert said.out == ""
+    assert (tmp_path / "keys.yaml").read_bytes() == before
+
+
 # --- mistakes
 
 
