@@ -107,6 +107,18 @@ def list_(file: KeyFileArgument) -> None:
         typer.echo("  ".join([key.name, key.role, *(f"{k}={v}" for k, v in settings.items())]))
 
 
+@app.command()
+def serve(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Answer REST calls on this machine: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import find, load
+    from fusechat.pipeline.run import Run
+    from fusechat.services.serving import serve_forever
+
+    path = find(recipe)
+    serve_forever(Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress()))
+
+
 def _stage_command(stage: str) -> None:
     def command(recipe: RecipeArgument, set_: SetOption = None) -> None:
         from fusechat.pipeline.recipe import find

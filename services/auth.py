@@ -34,7 +34,7 @@ RIGHTS: dict[Role, tuple[Right, ...]] = {
 LOOK_S = 1.0
 """Seconds for which the key file is taken to be unchanged."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("ray.serve.fusechat")  # Serve writes what its loggers get to the replica's log file
 
 
 def _moment(value: object) -> object:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusechat.pipeline.config import Serve
-from fusechat.services.auth import AuthError, KeyRing, LimitError, Limits, Right, Ticket, may
+from fusechat.services.auth import AuthError, KeyRing, Right, may
+from fusechat.services.limits import LimitError, Limits, Ticket
 from fusechat.services.metrics import GatewayMetrics
 from fusechat.services.problems import RefusedError
 
@@ -139,6 +140,7 @@ class Door:
                 raise RefusedError(429, error.reason, str(error), retry_after_s=error.retry_after_s) from error
         if self._in_flight > self._settings.max_in_flight:
             if ticket is not None:
+                ticket.settle(0)
                 ticket.close()
             raise RefusedError(503, "busy", "as many requests are under way as may be", retry_after_s=1)
         return ticket

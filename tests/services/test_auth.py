@@ -240,13 +240,13 @@ def test_a_file_that_can_not_be_used_keeps_the_old_keys_and_is_said_once(
             file.mkdir()
     else:
         file.write_text({"broken": "keys: [", "empty": "", "hostile": "keys: &k [*k]\n? [a]\n: 1"}[how])
-    with caplog.at_level(logging.ERROR, "fusechat.services.auth"):
+    with caplog.at_level(logging.ERROR, "ray.serve.fusechat"):
         for _ in range(3):
             clock.now += 1
             assert ring.find(SECRET).name == "ci"
             assert refused(ring, "fc-intruder") == "unknown"
     [record] = caplog.records
-    assert record.name == "fusechat.services.auth"
+    assert record.name == "ray.serve.fusechat"
     assert record.getMessage().startswith(f"{file}")
     assert record.getMessage().endswith("; the keys stay as they were")
     assert "\n" not in record.getMessage()
