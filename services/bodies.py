@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusechat.pipeline.config import Domain, Name, Sampling
 
-MAX_CHOICES = 64
+MAX_CHOICES = 16
 MAX_ITEMS = 256
 """Conversations or responses in one request to be scored or verified."""
 

@@ -52,12 +52,15 @@ class Call:
     reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    estimate: int = 0
+    pieces: int = 0
     first: float | None = None
     last: float | None = None
     prompts: list[Any] = field(default_factory=list)
 
     def token(self) -> None:
         """Notes that a piece of a stream came."""
+        self.pieces += 1
         self.last = time.monotonic()
         if self.first is None:
             self.first = self.last
@@ -109,7 +112,8 @@ class Door:
         finally:
             self._in_flight -= 1
             if ticket is not None:
-                ticket.settle(call.prompt_tokens + call.completion_tokens)
+                # The engine tells no numbers of an answer whose caller left: the estimate stays, and what was sent.
+                ticket.settle(call.prompt_tokens + call.completion_tokens or call.estimate + call.pieces)
                 ticket.close()
             self._note(call, scope)
 
@@ -135,7 +139,8 @@ class Door:
             if not may(key.role, right):
                 raise RefusedError(403, "role", f"a key with the role {key.role} may not call {call.route}")
             try:
-                ticket = self._limits.admit(key, tokens=int(length) // CHARS_A_TOKEN)
+                call.estimate = int(length) // CHARS_A_TOKEN
+                ticket = self._limits.admit(key, tokens=call.estimate)
             except LimitError as error:
                 raise RefusedError(429, error.reason, str(error), retry_after_s=error.retry_after_s) from error
         if self._in_flight > self._settings.max_in_flight:

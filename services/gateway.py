@@ -396,29 +396,33 @@ def _file(name: str) -> str:
     return (Path(__file__).parent / name).read_text("utf-8")
 
 
-def _documented(model: Any) -> dict[int, Any]:
+def _documented(model: Any, *, streams: bool = False) -> dict[int, Any]:
     problems = {s: {"model": ProblemReply} for s in (400, 401, 403, 404, 413, 429, 500, 503, 504)}
-    return {200: {"model": model}, **problems}
+    content: dict[str, Any] = {"text/event-stream": {}} if streams else {}
+    return {200: {"model": model, "content": content}, **problems}
 
 
 def _routes(app: FastAPI) -> dict[str, Any]:
     """Method of Gateway -> how it becomes a route."""
     from ray.llm._internal.serve.core.configs import openai_api_models as openai
 
-    def post(path: str, model: Any) -> Any:
-        return lambda app: app.post(path, responses=_documented(model), response_model=None)
+    def post(path: str, model: Any, *, streams: bool = False) -> Any:
+        responses = _documented(model, streams=streams)
+        return lambda app: app.post(path, responses=responses, response_model=None)
 
     def asset(path: str) -> Any:
         return lambda app: app.get(path, include_in_schema=False, response_model=None)
 
     return {
-        "models": lambda app: app.get("/v1/models", response_model=openai.ModelList),
+        "models": lambda app: app.get(
+            "/v1/models", response_model=openai.ModelList, responses=_documented(openai.ModelList)
+        ),
         "model_data": lambda app: app.get(
             "/v1/models/{model:path}", response_model=openai.ModelCard, responses=_documented(openai.ModelCard)
         ),
-        "chat": post("/v1/chat/completions", openai.ChatCompletionResponse),
-        "completions": post("/v1/completions", openai.CompletionResponse),
-        "sample": post("/v1/sample", SampleReply),
+        "chat": post("/v1/chat/completions", openai.ChatCompletionResponse, streams=True),
+        "completions": post("/v1/completions", openai.CompletionResponse, streams=True),
+        "sample": post("/v1/sample", SampleReply, streams=True),
         "score": post("/v1/score", ScoreReply),
         "verify": post("/v1/verify", VerifyReply),
         "health": lambda app: app.get("/health", response_model=Health),

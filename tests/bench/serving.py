@@ -65,7 +65,7 @@ def recipe(folder: Path, *, source: dict[str, Any] | None = None, **settings: An
     """
     rows = [{"id": "1", "domain": "math", "prompt": "What is 3 + 4?", "gold": "7"}]
     changes = {
-        "engine": {"dtype": "bfloat16", "max_model_len": 512},
+        "engine": {"dtype": "bfloat16", "max_model_len": 256},
         "sampling": {"temperature": 0.8, "max_tokens": 24},
         "samples": {"math": 2, "instruction": 1},
         **(source or {}),
