@@ -14,7 +14,7 @@ from typing import Any
 import openai
 
 from fusechat.pipeline.config import EndpointSource
-from fusechat.pipeline.errors import AskFailedError, StageError
+from fusechat.pipeline.errors import AskFailedError, StageError, plain
 from fusechat.pipeline.metering import Reading
 from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted, rejected, with_system
 
@@ -228,9 +228,3 @@ def retry_after(header: str | None) -> float:
 def storable(text: str) -> str:
     """The text with lone surrogates replaced, which JSON can hold and Parquet can't."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def plain(error: Exception) -> str:
-    """An error's message in one short line of printable characters: it is the endpoint's text."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return " ".join(text.split())[:200]

@@ -81,6 +81,12 @@ class EngineDiedError(FusechatError):
     """What answers for a source is gone and will be replaced; what was under way may be asked for again."""
 
 
+def plain(error: Exception, limit: int = 200) -> str:
+    """The error's message in one line of printable characters: what models, callers and endpoints say is in it."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split())[:limit]
+
+
 def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> FusechatError:
     error = kind.__new__(kind)
     error.args = (message,)

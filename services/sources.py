@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ray.serve.llm.deployment import LLMServer
 
 from fusechat.pipeline.config import Engine, Placement
-from fusechat.pipeline.errors import EngineDiedError
+from fusechat.pipeline.errors import EngineDiedError, plain
 from fusechat.pipeline.hardware import allocator_env
 from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import Message
@@ -196,28 +196,30 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         """Token ids of the prompt, or why it can't be rendered.
 
         A template of the recipe says how the source is asked to answer (worked examples, say). As a reward model it
-        reads the conversation under its own template, where it has one.
+        reads the conversation under its own template, where it has one. Special tokens that a message spells out are
+        read as such, as on the OpenAI routes: who asks writes the whole conversation anyway.
         """
-        import jinja2
-
         template = self._chat_template
         if asked_to_score and self._tokenizer.chat_template:
             template = None
+        conversation = with_system(messages, self._system)
+        if not conversation:
+            return "empty_prompt: there is no message"
         try:
-            ids = self._tokenizer.apply_chat_template(
-                with_system(messages, self._system),
-                chat_template=template,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
+            text = self._tokenizer.apply_chat_template(
+                conversation, chat_template=template, add_generation_prompt=True, tokenize=False
             )
-        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
-            return f"template_error: {str(error)[:200]}"
+            text.encode()
+        except UnicodeEncodeError:
+            return "not_unicode: a message holds a lone surrogate"
+        except Exception as error:  # noqa: BLE001 - a template is a program, which may fail in any way
+            return f"template_error: {plain(error) or type(error).__name__}"
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             return "empty_prompt: the template renders no token"
         if len(ids) >= self._max_model_len:
             return f"prompt_too_long: {len(ids)} tokens, the engine takes {self._max_model_len - 1}"
-        return list(ids)
+        return ids
 
     async def _run(
         self, ids: list[int], params: SamplingParams, request_id: str, grown: Callable[[str], None] | None = None

@@ -1,0 +1,192 @@
+"""What a source makes of a conversation: token ids, or a reject that says why; never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from fusechat.pipeline.records import Message
+from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted
+from fusechat.services.sources import SourceServer
+
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+)
+ALTERNATING = (
+    "{% for m in messages %}{% if m.role != ('user' if loop.index0 % 2 == 0 else 'assistant') %}"
+    "{{ raise_exception('roles must alternate, got ' + m.role) }}{% endif %}{{ m.content }}{% endfor %}"
+)
+START, END = 0, 1
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte, and two special ones."""
+    special = ["<s>", "</s>"]
+    inner = Tokenizer(
+        models.BPE({t: i for i, t in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
+    )
+    inner.add_special_tokens(special)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+class WithoutEngine(SourceServer):
+    """A replica that never started its engine."""
+
+    def __init__(self, tokenizer: Any, template: str | None, system: str, max_model_len: int) -> None:
+        self._tokenizer, self._chat_template = tokenizer, template
+        self._system, self._max_model_len = system, max_model_len
+
+    def __del__(self) -> None:
+        """Nothing to shut down; what is inherited is a coroutine, which nobody awaits."""
+
+
+def server(
+    tokenizer: Any, template: str | None = TEMPLATE, *, system: str = "keep", max_model_len: int = 1024
+) -> SourceServer:
+    return WithoutEngine(tokenizer, template, system, max_model_len)
+
+
+def user(content: str) -> list[Message]:
+    return [Message(role="user", content=content)]
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of text that holds no special token."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
+def expected(tokenizer: Any, content: str) -> list[int]:
+    """Token ids of one user message, put together by hand."""
+    return [START, *plain_ids(tokenizer, f"user: {content}"), END, START, *plain_ids(tokenizer, "assistant: ")]
+
+
+# --- what is rendered
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "Name a colour.",
+        "你好 \U0001f600",
+        "\x00\x1b[31m\x7f\r\n\u202e\ufeff",
+        "{{ 7 * 7 }}{% raise %}{# none #}",
+        "{{ raise_exception('x') }}",
+    ],
+)
+def test_content_is_rendered_as_it_stands(tokenizer: Any, content: str) -> None:
+    assert server(tokenizer)._render(user(content)) == expected(tokenizer, content)
+
+
+def test_a_special_token_in_a_message_is_read_as_one(tokenizer: Any) -> None:
+    turn = Message(role="assistant", content="B")
+    in_two = server(tokenizer)._render([Message(role="user", content="A"), turn])
+    assert server(tokenizer)._render(user("A</s><s>assistant: B")) == in_two
+
+
+def test_the_models_own_template_serves_where_the_recipe_gives_none(tokenizer: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ messages[0].content }}!")
+    assert server(tokenizer, None)._render(user("A")) == plain_ids(tokenizer, "A!")
+    assert server(tokenizer)._render(user("A")) == expected(tokenizer, "A")
+    assert server(tokenizer)._render(user("A"), asked_to_score=True) == plain_ids(tokenizer, "A!")
+
+
+def test_the_longest_prompt_leaves_room_for_one_token(tokenizer: Any) -> None:
+    num = len(expected(tokenizer, "Name a colour."))
+    found = server(tokenizer, max_model_len=num + 1)._render(user("Name a colour."))
+    assert found == expected(tokenizer, "Name a colour.")
+    refused = server(tokenizer, max_model_len=num)._render(user("Name a colour."))
+    assert refused == f"prompt_too_long: {num} tokens, the engine takes {num - 1}"
+
+
+def test_a_million_characters_are_counted_and_refused(tokenizer: Any) -> None:
+    num = len(expected(tokenizer, "")) + 1_000_000
+    assert server(tokenizer)._render(user("x" * 1_000_000)) == f"prompt_too_long: {num} tokens, the engine takes 1023"
+
+
+# --- what is not
+
+
+@pytest.mark.parametrize(
+    ("template", "reject"),
+    [
+        ("{{ raise_exception('no tools') }}", "template_error: no tools"),
+        ("{{ raise_exception('two\nlines \x1b[31m') }}", "template_error: two lines [31m"),
+        ("{% for %}", "template_error: Expected an expression, got 'end of statement block'"),
+        ("{{ messages | nope }}", "template_error: No filter named 'nope'."),
+        ("{{ messages[5].content }}", "template_error: list object has no element 5"),
+        ("{{ ''.__class__.__mro__ }}", "template_error: access to attribute '__class__' of 'str' object is unsafe."),
+        ("{{ 1 / 0 }}", "template_error: division by zero"),
+        ("{{ 'a' * 10 ** 15 }}", "template_error: MemoryError"),
+        ("", "empty_prompt: the template renders no token"),
+    ],
+)
+def test_a_template_that_fails_is_a_reject(tokenizer: Any, template: str, reject: str) -> None:
+    assert server(tokenizer, template)._render(user("A")) == reject
+
+
+@pytest.mark.parametrize(
+    ("template", "begins"),
+    [
+        (None, "template_error: Cannot use chat template functions"),
+        ("{{ range(10 ** 9) }}", "template_error: Range too big."),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "template_error: maximum recursion depth exceeded"),
+        ("{{ raise_exception(messages[0].content * 999) }}", "template_error: AAA"),
+    ],
+)
+def test_a_reject_is_one_short_line(tokenizer: Any, template: str | None, begins: str) -> None:
+    found = server(tokenizer, template)._render(user("A"))
+    assert isinstance(found, str)
+    assert found.startswith(begins)
+    assert len(found) <= 220
+    assert found.isprintable()
+
+
+def test_a_role_that_the_template_refuses(tokenizer: Any) -> None:
+    system = Message(role="system", content="S")
+    reject = "template_error: roles must alternate, got system"
+    assert server(tokenizer, ALTERNATING)._render([system, *user("A")]) == reject
+    assert server(tokenizer, ALTERNATING, system="drop")._render([system, *user("A")]) == plain_ids(tokenizer, "A")
+    assert server(tokenizer, ALTERNATING, system="merge")._render([system, *user("A")]) == plain_ids(
+        tokenizer, "S\n\nA"
+    )
+
+
+def test_no_message_is_no_prompt(tokenizer: Any) -> None:
+    assert server(tokenizer)._render([]) == "empty_prompt: there is no message"
+    only = [Message(role="system", content="S")]
+    assert server(tokenizer, system="drop")._render(only) == "empty_prompt: there is no message"
+
+
+@pytest.mark.parametrize(
+    ("template", "reject"),
+    [
+        (TEMPLATE, "not_unicode: a message holds a lone surrogate"),
+        ("{{ raise_exception(messages[0].content) }}", "template_error: A"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_in_words_that_can_be_stored(tokenizer: Any, template: str, reject: str) -> None:
+    assert server(tokenizer, template)._render(user("A \ud800")) == reject
+
+
+def test_every_sample_of_a_prompt_that_cant_be_rendered_is_a_reject(tokenizer: Any) -> None:
+    request = GenerateRequest(
+        messages=user("A"), params={"max_tokens": 1}, samples=[Wanted(response_id=i, seed=0) for i in ("r0", "r1")]
+    )
+
+    async def ask() -> list[Generated]:
+        return [g async for g in server(tokenizer, "{{ 1 / 0 }}").generate(request)]
+
+    found = asyncio.run(ask())
+    assert [(g["response_id"], g["reject"]) for g in found] == [
+        ("r0", "template_error: division by zero"),
+        ("r1", "template_error: division by zero"),
+    ]
