@@ -20,6 +20,7 @@ from fusechat.pipeline.priority import give_way
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # of the terminal; what fails for us comes back as an exception
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # and a raylet's paragraph on each worker that died says no more
     "RAY_worker_niceness": "0",  # the default of 15 lets any other process starve the engines
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # ten times a second takes a thirtieth of a core from the engines
@@ -28,6 +29,12 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+
+def quieten() -> None:
+    """Keeps Ray's and vLLM's own messages off the terminal; some of it holds only before `ray` is imported."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
 
 
 @contextmanager
@@ -40,8 +47,7 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
     Raises:
         UserError: no cluster answers at the address.
     """
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
+    quieten()
     import logging
 
     import ray

@@ -53,6 +53,9 @@ class Run:
         Raises:
             FusechatError: see errors.py; whatever was done before is kept.
         """
+        from fusechat.pipeline import cluster
+
+        cluster.quieten()
         _catch_sigterm()
         with self.dir.lock():
             self._claim()
