@@ -44,7 +44,8 @@ def draw(
     from fusechat.pipeline.feeding import Served, feed
 
     done = Parts(run.dir, folder, RESPONSE, "response_id")
-    plans = sampling.plan(asked, run.prompts(prompts), done, run.recipe.sample.buckets)
+    largest = sampling.LARGEST_UNIT if pilot is None else sampling.UNIT_PROMPTS
+    plans = sampling.plan(asked, run.prompts(prompts), done, run.recipe.sample.buckets, largest)
     missing = [(one, found) for one, found in zip(asked, plans, strict=True) if found.missing]
     if not missing:
         return 0

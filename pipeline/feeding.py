@@ -409,7 +409,7 @@ class Feeder:
                 await self._ledger.durable()
         except FusechatError as error:
             return Done(rows=0, tokens=0, error=str(error))
-        return Done(rows=sum(len(rows) for _, rows in wanted), tokens=tokens, error="")
+        return Done(rows=unit["missing"], tokens=tokens, error="")
 
     async def _meter(self, slots: Slots) -> None:
         """Notes what a token costs, for `fusechat plan`."""

@@ -38,6 +38,8 @@ class Unit(TypedDict):
     bucket: int
     start: int
     stop: int
+    missing: int
+    """Responses that were not durable when it was planned; fewer where the unit is sent again."""
 
 
 Rows = list[dict[str, Any]]
@@ -108,10 +110,17 @@ class Plan:
         return self.missing_by_domain.total()
 
 
-def plan(asked: Sequence[Asked], prompts: Parts, done: Parts, num_buckets: int) -> list[Plan]:
-    """What each source is still to be asked: an anti-join on identities, one bucket in memory at a time."""
+def plan(
+    asked: Sequence[Asked], prompts: Parts, done: Parts, num_buckets: int, largest: int = LARGEST_UNIT
+) -> list[Plan]:
+    """What each source is still to be asked: an anti-join on identities, one bucket in memory at a time.
+
+    Args:
+        largest: prompts of a unit at most.
+    """
     plans = [Plan([]) for _ in asked]
-    places: list[dict[int, list[int]]] = [{} for _ in asked]  # bucket -> positions of the prompts that miss something
+    # bucket -> position of a prompt, once for each response that it misses
+    places: list[dict[int, list[int]]] = [{} for _ in asked]
     for bucket in range(num_buckets):
         table = prompts.read(bucket, columns=["domain"])
         if not len(table):
@@ -124,21 +133,21 @@ def plan(asked: Sequence[Asked], prompts: Parts, done: Parts, num_buckets: int) 
                 found.total += len(rows)
                 found.missing_by_domain[prompt["domain"]] += left
                 if left:
-                    mine.setdefault(bucket, []).append(place[prompt["prompt_id"]])
+                    mine.setdefault(bucket, []).extend([place[prompt["prompt_id"]]] * left)
     for found, mine in zip(plans, places, strict=True):
-        size = min(LARGEST_UNIT, max(UNIT_PROMPTS, sum(map(len, mine.values())) // UNITS))
+        size = min(largest, max(UNIT_PROMPTS, sum(len(set(m)) for m in mine.values()) // UNITS))
         for bucket, members in mine.items():
+            missing = Counter(m // size for m in members)
             found.units += [
-                Unit(bucket=bucket, start=s * size, stop=(s + 1) * size) for s in sorted({m // size for m in members})
+                Unit(bucket=bucket, start=s * size, stop=(s + 1) * size, missing=missing[s]) for s in sorted(missing)
             ]
     return plans
 
 
 def sampled(units: Sequence[Unit], num: int) -> list[Unit]:
-    """Slices of about `num` prompts together, spread evenly over the units."""
+    """Units of `UNIT_PROMPTS` that hold about `num` prompts together, spread evenly over all."""
     wanted = min(len(units), max(1, num // UNIT_PROMPTS))
-    chosen = [units[i * len(units) // wanted] for i in range(wanted)]
-    return [Unit(bucket=u["bucket"], start=u["start"], stop=u["start"] + UNIT_PROMPTS) for u in chosen]
+    return [units[i * len(units) // wanted] for i in range(wanted)]
 
 
 def requests(asked: Asked, prompts: pa.Table, done: set[str]) -> list[tuple[GenerateRequest, Rows]]:

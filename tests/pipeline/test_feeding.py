@@ -288,6 +288,22 @@ def test_a_unit_is_done_when_its_samples_are_durable_and_nothing_is_asked_for_tw
     assert again.asked == []
 
 
+def test_a_unit_that_is_sent_again_counts_as_it_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
+    dies, run = feeder(tmp_path, Engine())
+    (found,) = plan([asked()], Parts(run, "prompts/train", PROMPT, "prompt_id"), _parts(run), 2)
+    units = [{"unit": [json.dumps(u)]} for u in found.units]
+    asyncio.run(dies(units[0]))  # and its answer is lost with it
+    engine = Engine()
+    successor, _ = feeder(tmp_path, engine)
+
+    async def main() -> int:
+        return sum([(await successor(u))["rows"][0] for u in units])
+
+    assert asyncio.run(main()) == found.missing == 60
+    assert len(engine.finished) == 60 - found.units[0]["missing"]
+
+
 def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
     monkeypatch.setattr(feeding, "STALL_S", 0.3)
