@@ -71,6 +71,8 @@ class Meter:
 class Reading(TypedDict):
     """Counters of an engine since its start, in tokens."""
 
+    replica: str
+    """Which engine they are of, where a source has several."""
     prompt: float
     cached: float
     """Of `prompt`, those found in the prefix cache."""
@@ -78,15 +80,16 @@ class Reading(TypedDict):
 
 
 class Watch:
-    """Feeds a meter with an engine's counters, an interval at a time."""
+    """Feeds a meter with the counters of a source's engines, an interval of one of them at a time."""
 
     def __init__(self) -> None:
         self.meter = Meter()
-        self._last: tuple[float, Reading] | None = None
+        self._last: dict[str, tuple[float, Reading]] = {}
 
     def read(self, now: float, reading: Reading, full: bool) -> None:
         """A reading at a moment; an interval counts when the engine was full at its end and it did not restart."""
-        before, self._last = self._last, (now, reading)
+        before = self._last.get(reading["replica"])
+        self._last[reading["replica"]] = (now, reading)
         if before is None or not full:
             return
         then, earlier = before

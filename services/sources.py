@@ -16,6 +16,7 @@ from ray.serve.llm.deployment import LLMServer
 from fusechat.pipeline.config import Engine, Placement
 from fusechat.pipeline.errors import EngineDiedError, plain
 from fusechat.pipeline.hardware import allocator_env
+from fusechat.pipeline.metering import Reading
 from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import (
@@ -167,22 +168,23 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         asyncio.get_running_loop().call_later(0.5, os._exit, 1)
         return EngineDiedError(f"the engine's process is gone: {error}")
 
-    async def counters(self) -> dict[str, float]:
-        """vLLM's own counters of this replica since its start, in tokens: `prompt`, `cached` of them, `generation`."""
+    async def counters(self) -> Reading:
+        """vLLM's own counters of this replica."""
         from prometheus_client import REGISTRY
+        from ray import serve
 
         names = {
             "vllm:prompt_tokens_total": "prompt",
             "vllm:prompt_tokens_cached_total": "cached",
             "vllm:generation_tokens_total": "generation",
-            "vllm:num_requests_running": "running",
         }
         found = dict.fromkeys(names.values(), 0.0)
         for metric in REGISTRY.collect():
             for sample in metric.samples:
                 if sample.name in names:
                     found[names[sample.name]] += sample.value
-        return found
+        replica = serve.get_replica_context().replica_id.unique_id
+        return Reading(replica=replica, prompt=found["prompt"], cached=found["cached"], generation=found["generation"])
 
     async def likelihood(self, items: Sequence[ScoreItem]) -> list[Rated]:
         """Mean log-probability (nats a token) of each response given its conversation."""

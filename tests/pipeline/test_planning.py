@@ -183,8 +183,8 @@ def test_too_little_is_no_measurement() -> None:
 def test_only_full_intervals_of_one_life_count() -> None:
     watch = Watch()
 
-    def reading(prompt: float, cached: float, generation: float) -> Reading:
-        return Reading(prompt=prompt, cached=cached, generation=generation)
+    def reading(prompt: float, cached: float, generation: float, replica: str = "a") -> Reading:
+        return Reading(replica=replica, prompt=prompt, cached=cached, generation=generation)
 
     watch.read(0.0, reading(0, 0, 0), True)
     watch.read(1.0, reading(100, 40, 500), True)
@@ -193,3 +193,7 @@ def test_only_full_intervals_of_one_life_count() -> None:
     watch.read(4.0, reading(30, 0, 60), True)
     meter = watch.meter
     assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (2, 2.0, 90, 550)
+    watch.read(5.0, reading(9000, 0, 8000, "b"), True)  # another replica answered
+    watch.read(6.0, reading(50, 0, 100), True)
+    watch.read(7.0, reading(9010, 0, 8020, "b"), True)
+    assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (4, 6.0, 120, 610)
