@@ -34,7 +34,7 @@ engine.kill()
 @pytest.mark.skipif(platform.system() != "Linux", reason="priorities are set on Linux alone")
 def test_all_threads_give_way_and_the_engine_does_not() -> None:
     found = json.loads(subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True).stdout)
-    assert found["before"] == [0], "the tests themselves gave way"
-    assert found["threads"] == [10, 10]
-    assert found["later"] == [10]
-    assert found["engine"] == [0]
+    (before,) = found["before"]
+    assert found["threads"] == [max(10, before)] * 2
+    assert found["later"] == [max(10, before)]
+    assert found["engine"] == [before]
