@@ -230,7 +230,7 @@ class Door:
         metrics = self._metrics
         metrics.requests.inc(1, tags | {"status": str(call.status)})
         metrics.seconds.observe(seconds, tags)
-        metrics.in_flight.set(self._in_flight, {"route": "all"})
+        metrics.in_flight.set(self._in_flight)
         if call.reason:
             metrics.rejected.inc(1, {"route": route, "reason": call.reason})
         for kind, num in (("prompt", call.prompt_tokens), ("completion", call.completion_tokens)):

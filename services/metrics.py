@@ -16,7 +16,7 @@ class GatewayMetrics:
         self.requests = Counter("fusechat_requests", "Requests that ended.", ("route", "model", "status"))
         self.rejected = Counter("fusechat_rejected", "Requests that were refused.", ("route", "reason"))
         self.tokens = Counter("fusechat_tokens", "Tokens.", ("route", "model", "kind"))
-        self.in_flight = Gauge("fusechat_in_flight", "Requests under way.", ("route",))
+        self.in_flight = Gauge("fusechat_in_flight", "Requests under way.")
         self.seconds = Histogram("fusechat_request_seconds", "Seconds a request.", LATENCIES, by_route)
         self.first_token = Histogram(
             "fusechat_first_token_seconds", "Seconds until a stream's first token.", LATENCIES, by_route

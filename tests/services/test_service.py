@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 import serving
 
 from fusechat.pipeline.records import prompt_id, seed_of
-from fusechat.services import auth
+from fusechat.services import auth, gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ASKED = [{"role": "user", "content": "What is 3 + 4? End with the line: The answer is <number>."}]
@@ -343,3 +345,23 @@ def test_every_route_has_an_example(service: serving.Service) -> None:
         (example,) = page["components"]["schemas"][body.split("/")[-1]]["examples"]
         with service.client() as http:
             assert http.post(path, json=example).status_code == 200
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(service: serving.Service) -> None:
+    dashboard = json.loads((Path(gateway.__file__).parent / "dashboard.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_\w+", target["expr"])
+    }
+    assert len(asked) > 10
+    with service.client() as http:
+        body = {"model": "smollm2", "messages": ASKED, "max_tokens": 4, "stream": True}
+        http.post("/v1/chat/completions", json=body)
+        http.post("/v1/chat/completions", json={})
+
+    def missing() -> set[str]:
+        return asked - {line.split("{")[0].split(" ")[0] for line in service.metrics() if not line.startswith("#")}
+
+    wait_for(lambda: not missing(), 30)
