@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,12 +14,20 @@ from typing import Any
 
 import httpx
 import openai
+import pyarrow as pa
 import pytest
 import serving
 
-from fusechat.pipeline.records import prompt_id, seed_of
-from fusechat.services import auth, gateway
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import load
+from fusechat.pipeline.records import RESPONSE, Message, prompt_id, seed_of
+from fusechat.pipeline.run import Run
+from fusechat.pipeline.sampling import response, wanted
+from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.wire import Generated
+from fusechat.services import auth
 
+BROWSER = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ASKED = [{"role": "user", "content": "What is 3 + 4? End with the line: The answer is <number>."}]
 
@@ -146,48 +157,38 @@ def test_sample(service: serving.Service) -> None:
             assert by_id[data["response_id"]] == data["text"]
 
 
-def test_identity_is_that_of_the_batch(service: serving.Service) -> None:
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import load
-    from fusechat.pipeline.run import Run
-
+def keep(service: serving.Service, messages: list[Message], text: str, domain: str = "instruction") -> list[str]:
+    """Puts the first sample of a conversation into the run's store; returns the identities of all that the recipe asks
+    for."""
     run = Run(load(service.recipe), service.folder, Progress())
-    run.walk(("prompts",))
     (asked,) = run.asked
-    (prompt,) = run.train_prompts.to_pylist()
-    with service.client("sample") as http:
-        reply = http.post("/v1/sample", json={"messages": prompt["messages"], "domain": "math"}).json()
-        other = http.post(
-            "/v1/sample",
-            json={"messages": prompt["messages"], "domain": "math", "sampling": {"temperature": 0.1}},
-        ).json()
-    from fusechat.pipeline.sampling import wanted
-
-    ((_, rows),) = wanted(asked, run.train_prompts)
-    assert {s["response_id"] for s in reply["samples"]} == {r["response_id"] for r in rows}
-    assert not {s["response_id"] for s in other["samples"]} & {r["response_id"] for r in rows}
-    assert not any(s["stored"] for s in reply["samples"])
-
-    from fusechat.pipeline.records import RESPONSE
-    from fusechat.pipeline.sampling import response
-    from fusechat.pipeline.shards import Parts
-    from fusechat.pipeline.wire import Generated
-
+    prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}
+    ((_, rows),) = wanted(asked, pa.Table.from_pylist([prompt]))
     made = Generated(
         response_id=rows[0]["response_id"],
-        text="seven, as the batch found",
+        text=text,
         finish_reason="stop",
         reject="",
         prompt_tokens=9,
         completion_tokens=5,
     )
-    store = Parts(run.dir, "sample", RESPONSE, "response_id")
-    store.write_all([response(rows[0], made)], run.recipe.sample.buckets)
+    Parts(run.dir, "sample", RESPONSE, "response_id").write_all([response(rows[0], made)], run.recipe.sample.buckets)
+    return [row["response_id"] for row in rows]
+
+
+def test_identity_is_that_of_the_batch(service: serving.Service) -> None:
+    messages = [Message(role="user", content="What is 5 + 4?")]
+    asked = {"messages": messages, "domain": "math"}
     with service.client("sample") as http:
-        reply = http.post("/v1/sample", json={"messages": prompt["messages"], "domain": "math"}).json()
-    stored = {s["response_id"]: s["stored"] for s in reply["samples"]}
-    assert stored == {rows[0]["response_id"]: True, rows[1]["response_id"]: False}
-    assert "seven, as the batch found" in [s["text"] for s in reply["samples"]]
+        before = http.post("/v1/sample", json=asked).json()
+        other = http.post("/v1/sample", json=asked | {"sampling": {"temperature": 0.1}}).json()
+        identities = keep(service, messages, "nine, as the batch found", "math")
+        after = http.post("/v1/sample", json=asked).json()
+    assert {s["response_id"] for s in before["samples"]} == set(identities)
+    assert not {s["response_id"] for s in other["samples"]} & set(identities)
+    assert not any(s["stored"] for s in before["samples"])
+    assert {s["response_id"]: s["stored"] for s in after["samples"]} == {identities[0]: True, identities[1]: False}
+    assert "nine, as the batch found" in [s["text"] for s in after["samples"]]
 
 
 def test_score_and_verify(service: serving.Service) -> None:
@@ -348,7 +349,7 @@ def test_every_route_has_an_example(service: serving.Service) -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(service: serving.Service) -> None:
-    dashboard = json.loads((Path(gateway.__file__).parent / "dashboard.json").read_text())
+    dashboard = json.loads((Path(auth.__file__).parent / "dashboard.json").read_text())
     asked = {
         name
         for panel in dashboard["panels"]
@@ -365,3 +366,52 @@ def test_the_dashboard_asks_for_metrics_that_there_are(service: serving.Service)
         return asked - {line.split("{")[0].split(" ")[0] for line in service.metrics() if not line.startswith("#")}
 
     wait_for(lambda: not missing(), 30)
+
+
+# --- the playground, in a real browser
+
+HOSTILE = "</pre><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_playground(service: serving.Service) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    keep(service, [Message(role="user", content="Say something hostile.")], HOSTILE)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+        page.goto(service.url)
+        expect(page.locator("#sources input")).to_have_count(1)
+        page.fill("#key", "fc-wrong")
+        page.click("#send")
+        expect(page.locator("#status")).to_contain_text("not valid")
+        page.fill("#key", service.keys["sample"])
+        page.fill("#n", "2")
+        page.fill("#gold", "40")
+        page.check("#score")
+        page.select_option("#domain", "math")
+        page.click("#send")
+        expect(page.locator("#status")).to_have_text("2 answers", timeout=60_000)
+        expect(page.locator("article .verdict")).to_have_count(2)
+        expect(page.locator("article .reward")).to_have_count(2)
+        page.click("#curl")
+        expect(page.locator("#status")).to_have_text("copied")
+        copied = page.evaluate("() => navigator.clipboard.readText()")
+        page.uncheck("#score")
+        page.fill("#gold", "")
+        page.fill("#n", "1")
+        page.select_option("#domain", "instruction")
+        page.fill("#prompt", "Say something hostile.")
+        page.click("#send")
+        expect(page.locator("article pre")).to_have_text(HOSTILE, timeout=60_000)
+        assert page.title() == "fusechat playground"
+        browser.close()
+    said = subprocess.run(
+        ["bash", "-c", copied],
+        env=os.environ | {"FUSECHAT_KEY": service.keys["sample"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert len(json.loads(said)["samples"]) == 2
