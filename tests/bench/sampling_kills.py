@@ -83,16 +83,19 @@ class Counter:
                 self.lives.append(0.0)
             self.lives[-1] = value
 
-    def stop(self) -> None:
-        """Ends the watching process."""
+    def stop(self) -> float:
+        """Ends the watching process; returns the tokens of all lives."""
         self._process.kill()
         self._process.wait()
+        if not any(self.lives):
+            raise SystemExit("the engine's counter was never read")
+        return sum(self.lives)
 
 
 class Job:
     """`fusechat sample` in a process group of its own."""
 
-    def __init__(self, path: Path, address: str = "auto") -> None:
+    def __init__(self, path: Path, address: str | None = None) -> None:
         log = open(path.parent / "log.txt", "ab")  # noqa: SIM115
         self.process = subprocess.Popen(
             [small.FUSECHAT, "sample", str(path)], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -104,10 +107,16 @@ class Job:
         """Returns when so many rows are durable; counts tokens meanwhile."""
         while self.process.poll() is None and num_durable(run) < at_least:
             if self.counter is None and num_durable(run):
-                self.counter = Counter(self._address)
+                self.counter = Counter(self._address or self._own())
             time.sleep(every_s)
         if self.process.poll() is not None:
             raise SystemExit(f"the job ended with {self.process.returncode} before it could be killed")
+
+    def _own(self) -> str:
+        """Address of the Ray that the run started; other runs may have theirs on this machine."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        words = [word for p in started if p.name() == "raylet" for word in p.cmdline()]
+        return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
     def engines(self) -> list[psutil.Process]:
         """vLLM's engine processes on this machine that belong to the run or its cluster."""
@@ -128,14 +137,13 @@ def undisturbed(path: Path, run: str) -> tuple[dict[str, tuple[str, int]], float
 
 def disturbed(kind: str, path: Path, run: str, at: int, cluster: Cluster | None) -> float:
     """One run with one kill; returns the tokens that were generated, all lives together."""
-    job = Job(path, cluster.address if cluster else "auto")
+    job = Job(path, cluster.address if cluster else None)
     job.watch(run, at)
     assert job.counter is not None
     if kind == "everything":
         os.killpg(job.process.pid, signal.SIGKILL)
         job.process.wait()
-        generated = sum(job.counter.lives)
-        job.counter.stop()
+        generated = job.counter.stop()
         first = durable(run)
         time.sleep(5)  # what Ray started notices that its parent is gone
         Job(path).finish()
@@ -152,9 +160,7 @@ def disturbed(kind: str, path: Path, run: str, at: int, cluster: Cluster | None)
         victim.kill()
     job.finish()
     time.sleep(1)
-    total = sum(job.counter.lives)
-    job.counter.stop()
-    return total
+    return job.counter.stop()
 
 
 class Cluster:
