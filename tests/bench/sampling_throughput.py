@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -29,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+import pausing
 import small
 
 from fusechat.pipeline.progress import Progress
@@ -182,9 +181,7 @@ class Side:
     def signal(self, number: int) -> None:
         """To every process of this side."""
         for process in self.processes:
-            for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.send_signal(number)
+            pausing.send(process.pid, number)
 
     def window(self, seconds: float) -> float:
         """Runs for so long; tokens/s of all but the first quarter."""
