@@ -83,6 +83,11 @@ class Placement(Section):
             raise ValueError("max_replicas must be at least min_replicas")
         return self
 
+    @property
+    def replicas(self) -> int:
+        """Replicas that work takes at least."""
+        return max(1, self.min_replicas)
+
 
 class Sampling(Section):
     """vLLM's sampling parameters, under vLLM's names."""

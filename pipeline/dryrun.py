@@ -33,7 +33,7 @@ def describe(recipe: Recipe) -> str:
     for reward in recipe.rewards:
         if isinstance(reward, ArmoRMReward):
             takes = in_words({"CPU": reward.placement.num_cpus, "GPU": reward.placement.num_gpus})
-            replicas = f"{reward.placement.min_replicas} x ({takes})"
+            replicas = f"{reward.placement.replicas} x ({takes})"
             lines.append(f"  {reward.name}: {reward.kind} {describe_model(reward.model)}, {replicas}")
         else:
             lines.append(f"  {reward.name}: {reward.kind} under {reward.source}")
@@ -65,8 +65,8 @@ def _source(source: Source) -> list[str]:
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
     takes = in_words({"CPU": placement.num_cpus, "GPU": placement.num_gpus})
     kind = f" {placement.accelerator_type}" if placement.accelerator_type else ""
-    replicas = str(placement.min_replicas)
-    if placement.max_replicas > placement.min_replicas:
+    replicas = str(placement.replicas)
+    if placement.max_replicas > placement.replicas:
         replicas += f" to {placement.max_replicas}"
     samples = ", ".join(f"{n} {domain}" for domain, n in source.samples.items())
     return [

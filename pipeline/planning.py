@@ -125,7 +125,7 @@ def _gpus(source: Policy) -> float:
         return 0.0
     engine, placement = source.engine, source.placement
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    return placement.num_gpus * workers * placement.min_replicas
+    return placement.num_gpus * workers * placement.replicas
 
 
 def _prompt_tokens(run: Run) -> dict[str, float]:
@@ -168,7 +168,7 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     if isinstance(source, EndpointSource):
         return _endpoint_seconds(source, tokens, prefill, missing)
     assert isinstance(source, Source)
-    replicas = source.placement.min_replicas
+    replicas = source.placement.replicas
     file = ("sample", "meters", f"{source.name}.json")
     costs = Meter(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
     if costs is not None:

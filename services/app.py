@@ -121,7 +121,7 @@ def source_service(
             source.name,
             model,
             source.engine,
-            source.placement,
+            source.placement.model_copy(update={"min_replicas": source.placement.replicas}),
             chat_template=chat_template,
             system=source.system,
             max_ongoing_requests=concurrency,
@@ -147,7 +147,7 @@ def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -
     """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
     bundle = placement_bundle(placement)
-    return Need(name, (bundle,) * (workers * placement.min_replicas), f"{setting}.placement or {setting}.engine")
+    return Need(name, (bundle,) * (workers * placement.replicas), f"{setting}.placement or {setting}.engine")
 
 
 def placement_bundle(placement: Placement) -> dict[str, float]:
@@ -168,7 +168,7 @@ def reward_need(reward: RewardModel, setting: str) -> Need:
         return Need(reward.name, ({"CPU": 0.0},), setting)
     placement = reward.placement
     bundle = placement_bundle(placement)
-    return Need(reward.name, (bundle,) * placement.min_replicas, f"{setting}.placement")
+    return Need(reward.name, (bundle,) * placement.replicas, f"{setting}.placement")
 
 
 def needs(recipe: Recipe) -> list[Need]:

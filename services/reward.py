@@ -102,7 +102,7 @@ def build_reward(
         placement = config.placement
         deployment = serve.deployment(
             name=f"reward-{config.name}",
-            num_replicas=placement.min_replicas,
+            num_replicas=placement.replicas,
             max_ongoing_requests=8,
             ray_actor_options={"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus},
         )(ArmoRM)
