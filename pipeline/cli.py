@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import keys
+from fusechat.pipeline.commands import fetch, keys
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -64,6 +64,7 @@ def plan(
 
 
 app.add_typer(keys.app, name="keys")
+app.command()(fetch.fetch)
 
 
 @app.command()

@@ -19,7 +19,8 @@ def build(args: dict[str, Any]) -> Application:
     """The REST service of a recipe, as one Serve application (`import_path: fusechat.services.app:build`).
 
     Args:
-        args: `recipe`, a file or the name of one that ships; `set`, changes to it (`section.key=value`).
+        args: `recipe`, a file or the name of one that ships; `set`, changes to it (`section.key=value`); `groups`,
+            whether each model has nodes of its own, which offer the resource `source:NAME` or `reward:NAME`.
 
     Raises:
         FusechatError: see errors.py.
@@ -29,13 +30,15 @@ def build(args: dict[str, Any]) -> Application:
     from fusechat.pipeline.recipe import find, load
     from fusechat.pipeline.run import Run
 
-    if unknown := set(args) - {"recipe", "set"}:
-        raise RecipeError("args", sorted(unknown), "recipe, set")
+    if unknown := set(args) - {"recipe", "set", "groups"}:
+        raise RecipeError("args", sorted(unknown), "recipe, set, groups")
     path = find(str(args.get("recipe", "")))
-    return build_app(Run(load(path, tuple(args.get("set", ()))), path.parent.resolve(), Progress()))
+    return build_app(
+        Run(load(path, tuple(args.get("set", ()))), path.parent.resolve(), Progress()), bool(args.get("groups"))
+    )
 
 
-def build_app(run: Run) -> Application:
+def build_app(run: Run, groups: bool = False) -> Application:
     """The same, of a run that was opened already."""
     from ray import serve
     from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
@@ -62,11 +65,12 @@ def build_app(run: Run) -> Application:
             max_queued_requests=settings.max_queued,
             target_ongoing_requests=max(1.0, concurrency / 2),
             metrics=True,
+            resources=_group("source", s.name) if groups else {},
         )
         for s in recipe.served
     }
     rewards = {
-        r.name: build_reward(r, folders[f"reward {r.name}"])
+        r.name: build_reward(r, folders[f"reward {r.name}"], resources=_group("reward", r.name) if groups else {})
         if isinstance(r, ArmoRMReward)
         else build_reward(r, source=sources[r.source])
         for r in recipe.rewards
@@ -92,6 +96,11 @@ def build_app(run: Run) -> Application:
         verifier=build_verifier(recipe.score.verify, settings.max_queued),
         chosen=_chosen(run),
     )
+
+
+def _group(kind: str, name: str) -> dict[str, float]:
+    """Asks for a node of the model's own group; the amount only has to be more than nothing."""
+    return {f"{kind}:{name}": 0.001}
 
 
 def _chosen(run: Run) -> str:

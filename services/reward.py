@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fusechat.pipeline.config import ArmoRMReward, JudgeReward, LikelihoodReward
@@ -87,12 +87,14 @@ def build_reward(
     config: LikelihoodReward | JudgeReward | ArmoRMReward,
     model: Path | None = None,
     source: Application | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> Application:
     """The Serve application of one reward model.
 
     Args:
         model: the folder of an ArmoRM; the other kinds have no weights of their own.
         source: what the other kinds ask, in one application with it; else the application of the source's name.
+        resources: what an ArmoRM's replica asks for beside its placement.
     """
     from ray import serve
 
@@ -104,7 +106,11 @@ def build_reward(
             name=f"reward-{config.name}",
             num_replicas=placement.replicas,
             max_ongoing_requests=8,
-            ray_actor_options={"num_cpus": placement.num_cpus, "num_gpus": placement.num_gpus},
+            ray_actor_options={
+                "num_cpus": placement.num_cpus,
+                "num_gpus": placement.num_gpus,
+                "resources": dict(resources or {}),
+            },
         )(ArmoRM)
         return deployment.bind(config, model)
     deployment = serve.deployment(

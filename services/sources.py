@@ -353,6 +353,7 @@ def build_source(
     max_queued_requests: int = -1,
     target_ongoing_requests: float = 32,
     metrics: bool = False,
+    resources: Mapping[str, float] | None = None,
 ) -> Application:
     """The Serve application of one LLM.
 
@@ -364,6 +365,7 @@ def build_source(
         max_queued_requests: that may wait at one caller; more are refused. -1 refuses none.
         target_ongoing_requests: of a replica; past it another is started, up to `placement.max_replicas`.
         metrics: whether vLLM's go to Ray's metrics, beside its own.
+        resources: what each worker asks for beside its placement.
     """
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
@@ -373,6 +375,7 @@ def build_source(
         bundle["GPU"] = placement.num_gpus
     if placement.memory_gb:
         bundle["memory"] = placement.memory_gb * 2**30
+    bundle |= resources or {}
     env = {"VLLM_USAGE_SOURCE": "fusechat", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if not placement.num_gpus:
         env |= cpu_env(placement.num_cpus)

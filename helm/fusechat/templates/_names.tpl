@@ -1,0 +1,41 @@
+{{/* At most 34 characters: KubeRay adds its own to a RayService's 47. */}}
+{{- define "fusechat.name" -}}
+{{- .Values.advanced.nameOverride | default .Release.Name | trunc 34 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Of objects that are not pods. */}}
+{{- define "fusechat.labels" -}}
+app.kubernetes.io/name: fusechat
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* Named by content: another recipe is another object, and other pods. */}}
+{{- define "fusechat.recipeName" -}}
+{{- printf "%s-recipe-%s" (include "fusechat.name" .) (sha256sum .Values.recipe | trunc 8) -}}
+{{- end -}}
+
+{{- define "fusechat.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ with .tag }}:{{ . }}{{ end }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "fusechat.recipePath" -}}
+{{ .Values.advanced.recipeFolder }}/recipe.yaml
+{{- end -}}
+
+{{- define "fusechat.serviceAccount" -}}
+{{- with .Values.advanced.serviceAccount -}}
+{{- .name | default (ternary (include "fusechat.name" $) "" .create) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "fusechat.runsClaim" -}}
+{{- .Values.storage.runs.existingClaim | default (printf "%s-runs" (include "fusechat.name" .)) -}}
+{{- end -}}
+
+{{- define "fusechat.modelsClaim" -}}
+{{- .Values.storage.models.existingClaim | default (printf "%s-models" (include "fusechat.name" .)) -}}
+{{- end -}}
