@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import fetch, keys
+from fusechat.pipeline.commands import fetch, jobs, keys
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -64,7 +64,8 @@ def plan(
 
 
 app.add_typer(keys.app, name="keys")
-app.command()(fetch.fetch)
+for _command in (fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop):
+    app.command()(_command)
 
 
 @app.command()

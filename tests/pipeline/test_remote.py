@@ -1,0 +1,336 @@
+"""Jobs on a cluster: what is refused before anything starts, what is sent along, and a real cluster of two nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+from fusechat.pipeline.cluster import free_port
+from fusechat.pipeline.errors import InputError, RecipeError
+from fusechat.pipeline.recipe import load
+from fusechat.pipeline.shipping import pack
+
+ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe whose prompts can be read; its models are never looked at by the stage `prompts`."""
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    model = {"path": "/models/a"}
+    tree = {
+        "name": "small",
+        "run_dir": str(tmp_path / "run"),
+        "prompts": {"train": ["sets/train.jsonl"]},
+        "sources": [{"name": "a", "model": model, "samples": {"instruction": 1}, "placement": {"num_cpus": 0.5}}],
+        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
+        "target": {"model": model},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "training": {"num_cpus": 0.5},
+        "evaluate": {"placement": {"num_cpus": 0.5}},
+    }
+    (folder / "sets").mkdir()
+    (folder / "sets/train.jsonl").write_text("".join(json.dumps(ROW | {"id": str(i)}) + "\n" for i in range(50)))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    return folder / "recipe.yaml"
+
+
+def fusechat(*args: str, timeout: float = 100, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a user calls it."""
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", **env},
+    )
+
+
+@contextmanager
+def dashboard(answers: dict[str, Any], status: int = 200) -> Iterator[str]:
+    """What stands in for a cluster's dashboard: route -> JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = answers.get(self.path.partition("?")[0])
+            self.send_response(status if found is not None else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+VERSION = {"version": "4", "ray_version": ray.__version__, "ray_commit": "x", "session_name": "s"}
+
+
+def nodes(**resources: float) -> dict[str, Any]:
+    return {"data": {"result": {"result": [{"state": "ALIVE", "resources_total": resources}]}}}
+
+
+def refused(recipe: Path, address: str, *options: str) -> str:
+    """The one line with which a submission is refused, within 30 s."""
+    done = fusechat("submit", str(recipe), "--address", address, *options, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    return done.stderr
+
+
+# --- bad input
+
+
+def test_an_address_where_nothing_answers_is_refused(recipe: Path) -> None:
+    assert "nothing answers at http://127.0.0.1:9" in refused(recipe, "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "http://"])
+def test_what_is_no_dashboards_address_is_refused(recipe: Path, address: str) -> None:
+    assert "must be the dashboard's, http://HOST:8265" in refused(recipe, address)
+
+
+def test_another_server_is_refused(recipe: Path) -> None:
+    with dashboard({"/": {}}) as address:
+        assert "is not a Ray dashboard" in refused(recipe, address)
+
+
+def test_a_cluster_that_asks_for_a_token_is_told(recipe: Path) -> None:
+    with dashboard({"/api/version": VERSION}, status=401) as address:
+        assert "asks for a token: set RAY_AUTH_MODE=token" in refused(recipe, address)
+
+
+def test_another_version_of_ray_is_refused(recipe: Path) -> None:
+    with dashboard({"/api/version": VERSION | {"ray_version": "2.40.0"}}) as address:
+        said = refused(recipe, address)
+        assert "runs Ray 2.40.0, this is Ray" in said
+
+
+def test_a_recipe_that_cannot_be_placed_is_refused(recipe: Path) -> None:
+    with dashboard({"/api/version": VERSION, "/api/v0/nodes": nodes(CPU=0.1)}) as address:
+        assert "a needs 0.5 CPU" in refused(recipe, address)
+
+
+def test_a_run_directory_in_use_is_refused(recipe: Path) -> None:
+    job = {
+        "type": "SUBMISSION",
+        "submission_id": "fusechat-small-1",
+        "status": "RUNNING",
+        "entrypoint": "x",
+        "metadata": {"fusechat_run_dir": yaml.safe_load(recipe.read_text())["run_dir"]},
+    }
+    answers = {"/api/version": VERSION, "/api/v0/nodes": nodes(CPU=8), "/api/jobs/": [job]}
+    with dashboard(answers) as address:
+        assert "the job fusechat-small-1 works on it" in refused(recipe, address)
+        said = fusechat("jobs", "--address", address)
+        assert "fusechat-small-1  RUNNING" in said.stdout
+        said = fusechat("logs", "another", "--address", address)
+        assert said.returncode == 2 and "no such job; there are fusechat-small-1" in said.stderr
+
+
+def test_an_unknown_stage_is_refused(recipe: Path) -> None:
+    assert "--stage: must be one of run" in refused(recipe, "http://127.0.0.1:9", "--stage", "pretend")
+
+
+# --- what is sent along
+
+
+def test_the_recipe_travels_with_its_files_and_the_product(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    (recipe.parent / "large.bin").write_bytes(b"not named by the recipe")
+    pack(recipe, load(recipe), folder)
+    found = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+    assert {"recipe.yaml", "sets/train.jsonl", "fusechat/pipeline/cli.py", "fusechat/services/playground.html"} <= found
+    assert "large.bin" not in found and not [f for f in found if "__pycache__" in f]
+
+
+def test_paths_that_mean_nothing_on_the_cluster_are_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="run_dir: a job needs an absolute path"):
+        pack(recipe, load(recipe, ("run_dir=runs/x",)), tmp_path)
+    with pytest.raises(RecipeError, match=r"sources\.a\.model\.path: models are not sent along"):
+        pack(recipe, load(recipe, ("sources.a.model.path=models/a",)), tmp_path)
+    with pytest.raises(InputError, match="lies outside the recipe's folder"):
+        pack(recipe, load(recipe, ("prompts.train=[../secret]",)), tmp_path)
+    with pytest.raises(InputError, match="can't be read"):
+        pack(recipe, load(recipe, ("prompts.train=[gone.jsonl]",)), tmp_path)
+
+
+# --- a cluster
+
+
+class RealCluster:
+    """`ray start --head`, and a second node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.gcs, self.port, self.folder = free_port(), free_port(), folder
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.processes = [
+            self._start("--head", "--port", self.gcs, "--dashboard-port", self.port, "--temp-dir", folder),
+        ]
+        self._until(lambda: fusechat("jobs", "--address", self.address).returncode == 0)
+        self.processes.append(self._start("--address", f"127.0.0.1:{self.gcs}"))
+        self._until(lambda: len(self._nodes()) == 2)
+
+    def _start(self, *options: object) -> subprocess.Popen[bytes]:
+        command = [str(BIN / "ray"), "start", "--block", "--num-cpus", "2", "--disable-usage-stats"]
+        ports = ["--object-store-memory", "100000000", *map(str, options)]
+        env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_worker_niceness": "0"}
+        return subprocess.Popen(
+            [*command, *ports], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _nodes(self) -> list[Any]:
+        from fusechat.pipeline.remote import Jobs
+
+        return Jobs(self.address).nodes()
+
+    @staticmethod
+    def _until(done: Any, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """Ends both nodes."""
+        for process in reversed(self.processes):
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    found = RealCluster(Path(tmp_path_factory.mktemp("r")))
+    yield found
+    found.close()
+
+
+@pytest.mark.slow
+def test_a_stage_runs_on_the_cluster_and_the_command_ends_as_it_does(recipe: Path, real: RealCluster) -> None:
+    done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "prompts")
+    assert done.returncode == 0, done.stderr
+    assert "prompts: done" in done.stdout and "50 train" in done.stdout
+    job = done.stderr.split(":")[0]
+    again = fusechat("logs", job, "--address", real.address)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert f"{job}  SUCCEEDED" in fusechat("jobs", "--address", real.address).stdout
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_gives_its_exit_code_and_its_reason(recipe: Path, real: RealCluster) -> None:
+    done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "report")
+    assert done.returncode == 1
+    assert "has not been run" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_lost_connection_costs_no_line_and_a_job_can_be_stopped(recipe: Path, real: RealCluster) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    from fusechat.pipeline.remote import Jobs
+
+    program = "import time\nfor i in range(60): print('line', i, flush=True); time.sleep(0.2)"
+    job = JobSubmissionClient(real.address).submit_job(entrypoint=f'python -c "{program}"')
+    with Wire(real.port) as wire:
+        said: list[str] = []
+        text: list[str] = []
+        jobs = Jobs(f"http://127.0.0.1:{wire.port}")
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(jobs.follow(job, text.append, said.append)))
+        thread.start()
+        real._until(lambda: "line 5" in "".join(text))
+        wire.cut(3)
+        thread.join(60)
+    assert found == [0]
+    assert re.findall(r"line (\d+)", "".join(text)) == [str(i) for i in range(60)]
+    assert len(said) == 1 and "the connection is lost, trying again" in said[0]
+
+    job = JobSubmissionClient(real.address).submit_job(entrypoint="sleep 300")
+    done = fusechat("stop", job, "--address", real.address)
+    assert (done.returncode, done.stdout) == (0, f"{job}: stopped\n")
+
+
+class Wire:
+    """A TCP connection to a port, which can be cut."""
+
+    def __init__(self, port: int) -> None:
+        import socket
+
+        self._target, self._pairs, self._cut = port, [], False
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+
+    def __enter__(self) -> Wire:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self._drop()
+
+    def cut(self, seconds: float) -> None:
+        """Breaks what is connected, and refuses what comes for so long."""
+        self._cut = True
+        self._drop()
+        time.sleep(seconds)
+        self._cut = False
+
+    def _drop(self) -> None:
+        import socket
+
+        for end in [end for pair in self._pairs for end in pair]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._pairs = []
+
+    def _accept(self) -> None:
+        import socket
+
+        with suppress(OSError):  # the server was closed
+            while True:
+                near, _ = self._server.accept()
+                if self._cut:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._pairs.append((near, far))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pass(one: Any, other: Any) -> None:
+        import socket
+
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
