@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import fetch, jobs, keys
+from fusechat.pipeline.commands import fetch, jobs, keys, verify
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def plan(
 
 
 app.add_typer(keys.app, name="keys")
-for _command in (fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop):
+for _command in (fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop, verify.verify):
     app.command()(_command)
 
 

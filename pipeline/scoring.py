@@ -37,7 +37,7 @@ class Verifier:
 
         tasks = [CheckTask(**item) for item in json.loads(text)]
         rows = [
-            {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.detail}
+            {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.told}
             for i, v in self._pool.run(tasks)
         ]
         self._parts.write(0, rows)

@@ -210,7 +210,11 @@ class Check(Body):
 
     gold: Text | None = None
     tests: Text | None = None
+    """Assert lines, a `check(candidate)` function, or, for programs, JSON text: a list of {"input", "output"}."""
     entry_point: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+    """The function that the tests call; programs need none."""
+    prompt: Text = ""
+    """Where it holds Python that defines the entry point (HumanEval), the response may complete or follow it."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -357,6 +361,13 @@ class Verdict(BaseModel):
     correct: bool | None
     verdict: str
     detail: str
+    extracted: str = ""
+    """The answer or the code that was found in the response."""
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    """Peak resident memory of the code's process."""
+    findings: list[str] = []
+    """Of static analysis; they decide nothing."""
 
 
 class VerifyReply(BaseModel):

@@ -163,7 +163,7 @@ class Sampler:
         if scored is not None:
             update |= {"reward": scored["score"], "reward_reject": without_paths(scored["reject"])}
         if verified is not None:
-            update |= verified.model_dump()
+            update |= verified.model_dump(include={"correct", "verdict", "detail"})
         return found.model_copy(update=update)
 
 

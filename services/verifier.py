@@ -22,16 +22,17 @@ class Verifier:
         self._turn = asyncio.Lock()
 
     async def verify(self, items: Sequence[Mapping[str, Any]], domains: Sequence[str]) -> list[dict[str, Any]]:
-        """A verdict an item (`correct`, `verdict`, `detail`), in their order.
+        """A verdict an item (`correct`, `verdict`, `detail` and what else it carries), in their order.
 
         Args:
-            items: `response`, and `gold` or `tests` with `entry_point`.
+            items: `response`, and `gold` or `tests` with `entry_point` (and `prompt`).
         """
         tasks = [CheckTask(id=str(i), domain=d, **item) for i, (item, d) in enumerate(zip(items, domains, strict=True))]
         async with self._turn:
             found = await asyncio.to_thread(lambda: dict(self._pool.run(tasks)))
         verdicts = [found[task.id] for task in tasks]
-        return [{"correct": v.correct, "verdict": v.reason, "detail": v.detail} for v in verdicts]
+        kept = ("detail", "extracted", "seconds", "memory_bytes", "findings")
+        return [{"correct": v.correct, "verdict": v.reason} | {k: getattr(v, k) for k in kept} for v in verdicts]
 
 
 def build_verifier(config: Verify, max_queued_requests: int) -> Application:

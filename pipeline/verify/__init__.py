@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.verify.extract import extract_answer, extract_code
+from fusechat.pipeline.verify.blocks import extract_code
+from fusechat.pipeline.verify.extract import extract_answer
 from fusechat.pipeline.verify.pool import CheckTask, Verdict, VerifierPool
 
 __all__ = ["CheckTask", "Verdict", "VerifierPool", "extract_answer", "extract_code"]

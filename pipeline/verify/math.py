@@ -3,53 +3,168 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
-from fusechat.pipeline.verify.extract import extract_answer
+from fusechat.pipeline.verify import shapes
+from fusechat.pipeline.verify.extract import bare, clean, find, normal
+from fusechat.pipeline.verify.numbers import Number, lone_number, number, same
+from fusechat.pipeline.verify.words import FUNCTIONS
 
-PLAIN = re.compile(r"^[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?(?:[eE][-+]?\d+)?$")
-HEDGED = re.compile(r"\bnot\b|\bor\b|不是|或者?", re.IGNORECASE)
+MAX_EXPRESSION = 400
+"""Characters beyond which an answer is not handed to math-verify."""
+_HEDGED = re.compile(
+    r"\bnot\b|\bor\b|\beither\b|\bmaybe\b|\bperhaps\b|\bcannot\b|\bunknown\b|\bbetween\b"
+    r"|\b(?:more|less|greater|fewer) than\b|\bat (?:least|most)\b|n't\b|不是|不等于|不确定|或者?|可能",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)(?:[\s.:,].*)?|([A-J])(?:[.:),]\s*.*)?)", re.DOTALL
+)
 
 
-def check(response: str, gold: str) -> tuple[bool | None, str, str]:
-    """(correct, reason, what was extracted); reasons: correct, wrong, no_answer, ambiguous, error."""
-    answer = extract_answer(response)
-    if answer is None or not answer:
-        return False, "no_answer", ""
-    wanted = unicodedata.normalize("NFKC", gold).strip().strip("$").strip()
-    if HEDGED.search(answer) and not HEDGED.search(wanted):
-        return False, "ambiguous", answer
-    correct = equivalent(wanted, answer)
-    return correct, "correct" if correct else "wrong", answer
+def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
+    """(correct, reason, extracted, detail); reasons: correct, wrong, no_answer, ambiguous.
+
+    `correct` is none, with the reason `error`, only where the gold answer says nothing.
+    """
+    wanted = _gold(gold)
+    if not wanted:
+        return None, "error", "", "the gold answer is empty"
+    found = find(response)
+    if found is None:
+        return False, "no_answer", "", "the response names no final answer"
+    shown = bare(found.answer)
+    if (told := _ambiguous(found.answer, wanted)) is not None:
+        return False, "ambiguous", shown, told
+    if found.later is not None and _differs(found.answer, found.later):
+        return False, "ambiguous", shown, f"a later answer differs: {found.later}"
+    correct = equivalent(wanted, found.answer)
+    return correct, "correct" if correct else "wrong", shown, ""
+
+
+def _gold(gold: str) -> str:
+    if "\\boxed" in gold or "####" in gold:
+        found = find(gold)
+        return found.answer if found else ""
+    return clean(normal(gold))
+
+
+def _differs(answer: str, later: str) -> bool:
+    """Whether a later statement is a value, and another one."""
+    second = _value(later)
+    return second is not None and (_value(answer) is None or not equivalent(answer, later))
+
+
+def _ambiguous(answer: str, gold: str) -> str | None:
+    """Why the answer names no single value, if it doesn't; a list of values is fine where the gold answer is one."""
+    if _HEDGED.search(gold) or answer.casefold() == gold.casefold():
+        return None
+    if hedge := _HEDGED.search(answer):
+        listed = hedge.group().casefold() in ("or", "或", "或者") and len(shapes.split(answer)) > 1
+        if not (listed and (shapes.is_list(gold) or "\\pm" in gold)):
+            return f"hedged: {hedge.group()}"
+    return None
 
 
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether two final answers are the same; the guards come before math-verify, which would accept too much."""
+    """Whether two final answers are the same; the guards come before math-verify, which would accept too much.
+
+    Args:
+        gold: first, for math-verify is not symmetric; both as `extract.clean` leaves them.
+    """
     if gold == answer:
         return True
-    # 50% answers "how many percent" with 50, never with 0.5.
-    gold, answer = gold.replace("\\%", "%").rstrip("%").strip(), answer.rstrip("%").strip()
-    if PLAIN.match(gold) and PLAIN.match(answer):
-        return float(gold.replace(",", "")) == float(answer.replace(",", ""))
-    for sign in ("\\cup", "\\infty", "_"):
+    if choice := re.fullmatch(r"\(?([A-J])\)?\.?", gold):
+        match = _CHOICE.fullmatch(answer)
+        return match is not None and choice.group(1) == (match.group(1) or match.group(2))
+    if (wanted := _value(gold)) is not None:
+        found = [n for a in _readings(answer) if (n := _value(a)) is not None]
+        return any(same(wanted, n) for n in found) or (not found and _symbolic(gold, _right_side(answer)))
+    if "=" not in gold and answer.count("=") == 1:
+        answer = _right_side(answer)
+    if "=" in gold and "=" not in answer and re.match(r"^\s*[a-zA-Z](?:\([a-zA-Z]\))?\s*=[^=]*$", gold):
+        return equivalent(gold.partition("=")[2].strip(), answer)
+    return _structured(gold, answer)
+
+
+def _value(text: str) -> Number | None:
+    return number(text) or lone_number(text)
+
+
+def _readings(answer: str) -> list[str]:
+    """The answer, and what it says without a label, a left side or an aside."""
+    found = [answer]
+    if choice := re.match(r"^(?:\([A-J]\)|[A-J][).:])\s*(\S.*)$", answer):
+        found.append(choice.group(1))
+    if aside := re.match(r"^(.*\d.*?)\s+\([^()]*\)$", answer):
+        found.append(aside.group(1))
+    found += [_right_side(a) for a in found if "=" in a]
+    # "about 5" is 5 where 5 is asked for.
+    found += [
+        re.sub(r"^(?:approximately|approx\.?|about|exactly|only|just|约|大约|共|一共)\s*", "", a, flags=re.I)
+        for a in found
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _right_side(text: str) -> str:
+    return text.rpartition("=")[2].strip() if "=" in text and not re.search(r"[<>]|\\[lgn]e|\\neq", text) else text
+
+
+def _structured(gold: str, answer: str) -> bool:
+    """Bases, times, intervals, sets and tuples, part by part; the rest is for math-verify."""
+    if shapes.is_time(gold) or shapes.is_time(answer):
+        return shapes.same_time(gold, answer)
+    if ":" in gold or ":" in answer or any(re.fullmatch(r"\d{4}-\d\d?-\d\d?", t) for t in (gold, answer)):
+        return _squeezed(gold) == _squeezed(answer)
+    bases = shapes.base(gold), shapes.base(answer)
+    if any(bases):
+        return bases[0] == bases[1]
+    if "\\cup" in gold or "\\cup" in answer:
+        return shapes.same_set(
+            [p.strip() for p in gold.split("\\cup")], [p.strip() for p in answer.split("\\cup")], equivalent
+        )
+    gold, answer = (re.sub(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*", "", t) for t in (gold, answer))
+    around = shapes.brackets(gold), shapes.brackets(answer)
+    wanted, given = shapes.split(shapes.inside(gold)), shapes.split(shapes.inside(answer))
+    if around != ("", ""):
+        if set(around) == {"{}", ""}:  # {1, 2} may be written 1, 2
+            return len(wanted) == len(given) > 0 and shapes.same_set(wanted, given, equivalent)
+        if around[0] != around[1] or len(wanted) != len(given):
+            return False
+        if around[0] == "{}":
+            return shapes.same_set(wanted, given, equivalent)
+        return all(equivalent(g, a) for g, a in zip(wanted, given, strict=True))
+    if len(wanted) > 1 or len(given) > 1:
+        if "\\pm" in gold + answer:
+            return _symbolic(gold, ", ".join(given))
+        return _squeezed(gold) == _squeezed(answer) or shapes.same_set(wanted, given, equivalent)
+    return _symbolic(gold, answer)
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s{}]", "", text).casefold()
+
+
+def _symbolic(gold: str, answer: str) -> bool:
+    """math-verify's word, on text that is mathematics from end to end (it would silently take a part of a sentence)."""
+    if gold.replace(" ", "") == answer.replace(" ", ""):
+        return True
+    if re.search(r"[A-Za-z]{3,}", gold) and not _is_math(gold):  # words, whatever their case
+        return _squeezed(gold) == _squeezed(answer)
+    if max(len(gold), len(answer)) > MAX_EXPRESSION or not _is_math(gold) or not _is_math(answer):
+        return False
+    for sign in ("\\infty", "_", ":", "<", ">", "\\le", "\\ge", "\\neq"):
         if (sign in gold) != (sign in answer):
             return False
-    if _brackets(gold) != _brackets(answer):
-        return False
+    letters = [set(re.findall(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", t)) for t in (gold, answer)]
+    if letters[0] != letters[1] and {c.casefold() for c in letters[0]} == {c.casefold() for c in letters[1]}:
+        return False  # math-verify takes X for x
     from math_verify import parse, verify
 
-    return bool(verify(_parsed(parse, gold), _parsed(parse, answer), timeout_seconds=None))
+    wanted, given = (parse(f"${t}$", parsing_timeout=None) for t in (gold, answer))
+    return bool(wanted and given and verify(wanted, given, timeout_seconds=None))
 
 
-def _parsed(parse: object, text: str) -> list[object]:
-    assert callable(parse)
-    result: list[object] = parse(f"${text}$", parsing_timeout=None)
-    return result
-
-
-def _brackets(text: str) -> str:
-    """Opening and closing bracket of a set, interval or tuple: `[1, 2]` is not `(1, 2)`."""
-    bare = text.strip().replace("\\left", "").replace("\\right", "").replace("\\{", "{").replace("\\}", "}")
-    if "," in bare and bare[:1] in "([{" and bare[-1:] in ")]}":
-        return bare[0] + bare[-1]
-    return ""
+def _is_math(text: str) -> bool:
+    words = re.findall(r"[A-Za-z]{3,}", text)
+    return all(w.casefold() in FUNCTIONS for w in words) and not re.search(r"[\u4e00-\u9fff]|\d\s+\d|\d-\d+-\d", text)

@@ -20,22 +20,35 @@ from fusechat.pipeline.errors import FusechatError, UserError
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 START_S = 60.0
 """Seconds that a fresh worker may take to say that it is there."""
+MAX_CODE = 20_000
+"""Characters of the code that a verdict keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What verification found.
 
-    Reasons of math: correct, wrong, no_answer, ambiguous, timeout, error. Of code: passed, failed, error, timeout,
-    memory, forbidden, no_code. `correct` is none where nothing can be said.
+    Reasons of math: correct, wrong, no_answer, ambiguous, timeout. Of code: passed, failed, error, timeout, memory,
+    forbidden, no_code. `correct` is none where nothing can be said (`error`): no gold answer, tests that do not run.
     """
 
     correct: bool | None
     reason: str
     detail: str = ""
+    """Of code: the first failing test and why it fails. Of math: why there is no answer or more than one."""
     extracted: str = ""
+    """The answer or the code that was found in the response."""
     seconds: float = 0.0
+    """Wall clock of the check, once it has a worker."""
     memory_bytes: int = 0
+    """Peak resident memory of the candidate's process, Python's own included."""
+    findings: tuple[str, ...] = ()
+    """What static analysis says about the code, `line: message`; they decide nothing."""
+
+    @property
+    def told(self) -> str:
+        """The detail and the findings in one text, as a run keeps them."""
+        return "; ".join([*([self.detail] if self.detail else []), *(f"line {f}" for f in self.findings)])[:2000]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +60,11 @@ class CheckTask:
     response: str
     gold: str | None = None
     tests: str | None = None
+    """Assert lines, a `check(candidate)` function, or a JSON list of {"input", "output"} for programs."""
     entry_point: str | None = None
+    """The function that the tests call; programs need none."""
     prompt: str = ""
+    """Where it holds Python that defines the entry point (HumanEval), the response may complete or follow it."""
 
 
 class VerifierPool:
@@ -87,13 +103,18 @@ class VerifierPool:
             worker.stop()
 
     def run(self, tasks: Iterable[CheckTask]) -> Iterator[tuple[str, Verdict]]:
-        """Verdicts as they come, in any order; at most a few tasks a worker are read ahead."""
-        todo: Queue[CheckTask | None] = Queue(maxsize=2 * len(self._workers))
-        done: Queue[tuple[str, Verdict] | BaseException | None] = Queue()
+        """Verdicts as they come, in any order; a task is taken when a worker is free for it."""
+        source = iter(tasks)
+        turn, stopped = threading.Lock(), threading.Event()
+        done: Queue[tuple[str, Verdict] | BaseException | None] = Queue(maxsize=8 * len(self._workers))
 
         def serve(worker: _Worker) -> None:
             try:
-                while (task := todo.get()) is not None:
+                while not stopped.is_set():
+                    with turn:
+                        task = next(source, None)
+                    if task is None:
+                        break
                     done.put((task.id, worker.check(task)))
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
                 done.put(error)
@@ -103,23 +124,46 @@ class VerifierPool:
         threads = [threading.Thread(target=serve, args=(w,), daemon=True) for w in self._workers]
         for thread in threads:
             thread.start()
-        feeder = threading.Thread(target=self._fill, args=(todo, list(tasks)), daemon=True)
-        feeder.start()
         running = len(threads)
-        while running:
-            item = done.get()
-            if item is None:
-                running -= 1
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                yield item
+        try:
+            while running:
+                item = done.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    yield item
+        finally:  # a caller who leaves early leaves no thread at a worker
+            stopped.set()
+            while running:
+                running -= done.get() is None
 
-    def _fill(self, todo: Queue[CheckTask | None], tasks: list[CheckTask]) -> None:
-        for task in tasks:
-            todo.put(task)
-        for _ in self._workers:
-            todo.put(None)
+
+def is_pairs(tests: str | None) -> bool:
+    """Whether the tests are stdin/stdout pairs, which need no entry point: a JSON list of {"input", "output"}."""
+    if tests is None or not tests.lstrip().startswith("["):
+        return False
+    try:
+        pairs = json.loads(tests)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(pairs, list) and all(
+        isinstance(p, dict) and isinstance(p.get("input"), str) and isinstance(p.get("output"), str) for p in pairs
+    )
+
+
+def _unfit(task: CheckTask) -> str | None:
+    """Why the task can't be checked at all."""
+    if task.domain == "math":
+        return None if task.gold is not None and task.gold.strip() else "there is no gold answer"
+    if task.domain != "code":
+        return f"nothing verifies the domain {task.domain!r}: math and code can be"
+    if not task.tests:
+        return "there are no tests"
+    if task.entry_point is None and not is_pairs(task.tests):
+        return 'tests that are no JSON list of {"input", "output"} need an entry_point'
+    return None
 
 
 class _Worker:
@@ -129,6 +173,7 @@ class _Worker:
         self._timeout_s, self._memory_mb, self._sandbox = timeout_s, memory_mb, sandbox
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
+        self._turn = threading.Lock()
 
     def start(self) -> None:
         """Starts the process and waits until it is ready.
@@ -173,13 +218,21 @@ class _Worker:
 
     def check(self, task: CheckTask) -> Verdict:
         """One verdict; a worker that dies or hangs costs only the check it was at."""
-        if task.domain == "math" and task.gold is None:
-            return Verdict(None, "error", "there is no gold answer")
-        if task.domain == "code" and not task.tests:
-            return Verdict(None, "error", "there are no tests")
-        began = time.monotonic()
+        if (problem := _unfit(task)) is not None:
+            return Verdict(None, "error", problem)
+        with self._turn:
+            return self._check(task)
+
+    def _check(self, task: CheckTask) -> Verdict:
         self.start()
-        request = {"domain": task.domain, "response": task.response, "gold": task.gold, "entry_point": task.entry_point}
+        began = time.monotonic()  # what the worker before it did is not this check's time
+        request = {
+            "domain": task.domain,
+            "response": task.response,
+            "gold": task.gold,
+            "entry_point": None if is_pairs(task.tests) else task.entry_point,
+            "prompt": task.prompt,
+        }
         try:
             self._send(json.dumps(request))
             # The worker keeps the deadline of code itself; this one is for the worker.
@@ -191,16 +244,32 @@ class _Worker:
             reply = None
         seconds = time.monotonic() - began
         if reply is None:
-            died = self._process is not None and self._process.poll() is not None
+            died = self._died()
             self.stop()
-            if died:
-                return Verdict(False, "memory", "the check's process died", seconds=seconds)
-            return Verdict(False, "timeout", f"no verdict within {self._timeout_s:g} s", seconds=seconds)
+            if died and task.domain == "code":
+                return Verdict(False, "error", "the check's process died", seconds=seconds)
+            limit = "its memory" if died else f"{self._timeout_s:g} s"
+            return Verdict(False, "timeout", f"no verdict within {limit}", seconds=seconds)
         if reply["reason"] in ("timeout", "memory") or "no verdict" in reply["detail"]:
             self.stop()
         return Verdict(
-            reply["correct"], reply["reason"], reply["detail"][:500], reply["extracted"][:500], seconds, reply["memory"]
+            reply["correct"],
+            reply["reason"],
+            reply["detail"][:1000],
+            reply["extracted"][: 500 if task.domain == "math" else MAX_CODE],
+            seconds,
+            reply["memory"],
+            tuple(reply["findings"]),
         )
+
+    def _died(self) -> bool:
+        """Whether the process ended by itself; its pipe may close a moment before it is gone."""
+        assert self._process is not None
+        try:
+            self._process.wait(0.1 if self._process.poll() is None else 0)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _send(self, text: str) -> None:
         assert self._process is not None and self._process.stdin is not None

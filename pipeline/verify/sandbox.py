@@ -6,7 +6,9 @@ level that lost a layer is refused (`missing_layers`), never quietly weakened.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import os
 import platform
 import resource
@@ -53,6 +55,8 @@ def missing_layers(level: str) -> list[str]:
         "landlock": _probe_landlock,
         "seccomp": _probe_seccomp,
     }
+    with contextlib.suppress(OSError):
+        _filter()
     return [name for name in LAYERS[level] if not _holds(probes[name])]
 
 
@@ -83,6 +87,18 @@ def confine(level: str, timeout_s: float, memory_mb: int) -> None:
     if ruleset is not None:
         _restrict(ruleset)
     seccomp()
+
+
+def keep_only(*fds: int) -> None:
+    """Closes all descriptors but these; stdio becomes /dev/null."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    low = 3
+    for fd in sorted(fds):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536))
 
 
 def drop_privileges() -> None:
@@ -137,16 +153,25 @@ def seccomp() -> None:
     Raises:
         OSError: the kernel or the machine has no filter for it.
     """
+    program = _filter()
+    buffer = ctypes.create_string_buffer(program)
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header)
+
+
+@functools.cache
+def _filter() -> bytes:
+    """The filter's program; made once, before the forks.
+
+    Raises:
+        OSError: nobody wrote one for this machine.
+    """
     machine = platform.machine()
     if machine == "x86_64":
-        program = _program(ARCH_X86_64, DENIED_X86_64, ((OPEN, 1), (OPENAT, 2)), x32=True)
-    elif machine == "aarch64":
-        program = _program(ARCH_AARCH64, DENIED_AARCH64, ((56, 2),), x32=False)
-    else:
-        raise OSError(f"no system call filter for {machine}")
-    buffer = ctypes.create_string_buffer(b"".join(program))
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header)
+        return b"".join(_program(ARCH_X86_64, DENIED_X86_64, ((OPEN, 1), (OPENAT, 2)), x32=True))
+    if machine == "aarch64":
+        return b"".join(_program(ARCH_AARCH64, DENIED_AARCH64, ((56, 2),), x32=False))
+    raise OSError(f"no system call filter for {machine}")
 
 
 def _program(arch: int, denied: tuple[int, ...], opens: tuple[tuple[int, int], ...], *, x32: bool) -> list[bytes]:

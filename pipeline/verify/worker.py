@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import json
+import logging
 import os
 import resource
 import sys
@@ -19,24 +20,33 @@ def main() -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     import math_verify  # noqa: F401 - takes a second, which no check should pay for
+    import pyflakes.checker  # noqa: F401
 
     from fusechat.pipeline.verify import code, sandbox
+    from fusechat.pipeline.verify.frames import MAX_TESTS, receive
 
     missing = sandbox.missing_layers(level)
     _say(answers, {"missing": missing} if missing else {"ready": True})
     if missing:
         return
+    # What sympy makes of an answer, and what the parser makes of code, grows in this process.
+    limit = (memory_mb + 2048) << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    logging.disable(logging.CRITICAL)  # math-verify logs the response
+    gc.collect()
+    gc.freeze()  # so that a fork's collector touches, and so copies, none of it
     while True:
         try:
-            task = json.loads(code.receive(0, code.MAX_TESTS))
+            task = json.loads(receive(0, MAX_TESTS))
         except EOFError:
             return
         if task["domain"] == "math":
-            _say(answers, _math(task, memory_mb))
+            _say(answers, _math(task))
             continue
         verdict = code.check(
             task["response"],
             task["entry_point"],
+            task["prompt"],
             0,
             lambda: _say(answers, {"tests": True}),
             timeout_s,
@@ -48,22 +58,22 @@ def main() -> None:
             return  # the judge may have been killed before it read its tests; a fresh worker has a clean pipe
 
 
-def _math(task: dict[str, Any], memory_mb: int) -> dict[str, Any]:
+def _math(task: dict[str, Any]) -> dict[str, Any]:
     from fusechat.pipeline.verify import math
 
-    limit = (memory_mb + 2048) << 20  # sympy and its parser, and the answer's own growth
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    correct: bool | None
     try:
-        with contextlib.suppress(ImportError):
-            import logging
-
-            logging.disable(logging.CRITICAL)  # math-verify logs the response
-        correct, reason, extracted = math.check(task["response"], task["gold"])
-        detail = ""
-    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001 - any failure of a parser is a verdict
-        correct, reason, extracted, detail = False, "error", "", f"{type(error).__name__}: {error}"
-    return {"correct": correct, "reason": reason, "detail": detail or extracted, "extracted": extracted, "memory": 0}
+        correct, reason, extracted, detail = math.check(task["response"], task["gold"])
+    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001 - a parser's failure is a verdict
+        correct, reason, extracted = False, "wrong", ""
+        detail = f"could not be compared: {type(error).__name__}: {error}"
+    return {
+        "correct": correct,
+        "reason": reason,
+        "detail": detail,
+        "extracted": extracted,
+        "findings": [],
+        "memory": 0,
+    }
 
 
 def _say(out: Any, message: dict[str, Any]) -> None:

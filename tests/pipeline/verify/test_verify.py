@@ -1,4 +1,4 @@
-"""Verdicts: math and code in the real workers; attacks that must neither pass nor leave a trace."""
+"""Verdicts: math and code in the real workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.pipeline.errors import UserError
 from fusechat.pipeline.verify import CheckTask, Verdict, VerifierPool
 from fusechat.pipeline.verify.sandbox import missing_layers
 
@@ -104,6 +103,116 @@ def test_first_failing_test_is_named(pool: VerifierPool) -> None:
     assert "f(41) == 42" in code(pool, "def f(x):\n    return 2").detail
 
 
+@pytest.mark.parametrize(
+    ("body", "reason", "detail"),
+    [
+        ("def f(x):\n    return x + 1 if x < 3 else x", "failed", "assert candidate(3) == 4"),
+        ("def f(x):\n    while x == 2: pass\n    return x + 1", "timeout", "assert candidate(2) == 3"),
+        ("def f(x):\n    return [x][x - 1] + 1", "error", "assert candidate(2) == 3: IndexError"),
+    ],
+)
+def test_the_first_failing_test_inside_a_check_function(
+    pool: VerifierPool, body: str, reason: str, detail: str
+) -> None:
+    lines = ["def check(candidate):", *(f"    assert candidate({i}) == {i + 1}" for i in (1, 2, 3))]
+    tests = "\n".join(lines)
+    verdict = code(pool, body, tests)
+    assert verdict.reason == reason
+    assert verdict.detail.startswith(detail)
+
+
+def test_verdicts_carry_time_memory_and_findings(pool: VerifierPool) -> None:
+    verdict = code(pool, "import os\ndef f(x):\n    big = bytearray(100 << 20)\n    return x + 1")
+    assert verdict.reason == "passed"
+    assert 0 < verdict.seconds < 3
+    assert 100 << 20 < verdict.memory_bytes < 500 << 20
+    assert verdict.findings == ("1: 'os' imported but unused", "3: local variable 'big' is assigned to but never used")
+    assert code(pool, "def f(x):\n    return y").findings == ("2: undefined name 'y'",)
+    assert (
+        verdict.told == "line 1: 'os' imported but unused; line 3: local variable 'big' is assigned to but never used"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print(int(input()) * 2)",
+        "import sys\nfor line in sys.stdin: print(int(line) * 2)",
+        "import sys\nsys.stdout.buffer.write(b'%d\\n' % (int(sys.stdin.buffer.read()) * 2))",
+        "print(int(open(0).read()) * 2)",
+        "def main():\n    print(int(input()) * 2, end=' \\n\\n')\nif __name__ == '__main__':\n    main()\n    exit()",
+    ],
+)
+def test_programs_read_stdin_as_programs_do(pool: VerifierPool, body: str) -> None:
+    pairs = json.dumps([{"input": "3\n", "output": "6\n"}, {"input": "5", "output": "10"}])
+    assert code(pool, body, pairs, None).reason == "passed", code(pool, body, pairs, None)
+    assert code(pool, body, pairs, "main").reason == "passed"  # pairs need no entry point, and mind none
+
+
+def test_programs_fail_by_name(pool: VerifierPool) -> None:
+    pairs = json.dumps([{"input": "3\n", "output": "6\n"}])
+    assert code(pool, "print(7)", pairs, None).detail == "input '3\\n': printed '7\\n', not '6\\n'"
+    assert code(pool, "while True: pass", pairs, None).reason == "timeout"
+    assert code(pool, "while True: print('x' * 999)", pairs, None).reason in ("error", "timeout")
+    assert code(pool, "raise SystemExit(3)", pairs, None).reason == "error"
+    assert code(pool, "import os\nos.fork()\nprint(6)", pairs, None).reason == "forbidden"
+
+
+def test_a_prompt_with_the_functions_head(pool: VerifierPool) -> None:
+    prompt = (
+        'from typing import List\n\ndef twice(x):\n    return 2 * x\n\ndef f(x: int) -> int:\n    """One more."""\n'
+    )
+    tests = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(twice(1)) == 3"
+    for response in (
+        "    return x + 1",
+        "```python\n    return x + 1\n```",
+        "```python\ndef f(x: List) -> int:\n    return twice(x) - x + 1\n```",
+    ):
+        task = CheckTask(id="c", domain="code", response=response, tests=tests, entry_point="f", prompt=prompt)
+        verdict = dict(pool.run([task]))["c"]
+        assert verdict.reason == "passed", verdict
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("I can't do that.", "no_code"),
+        ("", "no_code"),
+        ("```bash\nrm -rf /\n```", "no_code"),
+        ("Sure:\ndef f(x):\n    return x + 1\nThat is it.", "passed"),
+        ("<think>```python\ndef f(x): return 0\n```</think>```python\ndef f(x): return x + 1\n```", "passed"),
+        ("```python\ndef f(x) return\n```", "error"),
+    ],
+)
+def test_code_is_found_or_not(pool: VerifierPool, response: str, reason: str) -> None:
+    task = CheckTask(id="c", domain="code", response=response, tests=TESTS, entry_point="f")
+    assert dict(pool.run([task]))["c"].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("tests", "entry_point"),
+    [("assert f(1 ==", "f"), ("x = 1", "f"), ("", "f"), ("assert f(1) == 2", None), ("[]", None)],
+)
+def test_broken_tests_say_nothing_about_the_response(pool: VerifierPool, tests: str, entry_point: str | None) -> None:
+    verdict = code(pool, "def f(x):\n    return x + 1", tests, entry_point)
+    assert (verdict.correct, verdict.reason) == (None, "error")
+
+
+def test_tests_may_expect_an_exception(pool: VerifierPool) -> None:
+    tests = "try:\n    f(0)\n    assert False\nexcept ZeroDivisionError:\n    pass\nassert f(2) == 0.5"
+    assert code(pool, "def f(x):\n    return 1 / x", tests).reason == "passed"
+    assert code(pool, "def f(x):\n    return 0.5", tests).reason == "failed"
+    assert not code(pool, "def f(x):\n    raise AssertionError", TESTS).correct
+
+
+def test_a_caller_who_leaves_early_leaves_the_pool_whole(pool: VerifierPool) -> None:
+    tasks = [CheckTask(id=str(i), domain="math", response="The answer is 3.", gold="3") for i in range(50)]
+    verdicts = pool.run(tasks)
+    next(iter(verdicts))
+    verdicts.close()  # type: ignore[attr-defined]
+    assert sum(v.correct is True for _, v in pool.run(tasks)) == 50
+
+
 def test_check_function_and_programs(pool: VerifierPool) -> None:
     checks = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate([1]) == 2"
     assert code(pool, "def f(x):\n    return 2", checks).correct
@@ -116,102 +225,18 @@ def test_check_function_and_programs(pool: VerifierPool) -> None:
 def test_values_cross_as_they_are(pool: VerifierPool) -> None:
     tests = (
         "assert f(0) == (1, [2.5], {'a': {3}}, None, b'x', True)\nassert f(1) != f(1)\nassert f(2) == float('-inf')\n"
-        "assert f(3) == '__nan__' or True"
+        "assert f(3)['n'][0] != 1 and f(3)['f'] == [float('inf')]\nassert f(4) == {'a': 2}\n"
+        "assert list(f(5)) == [0, 1]\nassert f(5) != [0, 1]\nassert f(6) == (1, 2)\n"
+        "assert f(7) == {frozenset({1, 2})}\n"
+        "assert list(f(8)) == [1, 2]\nassert f(9) == 0.5 and f(10) == range(3)"
     )
-    body = "def f(x):\n    return [(1, [2.5], {'a': {3}}, None, b'x', True), float('nan'), float('-inf'), 'text'][x]"
+    body = (
+        "from collections import Counter, namedtuple\nfrom fractions import Fraction\nP = namedtuple('P', 'x y')\n"
+        "def f(x):\n    return [(1, [2.5], {'a': {3}}, None, b'x', True), float('nan'), float('-inf'),"
+        " {'n': [float('nan')], 'f': [float('inf')]}, Counter('aa'), (i for i in range(2)), P(1, 2),"
+        " {frozenset({1, 2})}, map(int, '12'), Fraction(1, 2), range(3)][x]"
+    )
     assert code(pool, body, tests).correct, code(pool, body, tests)
-
-
-ATTACKS = {
-    "exits with success": "import sys\ndef f(x):\n    sys.exit(0)",
-    "exits at import": "import os\nos._exit(0)\ndef f(x): pass",
-    "raises SystemExit": "def f(x):\n    raise SystemExit",
-    "always equal": "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()",
-    "always equal int": "class E(int):\n    def __eq__(self, o): return True\n    __hash__ = None\ndef f(x): return E(0)",
-    "always equal list": "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E()",
-    "prints success": "print('passed')\ndef f(x):\n    print('{\"reason\": \"passed\"}')",
-    "patches builtins": "import builtins\nbuiltins.repr = lambda v: \"('returned', 2)\"\ndef f(x): return 0",
-    "patches literal_eval": "import ast\nast.literal_eval = lambda t: ('returned', 2)\ndef f(x): return 0",
-    "patches json": "import json\njson.dumps = lambda *a, **k: '{\"reason\": \"passed\", \"detail\": \"\"}'\ndef f(x): return 0",
-    "patches assertion": "import builtins\nbuiltins.AssertionError = Exception\ndef f(x): return 0",
-    "reads the tests from frames": (
-        "import sys, re\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        for v in frame.f_locals.values():\n"
-        "            if isinstance(v, str) and (m := re.search(r'assert f\\(' + str(x) + r'\\) == (\\d+)', v)):\n"
-        "                return int(m[1])\n        frame = frame.f_back"
-    ),
-    "reads the tests from the heap": (
-        "import gc, re\ndef f(x):\n    for o in gc.get_objects():\n        for v in (o.values() if isinstance(o, dict) else ()):\n"
-        "            if isinstance(v, str) and (m := re.search(r'assert f\\(' + str(x) + r'\\) == (\\d+)', v)):\n"
-        "                return int(m[1])"
-    ),
-    "writes to every descriptor": (
-        "import os\ndef f(x):\n    for fd in range(32):\n        try: os.write(fd, b'{\"reason\": \"passed\", \"detail\": \"\"}')\n"
-        "        except OSError: pass\n    os._exit(0)"
-    ),
-    "writes a file": "def f(x):\n    open('TRACE', 'w').write('x'); return x + 1",
-    "appends to a file": "def f(x):\n    open('TRACE', 'a'); return x + 1",
-    "makes a folder": "import os\ndef f(x):\n    os.mkdir('TRACE'); return x + 1",
-    "makes a symlink": "import os\ndef f(x):\n    os.symlink('/etc/passwd', 'TRACE'); return x + 1",
-    "removes a file": "import os\ndef f(x):\n    os.remove('KEEP'); return x + 1",
-    "renames a file": "import os\ndef f(x):\n    os.rename('KEEP', 'TRACE'); return x + 1",
-    "truncates a file": "import os\ndef f(x):\n    os.truncate('KEEP', 0); return x + 1",
-    "changes a mode": "import os\ndef f(x):\n    os.chmod('KEEP', 0o777); return x + 1",
-    "forks": "import os\ndef f(x):\n    os.fork(); return x + 1",
-    "fork bomb": "import os\ndef f(x):\n    while True: os.fork()",
-    "starts a program": "import subprocess\ndef f(x):\n    subprocess.run(['touch', 'TRACE']); return x + 1",
-    "starts a shell": "import os\ndef f(x):\n    return x + 1 if os.system('touch TRACE') == 0 else 0",
-    "posix_spawn": "import os\ndef f(x):\n    os.posix_spawn('/bin/true', ['true'], {}); return x + 1",
-    "execs": "import os\ndef f(x):\n    os.execv('/bin/true', ['true'])",
-    "opens a socket": "import socket\ndef f(x):\n    socket.socket(); return x + 1",
-    "makes a socket pair": "import socket\ndef f(x):\n    socket.socketpair(); return x + 1",
-    "kills its parent": "import os\ndef f(x):\n    os.kill(os.getppid(), 9); return x + 1",
-    "kills everybody": "import os\ndef f(x):\n    os.kill(-1, 9); return x + 1",
-    "starts a thread": "import threading\ndef f(x):\n    threading.Thread(target=print).start(); return x + 1",
-    "calls fork through ctypes": "import ctypes\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).fork() >= 0 else 0",
-    "calls socket through ctypes": "import ctypes\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).socket(2, 1, 0) >= 0 else 0",
-    "ptraces": "import ctypes, os\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0 else 0",
-    "unshares": "import ctypes\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).unshare(0x10000000) == 0 else 0",
-    "mounts": "import ctypes\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0 else 0",
-    "becomes root": "import os\ndef f(x):\n    os.setuid(0)\n    open('/root/TRACE', 'w'); return x + 1",
-    "raises its limits": "import resource\ndef f(x):\n    resource.setrlimit(resource.RLIMIT_AS, (-1, -1)); return bytearray(8 << 30) and x + 1",
-    "endless output": "def f(x):\n    return 'x' * (64 << 20)",
-    "deep reply": "def f(x):\n    v = []\n    for _ in range(100000): v = [v]\n    return v",
-    "generator": "def f(x):\n    yield x + 1",
-    "ignores signals": "import signal\nfor s in range(1, 32):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\ndef f(x):\n    while True: pass",
-    "endless recursion": "def f(x):\n    return f(x)",
-    "reads another process": "import os\ndef f(x):\n    open(f'/proc/{os.getppid()}/mem', 'rb').read(1); return x + 1",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attack_neither_passes_nor_leaves_a_trace(pool: VerifierPool, name: str, tmp_path: Path) -> None:
-    keep, trace = tmp_path / "keep", tmp_path / "trace"
-    keep.write_text("as it was")
-    tmp_path.chmod(0o777)
-    mode = keep.stat().st_mode
-    body = ATTACKS[name].replace("KEEP", str(keep)).replace("'TRACE'", repr(str(trace))).replace("TRACE", str(trace))
-    verdict = code(pool, body)
-    assert verdict.correct is False, verdict
-    assert not trace.exists()
-    assert keep.read_text() == "as it was" and keep.stat().st_mode == mode
-    assert code(pool, "def f(x):\n    return x + 1").correct  # the pool is unharmed
-
-
-@pytest.mark.skipif(LEVEL != "strict", reason="Landlock or an unprivileged user is missing here")
-@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "/proc/self/maps", "/root", __file__])
-def test_strict_sandbox_reads_no_file(pool: VerifierPool, path: str) -> None:
-    verdict = code(pool, f"def f(x):\n    open({path!r}).read(1); return x + 1")
-    assert (verdict.correct, verdict.reason) == (False, "forbidden")
-
-
-def test_a_level_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker's answer to a missing layer, taken at the process boundary."""
-    from fusechat.pipeline.verify import pool as module
-
-    fake = Path(__file__).with_name("refusing_worker.py")
-    monkeypatch.setattr(module, "WORKER", [str(fake)])
-    with pytest.raises(UserError, match="strict needs landlock"):
-        VerifierPool(1, sandbox="strict").__enter__()
 
 
 def test_real_answers_are_accepted(pool: VerifierPool) -> None:

@@ -1,0 +1,114 @@
+"""The candidate's process: holds model-written code and nothing else, and answers calls until it is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import Any, NoReturn
+
+from fusechat.pipeline.verify import sandbox, values
+from fusechat.pipeline.verify.frames import MAX_REPLY, receive, send
+
+MAX_PRINTED = MAX_REPLY // 4
+PIPE = 60_000
+"""Bytes that surely fit into a pipe."""
+
+
+def serve(
+    code: str, entry_point: str | None, ask: int, reply: int, timeout_s: float, memory_mb: int, level: str
+) -> NoReturn:
+    """Confines the process, then runs the code and answers what `ask` brings on `reply`."""
+    try:
+        sandbox.keep_only(ask, reply)
+        sandbox.confine(level, timeout_s, memory_mb)
+        if entry_point is None:
+            _programs(code, ask, reply)
+        else:
+            _functions(code, entry_point, ask, reply)
+    finally:
+        os._exit(1)
+
+
+def _functions(code: str, entry_point: str, ask: int, reply: int) -> None:
+    names: dict[str, Any] = {"__name__": "solution"}
+    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
+    while True:
+        args, kwargs = values.decode(receive(ask).decode())
+        _answer(reply, ("raised", problem) if problem else _call(names, entry_point, args, kwargs))
+
+
+def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[str, Any]:
+    result: list[Any] = []
+    problem = _caught(lambda: result.append(names[entry_point](*args, **kwargs)))
+    if problem:
+        return "raised", problem
+    if not result:
+        return "raised", "SystemExit: it exited"
+    encoded: list[str] = []
+    # An iterator's own code runs here too.
+    problem = _caught(lambda: encoded.append(values.encode(result[0])))
+    return ("raised", f"returned {problem}") if problem or not encoded else ("returned", encoded[0])
+
+
+def _programs(code: str, ask: int, reply: int) -> None:
+    while True:
+        stdin = values.decode(receive(ask, 64 << 20).decode())
+        _answer(reply, _program(code, stdin))
+
+
+def _program(code: str, stdin: str) -> tuple[str, Any]:
+    """Runs the code as a program: `sys.stdin`, its `buffer`, `input()` and, where it fits into a pipe, descriptor 0."""
+    given = stdin.encode("utf-8", "surrogateescape")
+    printed: Any = _Printed()
+    read_end, write_end = os.pipe()
+    if len(given) <= PIPE:
+        os.write(write_end, given)
+    os.close(write_end)
+    if read_end != 0:  # a program before this one may have closed it
+        os.dup2(read_end, 0)
+        os.close(read_end)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(given), "utf-8", "surrogateescape")
+    sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), {"__name__": "__main__"}))  # noqa: S102
+    if problem:
+        return "raised", problem
+    with contextlib.suppress(ValueError):  # it may have closed its stdout
+        out.flush()
+    return "returned", values.encode(bytes(printed.kept).decode("utf-8", "replace"))
+
+
+class _Printed(io.BufferedIOBase):
+    """A stdout that holds so much and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.kept += data
+        if len(self.kept) > MAX_PRINTED:
+            raise OSError(f"printed more than {MAX_PRINTED} bytes")
+        return len(data)
+
+
+def _answer(reply: int, outcome: tuple[str, Any]) -> None:
+    send(reply, repr(outcome).encode("utf-8", "backslashreplace"))
+
+
+def _caught(run: Any) -> str:
+    """Runs model-written code; what it raised in words, empty where it ended well."""
+    try:
+        run()
+    except SystemExit as error:
+        return "" if error.code is None or error.code == 0 else f"SystemExit: {error.code!r}"[:300]
+    except BaseException as error:  # noqa: BLE001 - hostile code raises what it likes
+        try:
+            return f"{type(error).__name__}: {error}"[:300]
+        except BaseException:  # noqa: BLE001 - and its text may raise again
+            return "an exception without a text"
+    return ""

@@ -1,0 +1,138 @@
+"""The judge's process: holds the tests, asks the candidate over pipes, and alone writes the verdict."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import traceback
+from typing import Any, NoReturn
+
+from fusechat.pipeline.verify import sandbox, values
+from fusechat.pipeline.verify.frames import MAX_TESTS, LateError, receive, send, write
+
+Found = tuple[str, str]
+"""A reason and a detail. `no_tests` says that the tests are to blame."""
+RAISED = (
+    "ArithmeticError", "AttributeError", "IndexError", "KeyError", "LookupError", "NameError", "NotImplementedError",
+    "OverflowError", "RecursionError", "RuntimeError", "TypeError", "ValueError", "ZeroDivisionError", "AssertionError",
+)  # fmt: skip
+
+
+class CandidateError(Exception):
+    """What the candidate's function raised, or why there is no reply."""
+
+
+# So that tests which expect an exception can catch it by its name.
+_KINDS: dict[str, type[CandidateError]] = {
+    name: type(name, (CandidateError, getattr(builtins, name)), {"__str__": Exception.__str__}) for name in RAISED
+}
+
+
+def serve(
+    source: int,
+    entry_point: str | None,
+    prelude: str,
+    ask: int,
+    reply: int,
+    verdict: int,
+    deadline: float,
+    timeout_s: float,
+    memory_mb: int,
+    level: str,
+) -> NoReturn:
+    """Confines the process, reads the tests from `source`, writes reason and detail to `verdict`."""
+    try:
+        source = os.dup(source)
+        sandbox.keep_only(ask, reply, verdict, source)
+        sandbox.confine(level, timeout_s, memory_mb)
+        tests = receive(source, MAX_TESTS).decode()
+
+        def call(request: Any) -> Any:
+            try:
+                send(ask, values.encode(request).encode("utf-8", "backslashreplace"))
+                outcome, value = ast.literal_eval(receive(reply, deadline=deadline).decode("utf-8", "replace"))
+                if outcome == "returned":
+                    return values.decode(value)
+            except (OSError, EOFError) as error:
+                raise CandidateError("the candidate's process ended") from error
+            except (ArithmeticError, LookupError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
+                raise CandidateError(f"no plain value crossed: {type(e).__name__}: {e}") from e
+            problem = str(value)[:300]
+            raise _KINDS.get(problem.partition(":")[0], CandidateError)(problem)
+
+        found = _programs(tests, call) if entry_point is None else _functions(tests, entry_point, prelude, call)
+        write(verdict, json.dumps({"reason": found[0], "detail": found[1][:1000]}).encode())
+    finally:
+        os._exit(0)
+
+
+def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
+    """Runs assert lines or `check(candidate)` statement by statement against the candidate's function."""
+
+    def candidate(*args: Any, **kwargs: Any) -> Any:
+        return call((args, kwargs))
+
+    names: dict[str, Any] = {"__name__": "tests"}
+    try:
+        tree = ast.parse(tests)
+        if prelude:
+            exec(compile(prelude, "<prompt>", "exec"), names)  # noqa: S102 - the tests' side, confined too
+    except Exception as error:  # noqa: BLE001 - whatever it is, nothing was tested
+        return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
+    names |= {entry_point: candidate, "candidate": candidate}
+    called = any(isinstance(n, ast.Expr) and ast.unparse(n).startswith("check(") for n in tree.body)
+    if any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in tree.body) and not called:
+        tree.body.append(ast.parse(f"check({entry_point})").body[0])
+    num_tests = 0
+    for statement in tree.body:
+        num_tests += isinstance(statement, ast.Assert | ast.Expr | ast.For | ast.Try | ast.If | ast.With)
+        try:
+            exec(compile(ast.Module([statement], []), "<tests>", "exec"), names)  # noqa: S102 - the tests, confined too
+        except LateError as error:
+            return "timeout", _failing(tree, error)
+        except CandidateError as error:
+            return _kind(str(error)), f"{_failing(tree, error)}: {error}"
+        except AssertionError as error:
+            return "failed", _failing(tree, error)
+        except Exception as error:  # noqa: BLE001 - the tests compare what a model returned
+            return "failed", f"{_failing(tree, error)}: {type(error).__name__}: {error}"
+    return ("passed", "") if num_tests else ("no_tests", "the tests assert nothing")
+
+
+def _failing(tree: ast.Module, error: BaseException) -> str:
+    """The innermost statement of the tests that the exception came through: the first test that fails."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
+    line = lines[-1] if lines else 0
+    inside = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= (line or 0) <= (n.end_lineno or 0)]
+    # The call of check that was added has line 1, as has the first statement of the tests.
+    return ast.unparse(max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0))))[:300] if inside else "the tests"
+
+
+def _programs(tests: str, call: Any) -> Found:
+    """Runs stdin/stdout pairs; output is compared line by line, trailing space aside."""
+    pairs = json.loads(tests)
+    for pair in pairs:
+        shown = f"input {pair['input'][:100]!r}"
+        try:
+            printed = str(call(pair["input"]))
+        except LateError:
+            return "timeout", shown
+        except CandidateError as error:
+            return _kind(str(error)), f"{shown}: {error}"
+        if _lines(printed) != _lines(pair["output"]):
+            return "failed", f"{shown}: printed {printed[:100]!r}, not {pair['output'][:100]!r}"
+    return ("passed", "") if pairs else ("no_tests", "there are no tests")
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+def _kind(problem: str) -> str:
+    if problem.startswith(("MemoryError", "returned MemoryError")):
+        return "memory"
+    if problem.startswith(("PermissionError", "BlockingIOError")) or "can't start new thread" in problem:
+        return "forbidden"
+    return "error"

@@ -1,0 +1,95 @@
+"""`fusechat verify`: rows in, verdicts out, and what is wrong with a file in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusechat.pipeline.verify.files import task_of
+from fusechat.pipeline.verify.sandbox import missing_layers
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_layers("basic")), reason=f"this machine has no {', '.join(missing_layers('basic'))}"
+)
+CODE = {"domain": "code", "response": "def f(x): return x + 1", "entry_point": "f"}
+ROWS: list[tuple[str | dict[str, Any], bool | None, str]] = [
+    ({"id": "a", "domain": "math", "response": "The answer is 5.", "gold": "5"}, True, "correct"),
+    ({"id": "b", "domain": "math", "response": "The answer is 5.", "gold": 6}, False, "wrong"),
+    ({"id": "c", "domain": "math", "response": "Who knows?", "gold": "6"}, False, "no_answer"),
+    ({"id": "d", **CODE, "tests": "assert f(1) == 2"}, True, "passed"),
+    ({"id": "e", **CODE, "tests": ["assert f(1) == 2", "assert f(2) == 2"]}, False, "failed"),
+    ({"id": "f", **CODE, "tests": "def check(candidate):\n    assert candidate(1) == 2"}, True, "passed"),
+    (
+        {"id": "g", "domain": "code", "response": "print(6)", "tests": [{"input": "3", "output": "6\n"}]},
+        True,
+        "passed",
+    ),
+    ("{not json", None, "bad_row"),
+    ("[1]", None, "bad_row"),
+    ({"id": "h", "domain": "poetry", "response": "x"}, None, "bad_row"),
+    ({"id": "i", "domain": "math", "response": None, "gold": "6"}, None, "bad_row"),
+    ({"id": "j", "domain": "code", "response": "x", "tests": "assert f(1)"}, None, "bad_row"),
+    ({"id": "k", "domain": "math", "response": "x"}, None, "bad_row"),
+]
+
+
+def verify(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", "verify", "--sandbox", "basic", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_a_row_for_every_row_in_the_same_order(tmp_path: Path) -> None:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row, _, _ in ROWS]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n\n")
+    done = verify("in.jsonl", "--out", "out.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(r["correct"], r["reason"]) for r in rows] == [(correct, reason) for _, correct, reason in ROWS]
+    assert [r["id"] for r in rows] == [row["id"] if isinstance(row, dict) else "" for row, _, _ in ROWS]
+    assert rows[4]["detail"] == "assert f(2) == 2"
+    assert rows[7]["detail"].startswith("in.jsonl:8: is no JSON")
+    assert rows[11]["detail"].startswith("in.jsonl:12: entry_point: is missing")
+    assert done.stderr.startswith("13 rows: 6 bad_row, 3 passed, ") and "first bad row: in.jsonl:8: " in done.stderr
+    assert done.stdout == "" and sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "args", "said"),
+    [
+        (None, [], "fusechat: in.jsonl: can't be read: No such file or directory"),
+        ("", [], "fusechat: in.jsonl: holds no rows"),
+        (
+            "x",
+            ["--out", "no/such/folder/out"],
+            "fusechat: --out: no/such/folder/out can't be written: No such file or directory",
+        ),
+        ("x", ["--sandbox", "none"], "fusechat: --sandbox: strict or basic (given: 'none')"),
+    ],
+)
+def test_an_unusable_file_is_one_line(tmp_path: Path, content: str | None, args: list[str], said: str) -> None:
+    if content is not None:
+        (tmp_path / "in.jsonl").write_text(content)
+    done = verify("in.jsonl", *args, cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (2, said)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"id": None}, "id: a text (given: None)"),
+        ({"response": 7}, "response: a text (given: 7)"),
+        ({"tests": 7}, "tests: a text, or a list"),
+        ({"tests": [{"input": 1}]}, "tests: a text, or a list"),
+        ({"tests": " "}, "tests: a text, or a list"),
+        ({"entry_point": "f; import os"}, "entry_point: a function's name"),
+        ({"domain": "math", "gold": True}, "gold: a text that is not empty"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match="^" + said.replace("(", r"\(").replace(")", r"\)")):
+        task_of({"id": "a", **CODE, "tests": "assert f(1) == 2", **changed}, "0")
