@@ -108,6 +108,48 @@ def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     return _svg(figure)
 
 
+def lengths(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reward against length, a panel a reward model, domains by colour."""
+    names = [n for n in found if found[n]["points"]]
+    figure, axes = _figure(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
+    for i, name in enumerate(names):
+        place, points = axes[i][0], found[name]["points"]
+        for k, domain in enumerate(sorted({d for _, _, d in points})):
+            mine = [(x, y) for x, y, d in points if d == domain]
+            place.scatter(
+                [x for x, _ in mine], [y for _, y in mine], s=9, alpha=0.7, linewidths=0, color=PALETTE[k], label=domain
+            )
+        rho = found[name]["spearman"]
+        shown = "none" if rho is None else f"{rho:+.2f}"
+        place.set_title(f"{name}: rank correlation with length {shown} ({found[name]['num']} responses)")
+        place.set_ylabel("reward")
+        place.legend(frameon=False, fontsize=8)
+    axes[-1][0].set_xlabel("characters of the response")
+    return _svg(figure)
+
+
+def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Rank correlation of each pair of reward models."""
+    names = list(dict.fromkeys(n for p in pairs for n in (p["a"], p["b"])))
+    table = [[1.0 if i == j else float("nan") for j in range(len(names))] for i in range(len(names))]
+    for pair in pairs:
+        if pair["spearman"] is not None:
+            i, j = names.index(pair["a"]), names.index(pair["b"])
+            table[i][j] = table[j][i] = pair["spearman"]
+    side = 1.2 + 0.9 * len(names)
+    figure, axes = _figure(width=side + 1.6, height=side)
+    axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1)
+    for i, row in enumerate(table):
+        for j, value in enumerate(row):
+            dark = abs(value) > 0.6
+            text = "none" if value != value else f"{value:.2f}"
+            axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title("Rank correlation between reward models")
+    return _svg(figure)
+
+
 def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str) -> str:
     """Margins of all candidate pairs of one source, with the recipe's window."""
     names = [n for n in found if found[n]]

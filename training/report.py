@@ -41,6 +41,7 @@ def write(run: RunDir, recipe: Recipe) -> Path:
     )
     environment.filters["percent"] = lambda x: f"{100 * x:.1f}"
     environment.filters["points"] = lambda x: f"{100 * x:+.1f}"
+    environment.filters["number"] = lambda x: "none" if x is None else f"{x:.3f}"
     environment.filters["clean"] = clean
     environment.filters["quoted"] = quoted
     page = environment.get_template("report.html.jinja").render(figures=figures, domains=DOMAINS, **content)
@@ -66,6 +67,7 @@ def collect(run: RunDir, recipe: Recipe) -> dict[str, Any]:
         "funnel_rows": _funnel_rows(funnel),
         "agreement": agreement,
         "responses": _by_source(responses, scores),
+        "relations": _relations(agreement),
         "rewards": _rewards(responses, scores, chosen),
         "unit": _unit(recipe, chosen),
         "margins": _margins(responses, scores, chosen),
@@ -85,6 +87,11 @@ def draw(content: dict[str, Any]) -> dict[str, str]:
         makers["funnel"] = lambda: plots.funnel(content["funnel"]["by_domain"])
     if content["rewards"]:
         makers["rewards"] = lambda: plots.rewards(content["rewards"], content["unit"])
+    relations = content["relations"]
+    if any(found["points"] for found in relations["lengths"].values()):
+        makers["lengths"] = lambda: plots.lengths(relations["lengths"])
+    if relations["ranks"]:
+        makers["ranks"] = lambda: plots.ranks(relations["ranks"])
     if any(content["margins"].values()):
         makers["margins"] = lambda: plots.margins(content["margins"], content["windows"], content["unit"])
     if any(content["curves"].values()):
@@ -119,9 +126,20 @@ def _json(run: RunDir, *parts: str) -> Any:
     return run.read_json(*parts) if run.exists(*parts) else None
 
 
+def _relations(agreement: Any) -> dict[str, Any]:
+    """How rewards relate to verdicts, length and one another; empty where the run's score stage did not say."""
+    found = (agreement or {}).get("run", {})
+    return {"verdicts": found.get("verdicts", {}), "lengths": found.get("lengths", {}), "ranks": found.get("ranks", [])}
+
+
 def _unit(recipe: Recipe, chosen: str | None) -> str:
     kind = next((r.kind for r in recipe.rewards if r.name == chosen), "")
-    names = {"likelihood": "mean log-probability, nats a token", "judge": "rating", "armorm": "ArmoRM score"}
+    names = {
+        "likelihood": "mean log-probability, nats a token",
+        "judge": "rating",
+        "armorm": "ArmoRM score",
+        "classifier": "logit",
+    }
     return f"{chosen}: {names.get(kind, 'score')}"
 
 

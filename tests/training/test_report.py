@@ -62,9 +62,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> RunDir:
         "by_source_domain": {"smollm2-135m/math": 0.8, "x/code": None},
     }
     judge = {**agreement, "auc": None}
-    made.write_json(
-        {"chosen": "likelihood", "reward_models": {"likelihood": agreement, "judge": judge}}, "score", "agreement.json"
-    )
+    points = [[20 + i, -1.0 - 0.01 * i, ("math", "code")[i % 2]] for i in range(40)]
+    relations = {
+        "verdicts": {"likelihood": agreement, "judge": judge},
+        "lengths": {
+            "likelihood": {"spearman": -1.0, "num": 40, "points": points},
+            "judge": {"spearman": None, "num": 0, "points": []},
+        },
+        "ranks": [{"a": "likelihood", "b": "judge", "num": 33, "spearman": 0.4321, "kendall": None}],
+    }
+    found = {"chosen": "likelihood", "reward_models": {"likelihood": agreement, "judge": judge}, "run": relations}
+    made.write_json(found, "score", "agreement.json")
     by_domain = {
         "math": {"selected_sft": 6, "all_wrong": 4},
         "code": {"selected_pair": 10},
@@ -135,6 +143,22 @@ def test_the_two_forms_hold_the_same_numbers(run: RunDir) -> None:
     assert shown in run.local_path("report", "report.md").read_text("utf-8")
 
 
+def test_how_the_rewards_agree_is_shown_and_is_no_must(run: RunDir, recipe: Recipe, tmp_path: Path) -> None:
+    shown = page(run), run.local_path("report", "report.md").read_text("utf-8")
+    for text in shown:
+        assert "0.432" in text and "smollm2-135m/math" in text and "33" in text
+    assert "Rank correlation between reward models" in shown[0]
+    assert "Reward against the length" in shown[0]
+    shutil.copytree(run.url, tmp_path / "run")
+    older = RunDir(str(tmp_path / "run"))
+    agreement = older.read_json("score", "agreement.json")
+    del agreement["run"]
+    older.write_json(agreement, "score", "agreement.json")
+    report.write(older, recipe)
+    assert "Reward against the length" not in page(older)
+    assert "Selection used <b>likelihood</b>" in page(older)
+
+
 def test_a_funnel_that_does_not_add_up_is_said_aloud(run: RunDir, recipe: Recipe, tmp_path: Path) -> None:
     shutil.copytree(run.url, tmp_path / "run")
     other = RunDir(str(tmp_path / "run"))
@@ -171,7 +195,7 @@ def test_opens_in_a_browser(run: RunDir, width: int) -> None:
         assert tab.title() == "fusechat: demo"
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         sizes = tab.evaluate("[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().height)")
-        assert len(sizes) == 5 and min(sizes) > 60
+        assert len(sizes) == 7 and min(sizes) > 60
         assert tab.evaluate("document.querySelectorAll('script, pre img').length") == 0
         assert tab.locator("details").count() == 12
         browser.close()
