@@ -193,31 +193,66 @@ class JudgeReward(Section):
     name: Name
     source: Name
     rubric: str
-    """With `{prompt}` and `{response}`; asks for one of `levels` as the first token."""
-    levels: tuple[int, ...] = Field(default=(1, 2, 3, 4, 5), min_length=2)
+    """With `{prompt}` and `{response}`; asks for one of `levels` as the first token. `{levels}` is where they stand."""
+    levels: tuple[Annotated[int, Field(ge=0, le=9)], ...] = Field(default=(1, 2, 3, 4, 5), min_length=2)
+    """Single digits: every tokenizer has a token for each."""
+    meanings: tuple[str, ...] = ()
+    """What each level stands for; `{levels}` then becomes a line for each."""
+    orders: int = Field(default=1, ge=1)
+    """Orders of the levels that the rating is averaged over, against a judge's taste for a place: as given, reversed,
+    then both turned by one, and so on. More than one needs `{levels}` in the rubric."""
     min_mass: float = Field(default=0.5, gt=0, le=1)
-    """A rating is a reject where the levels together hold less probability than this."""
+    """A rating is a reject where the levels together hold less probability than this, in any of the orders."""
 
     @model_validator(mode="after")
-    def _placeholders(self) -> Self:
+    def _rubric(self) -> Self:
         for field in ("{prompt}", "{response}"):
             if field not in self.rubric:
                 raise ValueError(f"rubric must contain {field}")
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels must differ, got {list(self.levels)}")
+        if self.meanings and len(self.meanings) != len(self.levels):
+            raise ValueError(f"meanings must be as many as levels: {len(self.levels)}, not {len(self.meanings)}")
+        if "{levels}" not in self.rubric and (self.orders > 1 or self.meanings):
+            raise ValueError("rubric must contain {levels} for orders above 1 and for meanings")
+        if self.orders > (most := len(level_orders(self.levels))):
+            raise ValueError(f"orders: {len(self.levels)} levels have {most} orders, not {self.orders}")
         return self
 
 
-class ArmoRMReward(Section):
-    """ArmoRM (arXiv 2406.12845): 19 objectives, mixed by a gate that reads the prompt."""
+def level_orders(levels: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Orders in which a judge may see the levels; in each pair of them every level's mean place is the middle."""
+    turned = [levels[i:] + levels[:i] for i in range(len(levels))]
+    return list(dict.fromkeys(order for t in turned for order in (t, t[::-1])))
 
-    kind: Literal["armorm"]
+
+class OwnReward(Section):
+    """What reward models with weights of their own share."""
+
     name: Name
     model: Model
     placement: Placement = Placement()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the backbone; the head computes in float32."""
     max_length: int = Field(default=4096, ge=64)
+    """Tokens of a conversation; more is a reject, since a cut one would be scored wrongly."""
+    max_batch_tokens: int = Field(default=16384, ge=64)
+    """Tokens of a forward pass, padding included."""
 
 
-RewardModel = Annotated[LikelihoodReward | JudgeReward | ArmoRMReward, Field(discriminator="kind")]
+class ArmoRMReward(OwnReward):
+    """ArmoRM (arXiv 2406.12845): 19 objectives, mixed by a gate that reads the prompt."""
+
+    kind: Literal["armorm"]
+
+
+class ClassifierReward(OwnReward):
+    """A sequence classifier of transformers with one label, e.g. Skywork-Reward; the score is its logit."""
+
+    kind: Literal["classifier"]
+
+
+RewardModel = Annotated[LikelihoodReward | JudgeReward | ArmoRMReward | ClassifierReward, Field(discriminator="kind")]
 
 
 class Prompts(Section):
@@ -254,12 +289,47 @@ class Verify(Section):
     """Layers that must hold before model-written code runs; see pipeline/verify/sandbox.py."""
 
 
+class Combination(Section):
+    """One number of several reward models: exactly one of `weights` and `domains`."""
+
+    weights: dict[Name, float] = {}
+    """Reward model -> weight: the score is the weighted sum, on the models' own scales."""
+    domains: dict[Domain, Name] = {}
+    """Domain -> the reward model that scores it."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if bool(self.weights) == bool(self.domains):
+            raise ValueError("give exactly one of weights, domains")
+        if zero := [name for name, weight in self.weights.items() if not weight]:
+            raise ValueError(f"weights.{zero[0]} must not be 0; leave the reward model out")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The reward models that it needs."""
+        return tuple(dict.fromkeys([*self.weights, *self.domains.values()]))
+
+    def terms(self, domain: Domain) -> dict[str, float]:
+        """Reward model -> weight in one domain."""
+        if self.weights:
+            return dict(self.weights)
+        return {self.domains[domain]: 1.0} if domain in self.domains else {}
+
+
+COMBINED = "combined"
+"""Name of the score that a combination gives."""
+
+
 class Score(Section):
     """The scoring stage."""
 
-    reward: str = "auto"
+    reward: Annotated[
+        Annotated[str, Tag("reward_name")] | Annotated[Combination, Tag("reward_rule")],
+        Discriminator(lambda value: "reward_name" if isinstance(value, str) else "reward_rule"),
+    ] = "auto"
     """The reward model that selection uses; `auto` takes the one whose scores agree best with the verdicts
-    (largest area under the curve over math and code)."""
+    (largest area under the curve over math and code); or a combination of several."""
     agreement_sample: int = Field(default=256, ge=2)
     """Verified responses that every reward model scores, to see which agrees best; the rest is scored by that one."""
     batch_size: int = Field(default=32, ge=1)
@@ -443,14 +513,27 @@ class Recipe(Section):
                 raise ValueError(f"{what}: names must differ, got {names}")
         served = [s.name for s in self.served]
         for reward in self.rewards:
-            if not isinstance(reward, ArmoRMReward) and reward.source not in served:
+            if not isinstance(reward, OwnReward) and reward.source not in served:
                 raise ValueError(f"rewards: {reward.name} asks source {reward.source!r}; there are {served}")
-        if self.score.reward != "auto" and self.score.reward not in rewards:
-            raise ValueError(f"score.reward: {self.score.reward!r} is none of auto, {', '.join(rewards)}")
+            if reward.name in ("auto", COMBINED):
+                raise ValueError(f"rewards: {reward.name!r} is no name for a reward model, it means something else")
+        self._check_rule(rewards)
         judges = [r.name for r in self.rewards if isinstance(r, JudgeReward)]
         if self.evaluate.judge is not None and self.evaluate.judge not in judges:
             raise ValueError(f"evaluate.judge: {self.evaluate.judge!r} is none of the judges {judges}")
         return self
+
+    def _check_rule(self, rewards: list[str]) -> None:
+        rule = self.score.reward
+        if isinstance(rule, str):
+            if rule != "auto" and rule not in rewards:
+                raise ValueError(f"score.reward: {rule!r} is none of auto, {', '.join(rewards)}")
+            return
+        if unknown := [name for name in rule.names if name not in rewards]:
+            raise ValueError(f"score.reward: {unknown[0]!r} is none of {', '.join(rewards)}")
+        asked = {d for s in self.sources if not isinstance(s, ImportedSource) for d in s.samples}
+        if rule.domains and (left_out := sorted(asked - set(rule.domains))):
+            raise ValueError(f"score.reward: domains names no reward model for {left_out[0]}, which is sampled")
 
     @property
     def served(self) -> tuple[Source, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.config import ArmoRMReward, EndpointSource, Model, Optimization, Recipe, Source
+from fusechat.pipeline.config import EndpointSource, Model, Optimization, OwnReward, Recipe, Source
 from fusechat.pipeline.placement import describe as in_words
 
 
@@ -29,9 +29,9 @@ def describe(recipe: Recipe) -> str:
             lines.append(f"  {source.name}: {source.model} at {source.url}")
         else:
             lines.append(f"  {source.name}: imported, {source.name} in the prompt rows")
-    lines += ["", f"score ({recipe.score.reward} of {len(recipe.rewards)} reward models)"]
+    lines += ["", f"score ({_rule(recipe)} of {len(recipe.rewards)} reward models)"]
     for reward in recipe.rewards:
-        if isinstance(reward, ArmoRMReward):
+        if isinstance(reward, OwnReward):
             takes = in_words({"CPU": reward.placement.num_cpus, "GPU": reward.placement.num_gpus})
             replicas = f"{reward.placement.replicas} x ({takes})"
             lines.append(f"  {reward.name}: {reward.kind} {describe_model(reward.model)}, {replicas}")
@@ -58,6 +58,15 @@ def describe(recipe: Recipe) -> str:
         f"evaluate target, sft, dpo: temperature {evaluate.sampling.temperature:g}, judge {evaluate.judge or 'none'}",
     ]
     return "\n".join(lines)
+
+
+def _rule(recipe: Recipe) -> str:
+    rule = recipe.score.reward
+    if isinstance(rule, str):
+        return rule
+    return " + ".join(f"{weight:g} {name}" for name, weight in rule.weights.items()) or ", ".join(
+        f"{domain} by {name}" for domain, name in rule.domains.items()
+    )
 
 
 def _source(source: Source) -> list[str]:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.errors import InputError, RecipeError
 
-TAGS = {"vllm", "endpoint", "imported", "likelihood", "judge", "armorm"}
-"""Kinds of sources and rewards, which pydantic puts into the path of an error."""
+TAGS = {"vllm", "endpoint", "imported", "likelihood", "judge", "armorm", "classifier", "reward_name", "reward_rule"}
+"""Kinds of sources, rewards and rules, which pydantic puts into the path of an error."""
 
 
 def find(recipe: str) -> Path:
@@ -186,7 +186,9 @@ def _allowed(loc: tuple[int | str, ...]) -> list[str]:
         elif part in node.get("properties", {}):
             node = node["properties"][part]
         elif "oneOf" in node:
-            node = next(o for o in node["oneOf"] if _resolve(schema, o)["properties"]["kind"]["const"] == part)
+            options = [o for o in node["oneOf"] if "properties" in _resolve(schema, o)]
+            kinds = [_resolve(schema, o)["properties"].get("kind", {}).get("const", part) for o in options]
+            node = options[kinds.index(part)]
         else:
             return []
     return sorted(_resolve(schema, node).get("properties", {}))

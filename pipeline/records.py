@@ -87,11 +87,39 @@ VERDICT = pa.schema(
     ]
 )
 
+OBJECTIVES = (
+    "helpsteer-helpfulness",
+    "helpsteer-correctness",
+    "helpsteer-coherence",
+    "helpsteer-complexity",
+    "helpsteer-verbosity",
+    "ultrafeedback-overall_score",
+    "ultrafeedback-instruction_following",
+    "ultrafeedback-truthfulness",
+    "ultrafeedback-honesty",
+    "ultrafeedback-helpfulness",
+    "beavertails-is_safe",
+    "prometheus-score",
+    "argilla-overall_quality",
+    "argilla-judge_lm",
+    "code-complexity",
+    "code-style",
+    "code-explanation",
+    "code-instruction-following",
+    "code-readability",
+)
+"""ArmoRM's, in the order of the columns `objectives` and `gate`."""
+
+VALUES = pa.list_(pa.float64())
+_IN_ORDER = {"order": ",".join(OBJECTIVES)}
+
 REWARD = pa.schema(
     [
         pa.field("response_id", pa.string(), nullable=False),
         pa.field("score", pa.float64()),
         pa.field("reject", pa.string(), nullable=False),  # why there is no score; empty where there is one
+        pa.field("objectives", VALUES, metadata=_IN_ORDER),  # ArmoRM's, unmixed; null of other reward models
+        pa.field("gate", VALUES, metadata=_IN_ORDER),  # its weights of them
     ]
 )
 
@@ -106,6 +134,8 @@ SCORE = pa.schema(
         pa.field("correct", pa.bool_()),  # null where nothing can be verified
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("objectives", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # reward model -> ArmoRM's objectives
+        pa.field("gate", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # -> its weights of them
     ]
 )
 

@@ -1,17 +1,18 @@
-"""Scoring: verdicts for math and code, rewards for what selection can use, and which reward model to trust."""
+"""Scoring: verdicts for math and code, rewards for what selection can use, and one number of several rewards."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe, Select, Verify
+from fusechat.pipeline.config import COMBINED, VERIFIED_DOMAINS, Combination, Recipe, Select, Verify
 from fusechat.pipeline.flow import Done, attempts, drive, each
-from fusechat.pipeline.records import FINISHED, REWARD, SCORE, VERDICT
+from fusechat.pipeline.records import OBJECTIVES, REWARD, SCORE, VERDICT
 from fusechat.pipeline.shards import Parts, RunDir
 from fusechat.pipeline.wire import Rated, ScoreItem
 
@@ -81,7 +82,12 @@ def reward_row(response_id: str, rated: Rated | None) -> dict[str, Any]:
     largest = sys.float_info.max  # integers may lie above it, and comparing takes NaN out too
     if isinstance(score, bool) or not isinstance(score, int | float) or not -largest <= score <= largest:
         return {"response_id": response_id, "score": None, "reject": f"not_finite: {score!r}"[:100]}
-    return {"response_id": response_id, "score": float(score), "reject": ""}
+    row: dict[str, Any] = {"response_id": response_id, "score": float(score), "reject": ""}
+    for column in ("objectives", "gate"):
+        values: Any = rated.get(column)
+        if values:
+            row[column] = [float(values[name]) for name in OBJECTIVES]
+    return row
 
 
 def units(items: Sequence[Any], batch_size: int) -> list[str]:
@@ -174,58 +180,22 @@ def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules
     return reasons
 
 
-def agreement_sample(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], num: int) -> Rows:
-    """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
-    many; the smallest identities, which are hashes, so the choice is random and stable."""
-    finished = [r for r in responses if r["finish_reason"] in FINISHED and r["text"].strip()]
-    halves = []
-    for correct in (True, False):
-        half = [r for r in finished if verdicts.get(r["response_id"], {}).get("correct") is correct]
-        halves.append(sorted(half, key=lambda r: str(r["response_id"])))
-    right, wrong = halves
-    num_right = min(len(right), max(num // 2, num - len(wrong)))
-    return right[:num_right] + wrong[: num - num_right]
+def combine(
+    scores: Mapping[str, float], rejects: Mapping[str, str], terms: Mapping[str, float]
+) -> tuple[float | None, str]:
+    """One score of several: the weighted sum; or none, with its reason, where one of them is missing.
 
-
-def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """Area under the ROC curve (Mann-Whitney, ties count half); none where one class is missing."""
-    from scipy.stats import mannwhitneyu
-
-    right = [s for s, c in zip(scores, correct, strict=True) if c]
-    wrong = [s for s, c in zip(scores, correct, strict=True) if not c]
-    if not right or not wrong:
-        return None
-    return float(mannwhitneyu(right, wrong).statistic) / (len(right) * len(wrong))
-
-
-def agreement(sample: Rows, verdicts: Mapping[str, Mapping[str, Any]], rewards: Mapping[str, Any]) -> dict[str, Any]:
-    """How one reward model's scores agree with the verdicts, in all and for each source and domain."""
-    scored = [
-        (
-            f"{r['source']}/{r['domain']}",
-            rewards[r["response_id"]]["score"],
-            verdicts[r["response_id"]]["correct"],
-        )
-        for r in sample
-        if rewards.get(r["response_id"], {}).get("score") is not None
-    ]
-    groups: dict[str, float | None] = {}
-    for key in sorted({k for k, _, _ in scored}):
-        members = [(s, c) for k, s, c in scored if k == key]
-        groups[key] = auc([s for s, _ in members], [c for _, c in members])
-    return {
-        "auc": auc([s for _, s, _ in scored], [c for _, _, c in scored]),
-        "num": len(scored),
-        "num_correct": sum(c for _, _, c in scored),
-        "by_source_domain": groups,
-    }
-
-
-def choose(agreements: Mapping[str, Mapping[str, Any]], setting: str) -> str:
-    """The reward model that selection uses: the recipe's, or the one that agrees best; ties go by name."""
-    if setting != "auto":
-        return setting
-    return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
+    Args:
+        scores: reward model -> score.
+        rejects: reward model -> why it has none.
+        terms: reward model -> weight.
+    """
+    if not terms:
+        return None, "no_reward: the recipe names no reward model for this domain"
+    if missing := [name for name in terms if name not in scores]:
+        return None, f"missing_component: {missing[0]}: {rejects.get(missing[0], 'not scored')}"
+    total = sum(weight * scores[name] for name, weight in terms.items())
+    return (total, "") if math.isfinite(total) else (None, f"not_finite: {total}")
 
 
 def merge(
@@ -233,8 +203,12 @@ def merge(
     verdicts: Mapping[str, Mapping[str, Any]],
     rewards: Mapping[str, Mapping[str, Mapping[str, Any]]],
     reasons: Mapping[str, str],
+    rule: str | Combination = "auto",
 ) -> pa.Table:
-    """The SCORE table: a row a response, whatever became of it."""
+    """The SCORE table: a row a response, whatever became of it.
+
+    Where the recipe combines reward models, their number is a further reward, COMBINED.
+    """
     rows = []
     for r in responses:
         identity = r["response_id"]
@@ -243,17 +217,29 @@ def merge(
         rejects = {name: row["reject"] for name, row in mine.items() if row["reject"]}
         if identity in reasons:
             rejects.setdefault("all", f"not_scored: {reasons[identity]}")
+        scores = {name: row["score"] for name, row in mine.items() if row["score"] is not None}
+        if isinstance(rule, Combination) and identity not in reasons:
+            number, reject = combine(scores, rejects, rule.terms(r["domain"]))
+            if number is None:
+                rejects[COMBINED] = reject
+            else:
+                scores[COMBINED] = number
         rows.append(
             {
                 "response_id": identity,
                 "prompt_id": r["prompt_id"],
                 "domain": r["domain"],
                 "source": r["source"],
-                "rewards": [(name, row["score"]) for name, row in mine.items() if row["score"] is not None],
+                "rewards": list(scores.items()),
                 "reward_rejects": list(rejects.items()),
                 "correct": verdict["correct"] if verdict else None,
                 "verdict": verdict["verdict"] if verdict else "unverified",
                 "detail": verdict["detail"] if verdict else "",
+                **{c: _of_each(mine, c) for c in ("objectives", "gate")},
             }
         )
     return pa.Table.from_pylist(rows, schema=SCORE).sort_by("response_id")
+
+
+def _of_each(rewards: Mapping[str, Mapping[str, Any]], column: str) -> list[tuple[str, list[float]]] | None:
+    return [(name, row[column]) for name, row in rewards.items() if row.get(column)] or None

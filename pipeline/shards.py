@@ -298,7 +298,7 @@ class Parts:
         tables = []
         for file in self.run.files(*where):
             try:
-                tables.append(self.run.read_table(file, columns=wanted).cast(schema))
+                tables.append(_later(self.run.read_table(file, columns=wanted), schema).cast(schema))
             except (ValueError, OSError, RunDirectoryError) as error:  # ValueError: Arrow's own, and other columns
                 raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
         if not tables:
@@ -317,6 +317,14 @@ class Parts:
         before = self.run.files(self.folder, f"bucket-{bucket:04d}")
         kept = self.write(bucket, rows)
         self.run.remove([file for file in before if file != kept])
+
+
+def _later(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with nulls in columns that its schema got after it was written, which are its last ones."""
+    for column in schema:
+        if column.nullable and column.name not in table.schema.names:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table
 
 
 def table_digest(table: pa.Table, columns: Sequence[str]) -> str:

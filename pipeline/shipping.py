@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline.config import ArmoRMReward, Model, Recipe
+from fusechat.pipeline.config import Model, OwnReward, Recipe
 from fusechat.pipeline.errors import InputError, RecipeError
 
 LIMIT_BYTES = 200 * 2**20
@@ -76,7 +76,7 @@ def _same_there(recipe: Recipe) -> None:
             "a job needs an absolute path that all nodes share, or s3://...: --set run_dir=...",
         )
     models: list[tuple[str, Model]] = [(f"sources.{s.name}.model.path", s.model) for s in recipe.served]
-    models += [(f"rewards.{r.name}.model.path", r.model) for r in recipe.rewards if isinstance(r, ArmoRMReward)]
+    models += [(f"rewards.{r.name}.model.path", r.model) for r in recipe.rewards if isinstance(r, OwnReward)]
     for key, model in [*models, ("target.model.path", recipe.target.model)]:
         if model.path is not None and not Path(model.path).is_absolute():
             raise RecipeError(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline import drawing, models, sampling, scoring
-from fusechat.pipeline.config import ImportedSource, Model, Policy, Source
+from fusechat.pipeline import drawing, models, rewarding, sampling, scoring
+from fusechat.pipeline.config import ImportedSource, Model, Policy, RewardModel
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.records import RESPONSE, REWARD, SCORE, digest
+from fusechat.pipeline.records import RESPONSE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
 from fusechat.pipeline.shards import STAGES, Parts, table_digest
@@ -53,7 +53,7 @@ def settings(run: Run, stage: str) -> str:
             [_file_hash(run.base / f) for f in (*r.prompts.train, *r.prompts.heldout)],
         ],
         "sample": lambda: [asked, r.seed, r.sample.buckets],
-        "score": lambda: [r.rewards, r.score.reward, r.score.agreement_sample, r.select],
+        "score": lambda: [[_what(x) for x in r.rewards], r.score.reward, r.score.agreement_sample, r.select],
         "select": lambda: [r.select],
         "sft": lambda: [r.sft, target, r.seed],
         "dpo": lambda: [r.dpo, target, r.seed],
@@ -93,47 +93,6 @@ def sample_missing(run: Run, pilot: int | None = None) -> int:
         }
 
     return drawing.draw(run, "sample", "sample", "train", run.asked, services, pilot)
-
-
-def score(run: Run) -> Outcome:
-    """Stage `score`: verdicts, the comparison of reward models, rewards."""
-    recipe, rows = run.recipe, run.responses
-    by_id = {p["prompt_id"]: p for p in run.train_prompts.to_pylist()}
-    run.ray()
-    to_verify = sum(r["domain"] in ("math", "code") for r in rows)
-    with run.shown("verify", to_verify) as show:
-        verdicts = scoring.verify(run.dir, "verify", rows, by_id, recipe, show)
-    pilot = scoring.agreement_sample(rows, verdicts, recipe.score.agreement_sample)
-    agreements, tokens = {}, 0
-    for reward in recipe.rewards:
-        table, read = _reward(run, reward.name, pilot, by_id)
-        tokens += read
-        agreements[reward.name] = scoring.agreement(pilot, verdicts, table)
-    chosen = scoring.choose(agreements, recipe.score.reward)
-    run.dir.write_json({"chosen": chosen, "reward_models": agreements}, "score", "agreement.json")
-    for name, found in agreements.items():
-        area = "none" if found["auc"] is None else f"{found['auc']:.3f}"
-        run.progress.say(f"score: {name}: area under the curve {area} on {found['num']} verified responses")
-    run.progress.say(f"score: selection uses {chosen}")
-    reasons = scoring.not_scored(rows, verdicts, recipe.select)
-    usable = [r for r in rows if r["response_id"] not in reasons]
-    table, read = _reward(run, chosen, usable, by_id)
-    tokens += read
-    rewards = {
-        r.name: Parts(run.dir, f"rewards/{_key(run, r.name)}", REWARD, "response_id").read().to_pylist()
-        for r in recipe.rewards
-    }
-    merged = scoring.merge(rows, verdicts, {n: {x["response_id"]: x for x in t} for n, t in rewards.items()}, reasons)
-    run.dir.remove_tables("score")
-    Parts(run.dir, "score", SCORE, "response_id").write_all(merged.to_pylist(), recipe.sample.buckets)
-    correct = [v["correct"] for v in verdicts.values() if v["correct"] is not None]
-    counts = {
-        "responses": len(rows),
-        "verified": len(correct),
-        "correct": sum(correct),
-        "rewarded": len(usable),
-    }
-    return Outcome(digest(merged.to_pylist(), chosen), counts, tokens)
 
 
 def select(run: Run) -> Outcome:
@@ -234,7 +193,7 @@ def evaluate(run: Run) -> Outcome:
     ratings: dict[str, dict[str, Any]] = {}
     to_judge = evaluation.judged(recipe, rows)
     if to_judge and recipe.evaluate.judge is not None:
-        ratings, read = _reward(run, recipe.evaluate.judge, to_judge, by_id, folder="evaluate/ratings")
+        ratings, read = rewarding.reward(run, recipe.evaluate.judge, to_judge, by_id, folder="evaluate/ratings")
         tokens += read
     answers = evaluation.answers(rows, by_id, verdicts, ratings)
     run.dir.write_table(answers, "evaluate", "answers.parquet")
@@ -254,61 +213,13 @@ def report(run: Run) -> Outcome:
 WORK: dict[str, Callable[[Run], Outcome]] = {
     "prompts": read_prompts,
     "sample": sample,
-    "score": score,
+    "score": rewarding.score,
     "select": select,
     "sft": sft,
     "dpo": dpo,
     "evaluate": evaluate,
     "report": report,
 }
-
-
-def _reward(
-    run: Run, name: str, rows: list[dict[str, Any]], by_id: dict[str, Any], folder: str = "rewards"
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """Rewards of these responses by one reward model; its services are started where something is missing."""
-    from fusechat.pipeline.config import ArmoRMReward
-    from fusechat.services import app
-
-    reward = next(r for r in run.recipe.rewards if r.name == name)
-    where = f"{folder}/{_key(run, name)}"
-    missing = {r["response_id"] for r in rows} - Parts(run.dir, where, REWARD, "response_id").ids()
-    if missing:
-        keep: list[str] = []
-        model = None
-        if isinstance(reward, ArmoRMReward):
-            model = run.model(reward.model, name)
-        else:
-            source: Source = run.recipe.source(reward.source)
-            run.fleet.start(
-                app.source_service(
-                    source,
-                    run.model(source.model, source.name),
-                    run.templates[source.name],
-                    f"sources.{source.name}",
-                    run.recipe.sample.concurrency,
-                )
-            )
-            run.fleet.wait(source.name)
-            keep = [source.name]
-        run.fleet.start(app.reward_service(reward, model, f"rewards.{name}"), keep=keep)
-        run.fleet.wait(name)
-    with run.shown(f"score {name}", len(rows), len(rows) - len(missing)) as show:
-        return scoring.reward(run.dir, where, name, rows, by_id, run.recipe, show)
-
-
-def _key(run: Run, name: str) -> str:
-    """Folder of a reward model's scores: they hold for these weights and settings only."""
-    from fusechat.pipeline.config import ArmoRMReward
-
-    reward = next(r for r in run.recipe.rewards if r.name == name)
-    if isinstance(reward, ArmoRMReward):
-        weights = [models.revision(reward.model, base=run.base)]
-    else:
-        asked = next(a for a in run.asked if a.source.name == reward.source)
-        weights = [asked.revision, asked.template]
-    settings = reward.model_dump(mode="json", exclude={"placement"})
-    return f"{name}-{digest(weights, settings)[:12]}"
 
 
 def _train(run: Run, stage: str, train: Callable[..., Any], rows: Any, config: Any, model: Path) -> Outcome:
@@ -361,6 +272,11 @@ class _Steps:
         """The last step is done."""
         if self._shown:
             self._progress.end(self._stage)
+
+
+def _what(reward: RewardModel) -> dict[str, Any]:
+    """What a reward model's scores hang on."""
+    return reward.model_dump(mode="json", exclude={"placement", "max_batch_tokens"})
 
 
 def _revision(run: Run, model: Model) -> str:

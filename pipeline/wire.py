@@ -102,4 +102,6 @@ class Rated(TypedDict):
     reject: str
     tokens: int
     objectives: NotRequired[dict[str, float]]
-    """Of a reward model that has several."""
+    """ArmoRM's, unmixed."""
+    gate: NotRequired[dict[str, float]]
+    """ArmoRM's weights of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.pipeline.config import ArmoRMReward, Engine, Placement, Recipe, RewardModel, Source
+from fusechat.pipeline.config import COMBINED, Engine, OwnReward, Placement, Recipe, RewardModel, Source
 from fusechat.pipeline.placement import Need
 from fusechat.services.fleet import Service
 
@@ -51,7 +51,7 @@ def build_app(run: Run, groups: bool = False) -> Application:
     recipe = run.recipe
     settings, concurrency = recipe.serve, recipe.sample.concurrency
     weights = {s.name: s.model for s in recipe.served}
-    weights |= {f"reward {r.name}": r.model for r in recipe.rewards if isinstance(r, ArmoRMReward)}
+    weights |= {f"reward {r.name}": r.model for r in recipe.rewards if isinstance(r, OwnReward)}
     folders = run.fetch(weights)
     sources = {
         s.name: build_source(
@@ -71,7 +71,7 @@ def build_app(run: Run, groups: bool = False) -> Application:
     }
     rewards = {
         r.name: build_reward(r, folders[f"reward {r.name}"], resources=_group("reward", r.name) if groups else {})
-        if isinstance(r, ArmoRMReward)
+        if isinstance(r, OwnReward)
         else build_reward(r, source=sources[r.source])
         for r in recipe.rewards
     }
@@ -105,8 +105,9 @@ def _group(kind: str, name: str) -> dict[str, float]:
 
 def _chosen(run: Run) -> str:
     """The reward model that selection uses; before a run has chosen, the first."""
-    if run.recipe.score.reward != "auto":
-        return run.recipe.score.reward
+    rule = run.recipe.score.reward
+    if rule != "auto":
+        return rule if isinstance(rule, str) else COMBINED
     if run.dir.exists("score", "agreement.json"):
         return str(run.dir.read_json("score", "agreement.json")["chosen"])
     return run.recipe.rewards[0].name
@@ -173,7 +174,7 @@ def placement_bundle(placement: Placement) -> dict[str, float]:
 
 def reward_need(reward: RewardModel, setting: str) -> Need:
     """What a reward model takes beside the source that it asks."""
-    if not isinstance(reward, ArmoRMReward):
+    if not isinstance(reward, OwnReward):
         return Need(reward.name, ({"CPU": 0.0},), setting)
     placement = reward.placement
     bundle = placement_bundle(placement)

@@ -6,60 +6,23 @@ assistant header begins, g = softmax(MLP(h(there)) / temperature) * logit_scale;
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.records import OBJECTIVES
+from fusechat.services.conversations import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
 
 if TYPE_CHECKING:
     import torch
 
-OBJECTIVES = (
-    "helpsteer-helpfulness",
-    "helpsteer-correctness",
-    "helpsteer-coherence",
-    "helpsteer-complexity",
-    "helpsteer-verbosity",
-    "ultrafeedback-overall_score",
-    "ultrafeedback-instruction_following",
-    "ultrafeedback-truthfulness",
-    "ultrafeedback-honesty",
-    "ultrafeedback-helpfulness",
-    "beavertails-is_safe",
-    "prometheus-score",
-    "argilla-overall_quality",
-    "argilla-judge_lm",
-    "code-complexity",
-    "code-style",
-    "code-explanation",
-    "code-instruction-following",
-    "code-readability",
-)
 END = "<|eot_id|>"
 HEADER = f"{END}<|start_header_id|>assistant<|end_header_id|>\n\n"
 """Where the gate looks: the end of the turn before the response, and the assistant's header."""
 
 TURN_TOKENS = (END, "<|start_header_id|>", "<|end_header_id|>")
-
-Conversation = Sequence[Mapping[str, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """The rating of one conversation; without a rating `reject` says why."""
-
-    reward: float | None = None
-    objectives: tuple[float, ...] = ()
-    """r, in the order of OBJECTIVES."""
-    gate: tuple[float, ...] = ()
-    """g, in the same order."""
-    tokens: int = 0
-    reject: str = ""
 
 
 class ArmoRM:
@@ -69,53 +32,17 @@ class ArmoRM:
         self._network, self._tokenizer, self._temperature = network, tokenizer, temperature
         self.max_length = max_length
         self._header: list[int] = tokenizer(HEADER, add_special_tokens=False)["input_ids"]
-        self._special = [
-            t for t in (*tokenizer.all_special_tokens, END, "<|start_header_id|>", "<|end_header_id|>") if t
-        ]
+        self._special = list(dict.fromkeys([*special_tokens(tokenizer), *TURN_TOKENS]))
 
-    def score(self, conversations: Sequence[Conversation], *, max_batch_tokens: int = 16384) -> list[Score]:
-        """Rates conversations that end with the assistant's response.
-
-        Args:
-            max_batch_tokens: tokens of a forward pass, padding included; one conversation may hold more.
-
-        Returns:
-            One score each, in the order given.
-        """
-        scores: dict[int, Score] = {}
-        rows: list[tuple[int, list[int], int]] = []
-        for i, conversation in enumerate(conversations):
-            ids = self._tokens(conversation)
-            if isinstance(ids, str):
-                scores[i] = Score(reject=ids)
-            elif isinstance(position := self._gate_position(ids), str):
-                scores[i] = Score(reject=position, tokens=len(ids))
-            else:
-                rows.append((i, ids, position))
-        rows.sort(key=lambda row: len(row[1]))
-        for batch in _batches(rows, max_batch_tokens):
-            scores.update(zip((i for i, _, _ in batch), self._rate(batch), strict=True))
-        return [scores[i] for i in range(len(conversations))]
-
-    def _tokens(self, conversation: Conversation) -> list[int] | str:
-        """Token ids under the model's own chat template, without a generation prompt; or why there are none."""
-        import jinja2
-
-        if not conversation or conversation[-1]["role"] != "assistant":
-            return "no_response: the last message is not the assistant's"
-        for message in conversation:
-            # Such a token in the words would move the place where the gate looks.
-            if token := next((t for t in self._special if t in message["content"]), None):
-                return f"special_token: a message holds {token!r}"
-        try:
-            text: str = self._tokenizer.apply_chat_template([dict(m) for m in conversation], tokenize=False)
-            text.encode()
-        except jinja2.TemplateError as error:
-            return f"template: {error}"
-        except UnicodeEncodeError:
-            return "not_unicode: a message holds a lone surrogate"
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def encode(self, conversation: Conversation) -> Row | Score:
+        """Token ids under the model's own chat template and where the gate looks; or the reject."""
+        ids = token_ids(self._tokenizer, conversation, self._special)
+        if isinstance(ids, str):
+            return Score(reject=ids)
+        position = self._gate_position(ids)
+        if isinstance(position, str):
+            return Score(reject=position, tokens=len(ids))
+        return Row(ids, position)
 
     def _gate_position(self, ids: list[int]) -> int | str:
         """Where the last assistant header begins; or why the conversation can't be rated."""
@@ -130,20 +57,16 @@ class ArmoRM:
             return f"too_long: {len(ids)} tokens, the reward model takes {self.max_length}"
         return position
 
-    def _rate(self, batch: list[tuple[int, list[int], int]]) -> list[Score]:
+    def rate(self, rows: Sequence[Row]) -> list[Score]:
+        """One score a row: one forward pass, padded to the longest row."""
         import torch
 
         network: Any = self._network
         device = network.reward_transform_matrix.device
-        longest = max(len(ids) for _, ids, _ in batch)
-        tokens = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros(len(batch), longest, dtype=torch.long)
-        for i, (_, ids, _) in enumerate(batch):  # padding on the right: no token sees it, positions stay
-            tokens[i, : len(ids)] = torch.tensor(ids)
-            mask[i, : len(ids)] = 1
-        row = torch.arange(len(batch), device=device)
-        last = torch.tensor([len(ids) - 1 for _, ids, _ in batch], device=device)
-        gate_at = torch.tensor([position for _, _, position in batch], device=device)
+        tokens, mask = pad(rows)
+        row = torch.arange(len(rows), device=device)
+        last = torch.tensor([len(r.ids) - 1 for r in rows], device=device)
+        gate_at = torch.tensor([r.gate_at for r in rows], device=device)
         with torch.inference_mode():
             output = network.model(input_ids=tokens.to(device), attention_mask=mask.to(device), use_cache=False)
             hidden = output.last_hidden_state
@@ -151,8 +74,8 @@ class ArmoRM:
             objectives = network.regression_layer(hidden[row, last].float())
             gate = _gate(network.gating, hidden[row, gate_at].float(), self._temperature)
             rewards = (gate * (objectives @ network.reward_transform_matrix)).sum(dim=-1)
-        columns = zip(rewards.tolist(), objectives.tolist(), gate.tolist(), batch, strict=True)
-        return [_score(reward, r, g, len(ids)) for reward, r, g, (_, ids, _) in columns]
+        columns = zip(rewards.tolist(), rows, objectives.tolist(), gate.tolist(), strict=True)
+        return [rated(*column) for column in columns]
 
 
 def load(
@@ -174,9 +97,11 @@ def load(
     """
     import torch
 
-    raw = _read_json(model / "config.json")
+    raw = read_json(model / "config.json")
     if raw.get("model_type") != "llama":
         raise InputError(str(model / "config.json"), 0, f"ArmoRM has a llama backbone, not {raw.get('model_type')!r}")
+    if (num := int(raw.get("num_objectives", len(OBJECTIVES)))) != len(OBJECTIVES):
+        raise InputError(str(model / "config.json"), 0, f"ArmoRM has {len(OBJECTIVES)} objectives, not {num}")
     tokenizer = _tokenizer(model)
     files = _files(model)
     with torch.device("meta"):
@@ -192,7 +117,7 @@ def _network(raw: Mapping[str, Any]) -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaModel
 
     config = LlamaConfig.from_dict(dict(raw))
-    num, width = int(raw.get("num_objectives", len(OBJECTIVES))), int(raw.get("gating_hidden_dim", 1024))
+    num, width = len(OBJECTIVES), int(raw.get("gating_hidden_dim", 1024))
     sizes = [config.hidden_size, *[width] * int(raw.get("gating_n_hidden", 3)), num]
     network, gating = nn.Module(), nn.Module()
     gating.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
@@ -238,7 +163,7 @@ def _files(model: Path) -> dict[str, Path]:
 
     index = model / "model.safetensors.index.json"
     if index.is_file():
-        weights = _read_json(index).get("weight_map")
+        weights = read_json(index).get("weight_map")
         if not isinstance(weights, dict):
             raise InputError(str(index), 0, "has no weight_map")
         files = {str(name): model / str(file) for name, file in weights.items()}
@@ -268,16 +193,6 @@ def _tokenizer(model: Path) -> Any:
     return tokenizer
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(str(path), 0, f"can't be read: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(str(path), 0, "is not a JSON object")
-    return value
-
-
 def _gate(gating: Any, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
     """Weights of the objectives, (batch, K), from hidden states (batch, H)."""
     *layers, last = gating.layers
@@ -285,24 +200,6 @@ def _gate(gating: Any, hidden: torch.Tensor, temperature: float) -> torch.Tensor
         hidden = layer(hidden).relu()
     weights: torch.Tensor = (last(hidden) / temperature).softmax(dim=-1) * gating.logit_scale
     return weights
-
-
-def _score(reward: float, objectives: list[float], gate: list[float], tokens: int) -> Score:
-    if not math.isfinite(reward):
-        return Score(tokens=tokens, reject=f"not_finite: {reward}")
-    return Score(reward=reward, objectives=tuple(objectives), gate=tuple(gate), tokens=tokens)
-
-
-def _batches(rows: Sequence[tuple[int, list[int], int]], max_tokens: int) -> Iterator[list[tuple[int, list[int], int]]]:
-    """Rows, shortest first, in batches whose padded size stays within the bound."""
-    batch: list[tuple[int, list[int], int]] = []
-    for row in rows:
-        if batch and (len(batch) + 1) * len(row[1]) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def _others(names: Sequence[str]) -> str:

@@ -319,7 +319,9 @@ class ScoreBody(Body):
 
     items: list[ScoreItemBody] = Field(min_length=1, max_length=MAX_ITEMS)
     reward: Name | None = None
-    """The recipe's reward model; the one that selection uses, where it is left out."""
+    """The recipe's reward model, or `combined` where it combines several; what selection uses, where left out."""
+    domain: Domain = "instruction"
+    """Decides which reward model scores where the recipe names one for each domain."""
 
 
 class Scored(BaseModel):
@@ -330,6 +332,8 @@ class Scored(BaseModel):
     tokens: int
     objectives: dict[str, float] | None = None
     """ArmoRM's 19, unmixed; none where the model has none."""
+    gate: dict[str, float] | None = None
+    """ArmoRM's weights of them."""
 
 
 class ScoreReply(BaseModel):

@@ -21,7 +21,7 @@ from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from fusechat.pipeline.config import EndpointSource, Recipe, Serve
+from fusechat.pipeline.config import COMBINED, Combination, Domain, EndpointSource, Recipe, Serve
 from fusechat.pipeline.endpoint import Endpoint
 from fusechat.pipeline.errors import EngineDiedError
 from fusechat.pipeline.feeding import Asker, Served
@@ -57,6 +57,7 @@ from fusechat.services.problems import (
     unavailable,
     without_paths,
 )
+from fusechat.services.reward import combined
 from fusechat.services.sampler import Sampler, Scoring, ranked
 from fusechat.services.serving import APP
 
@@ -163,7 +164,7 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
         call: Call = request.scope["call"]
         call.prompts.append([m.model_dump() for m in body.messages])
         scoring = Scoring(
-            score=None if body.score is False else self._scorer(self._reward(body.score)),
+            score=None if body.score is False else self._scorer(self._reward(body.score), body.domain),
             verify=None if body.verify is None else self._verify,
         )
         self._sampler.check(body)
@@ -214,7 +215,7 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
             ScoreItem(id=str(i), messages=[m.model_dump() for m in item.messages], response=item.response)  # type: ignore[misc]
             for i, item in enumerate(body.items)
         ]
-        rated = await self._scorer(name)(items)
+        rated = await self._scorer(name, body.domain)(items)
         call.count(sum(r["tokens"] for r in rated), 0)
         scores = [
             Scored(
@@ -222,6 +223,7 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
                 reject=without_paths(r["reject"]),
                 tokens=r["tokens"],
                 objectives=r.get("objectives"),
+                gate=r.get("gate"),
             )
             for r in rated
         ]
@@ -234,16 +236,25 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
 
     def _reward(self, named: str | bool) -> str:
         name = named if isinstance(named, str) else self._chosen
-        if name not in self._rewards:
+        if name not in self._rewards and not (name == COMBINED and isinstance(self._recipe.score.reward, Combination)):
             there = ", ".join(self._rewards)
             raise RefusedError(404, "no_such_reward", f"{name} is none of the reward models {there}", param="reward")
         return name
 
-    def _scorer(self, name: str) -> Any:
-        async def score(items: list[ScoreItem]) -> list[Rated]:
+    def _scorer(self, name: str, domain: Domain) -> Any:
+        async def by(name: str, items: list[ScoreItem]) -> list[Rated]:
             with told(name):
                 rated: list[Rated] = await self._rewards[name].score.remote(items)
                 return rated
+
+        async def score(items: list[ScoreItem]) -> list[Rated]:
+            rule = self._recipe.score.reward
+            if name != COMBINED or isinstance(rule, str):
+                return await by(name, items)
+            terms = rule.terms(domain)
+            found = await asyncio.gather(*(by(n, items) for n in terms))
+            each = [dict(zip(terms, ratings, strict=True)) for ratings in zip(*found, strict=True)] or [{}] * len(items)
+            return [combined(ratings, terms, item["id"]) for ratings, item in zip(each, items, strict=True)]
 
         return score
 

@@ -32,6 +32,7 @@ from fusechat.pipeline.wire import (
     with_system,
 )
 from fusechat.services.answers import Route, answer
+from fusechat.services.conversations import special_tokens
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -114,8 +115,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
                     found.put_nowait(Delta(response_id=response_id, delta=text[told:]))
                     told = len(text)
 
-            # An id of its own for each try: what a caller that died had asked for may still be under way.
-            output = await self._run(ids, params, f"{response_id}-{uuid.uuid4().hex[:8]}", grown)
+            output = await self._run(ids, params, _own(response_id), grown)
             completion = output.outputs[0]
             return Generated(
                 response_id=response_id,
@@ -199,7 +199,8 @@ class SourceServer(LLMServer):  # type: ignore[misc]
 
         A template of the recipe says how the source is asked to answer (worked examples, say). As a reward model it
         reads the conversation under its own template, where it has one. Special tokens that a message spells out are
-        read as such, as on the OpenAI routes: who asks writes the whole conversation anyway.
+        read as such, as on the OpenAI routes: who asks writes the whole conversation anyway. What is to be scored was
+        written by a model, which could end its own turn with one and speak as somebody else.
         """
         template = self._chat_template
         if asked_to_score and self._tokenizer.chat_template:
@@ -207,6 +208,8 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         conversation = with_system(messages, self._system)
         if not conversation:
             return "empty_prompt: there is no message"
+        if asked_to_score and (token := self._spelled_out(*(m["content"] for m in conversation))):
+            return f"special_token: a message holds {token!r}"
         try:
             text = self._tokenizer.apply_chat_template(
                 conversation, chat_template=template, add_generation_prompt=True, tokenize=False
@@ -222,6 +225,10 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         if len(ids) >= self._max_model_len:
             return f"prompt_too_long: {len(ids)} tokens, the engine takes {self._max_model_len - 1}"
         return ids
+
+    def _spelled_out(self, *texts: str) -> str | None:
+        special = special_tokens(self._tokenizer)
+        return next((t for t in special if any(t in text for text in texts)), None)
 
     async def _run(
         self, ids: list[int], params: SamplingParams, request_id: str, grown: Callable[[str], None] | None = None
@@ -246,6 +253,9 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         ids = self._render(item["messages"], asked_to_score=True)
         if isinstance(ids, str):
             return Rated(id=item["id"], score=None, mass=1.0, reject=ids, tokens=0)
+        if token := self._spelled_out(item["response"]):
+            reject = f"special_token: a message holds {token!r}"
+            return Rated(id=item["id"], score=None, mass=1.0, reject=reject, tokens=0)
         response = self._tokenizer(item["response"], add_special_tokens=False)["input_ids"]
         if not response:
             return Rated(id=item["id"], score=None, mass=1.0, reject="empty_response", tokens=0)
@@ -259,7 +269,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        output = await self._run([*ids, *response], params, item["id"])
+        output = await self._run([*ids, *response], params, _own(item["id"]))
         logprobs = output.prompt_logprobs
         if logprobs is None:
             raise RuntimeError("the engine returned no prompt log-probabilities")
@@ -277,7 +287,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         if isinstance(ids, str):
             return Rated(id=request["id"], score=None, mass=0.0, reject=ids, tokens=0)
         params = SamplingParams(max_tokens=1, temperature=0, logprobs=20, output_kind=RequestOutputKind.FINAL_ONLY)
-        output = await self._run(ids, params, request["id"])
+        output = await self._run(ids, params, _own(request["id"]))
         first = (output.outputs[0].logprobs or [{}])[0]
         masses = dict.fromkeys(request["levels"], 0.0)
         for logprob in first.values():
@@ -290,6 +300,11 @@ class SourceServer(LLMServer):  # type: ignore[misc]
             return Rated(id=request["id"], score=None, mass=mass, reject=reject, tokens=len(ids))
         expected = sum(level * p for level, p in masses.items()) / mass
         return rated(request["id"], expected, mass, len(ids))
+
+
+def _own(request_id: str) -> str:
+    """An engine's id for one try: another caller may ask under the same name, or one that died may still be served."""
+    return f"{request_id}-{uuid.uuid4().hex[:8]}"
 
 
 def rated(item: str, score: float, mass: float, tokens: int) -> Rated:

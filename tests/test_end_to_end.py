@@ -76,11 +76,16 @@ def recipe(folder: Path) -> Path:
                 "name": "judge",
                 "kind": "judge",
                 "source": "smollm2",
-                "rubric": "{prompt}\n{response}\nRate this from 1 to 5. Answer with one number.",
+                "rubric": "{prompt}\n{response}\nRate this by one of {levels}. Answer with one number.",
+                "orders": 2,
                 "min_mass": 0.001,
             },
         ],
-        "score": {"reward": "likelihood", "agreement_sample": 12},
+        # A combination of which every part is there, whatever so small a judge says.
+        "score": {
+            "reward": {"domains": dict.fromkeys(("instruction", "math", "code", "chinese"), "likelihood")},
+            "agreement_sample": 12,
+        },
         "select": dict.fromkeys(("instruction", "math", "code", "chinese"), rule),
         "target": {"model": SMOLLM2},
         "sft": {**optimization, "max_length": 192},
@@ -156,6 +161,11 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     assert funnel["num_prompts"] == 26 == sum(funnel["reasons"].values())
     assert funnel["reasons"]["rejected_duplicate"] == 1
     assert funnel["reasons"]["no_response"] == 1
+    agreement = json.loads((run / "score" / "agreement.json").read_text())
+    assert agreement["chosen"] == "combined"
+    assert agreement["run"]["lengths"]["combined"] == agreement["run"]["lengths"]["likelihood"]
+    (ranks,) = [r for r in agreement["run"]["ranks"] if {r["a"], r["b"]} == {"likelihood", "combined"}]
+    assert ranks["spearman"] == pytest.approx(1)
     samples = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
     assert [r["text"] for r in samples if r["source"] == "old"] == ["没有。"]
     assert [r["reject"].split(":")[0] for r in samples if r["reject"]] == ["prompt_too_long"] * 2

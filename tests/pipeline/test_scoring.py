@@ -1,4 +1,4 @@
-"""Scoring: nonsense is never a score; the reward model that agrees best with the verdicts is taken."""
+"""Scoring: nonsense is never a score, alone or combined."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusechat.pipeline import scoring
-from fusechat.pipeline.config import DomainRule, Select
-from fusechat.pipeline.records import SCORE
+from fusechat.pipeline.config import Combination, DomainRule, Select
+from fusechat.pipeline.records import OBJECTIVES, SCORE
 from fusechat.pipeline.wire import Rated
 
 
@@ -111,76 +111,6 @@ def test_a_wrong_response_beside_a_right_one_is_scored_as_the_pairs_other_half()
     assert scoring.not_scored(rows, verdicts, RULES) == {"other": "all_wrong"}
 
 
-# --- which reward model to trust
-
-
-@pytest.mark.parametrize(
-    ("num_right", "num_wrong", "num", "expected"),
-    [(50, 50, 10, (5, 5)), (2, 50, 10, (2, 8)), (50, 3, 10, (7, 3)), (2, 3, 10, (2, 3)), (0, 4, 10, (0, 4))],
-)
-def test_reward_models_are_compared_on_half_right_and_half_wrong_where_there_are_so_many(
-    num_right: int, num_wrong: int, num: int, expected: tuple[int, int]
-) -> None:
-    rows = [response(f"{'abc'[i % 3]}{i}") for i in range(num_right + num_wrong)]
-    verdicts = {r["response_id"]: verdict(i < num_right) for i, r in enumerate(rows)}
-    found = scoring.agreement_sample(rows, verdicts, num)
-    right = sum(verdicts[r["response_id"]]["correct"] for r in found)
-    assert (right, len(found) - right) == expected
-    assert found == scoring.agreement_sample(rows[::-1], verdicts, num)
-
-
-def test_unfinished_empty_and_unverified_responses_are_not_compared() -> None:
-    rows = [
-        response("cut", finish_reason="length"),
-        response("empty", text=" "),
-        response("unverifiable"),
-        response("chat", domain="instruction"),
-        response("good"),
-    ]
-    verdicts = {i: verdict(True) for i in ("cut", "empty", "good")} | {"unverifiable": verdict(None)}
-    assert [r["response_id"] for r in scoring.agreement_sample(rows, verdicts, 10)] == ["good"]
-
-
-def test_the_area_under_the_curve_is_the_share_of_pairs_in_the_right_order() -> None:
-    assert scoring.auc([1, 2, 3, 4], [False, False, True, True]) == 1
-    assert scoring.auc([1, 2, 3, 4], [True, True, False, False]) == 0
-    assert scoring.auc([1, 1], [True, False]) == 0.5
-    assert scoring.auc([3, 1, 2], [True, True, False]) == 0.5
-
-
-@pytest.mark.parametrize("correct", [[], [True, True], [False]])
-def test_with_one_class_missing_there_is_no_area(correct: list[bool]) -> None:
-    assert scoring.auc([0.5] * len(correct), correct) is None
-
-
-@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=12))
-def test_the_area_equals_a_count_over_all_pairs(scored: list[tuple[int, bool]]) -> None:
-    pairs = [(r > w) + 0.5 * (r == w) for r, right in scored if right for w, wrong in scored if not wrong]
-    found = scoring.auc([s for s, _ in scored], [c for _, c in scored])
-    assert found == (pytest.approx(sum(pairs) / len(pairs)) if pairs else None)
-
-
-def test_agreement_counts_what_was_scored_in_all_and_in_groups() -> None:
-    rows = [response("a1"), response("a2"), response("b1", source="b"), response("b2", source="b"), response("b3")]
-    verdicts = {r["response_id"]: verdict(r["response_id"] in ("a1", "b2")) for r in rows}
-    scores = {"a1": 2.0, "a2": 1.0, "b1": 3.0, "b2": 0.0, "b3": None}
-    found = scoring.agreement(rows, verdicts, {i: {"score": s} for i, s in scores.items()})
-    assert (found["num"], found["num_correct"], found["auc"]) == (4, 2, 0.25)
-    assert found["by_source_domain"] == {"a/math": 1.0, "b/math": 0.0}
-
-
-def test_the_reward_model_that_agrees_best_is_taken_unless_the_recipe_names_one() -> None:
-    found: dict[str, dict[str, float | None]] = {
-        "judge": {"auc": 0.63},
-        "likelihood": {"auc": 0.83},
-        "none": {"auc": None},
-    }
-    assert scoring.choose(found, "auto") == "likelihood"
-    assert scoring.choose(found, "judge") == "judge"
-    assert scoring.choose({"b": {"auc": 0.7}, "a": {"auc": 0.7}}, "auto") == "a"
-    assert scoring.choose({"b": {"auc": None}, "a": {"auc": None}}, "auto") == "a"
-
-
 # --- the table
 
 
@@ -209,3 +139,51 @@ def test_batches_hold_all_items_in_order() -> None:
     found = [json.loads(u) for u in scoring.units(list(range(7)), 3)]
     assert found == [[0, 1, 2], [3, 4, 5], [6]]
     assert scoring.units([], 3) == []
+
+
+# --- several reward models
+
+
+def test_objectives_and_gate_are_kept_beside_the_score() -> None:
+    values = {name: float(i) for i, name in enumerate(OBJECTIVES)}
+    answer = Rated(id="r", score=0.1, mass=1.0, reject="", tokens=9, objectives=values, gate=values)
+    row = scoring.reward_row("r", answer)
+    assert row["objectives"] == row["gate"] == [float(i) for i in range(19)]
+    table = scoring.merge([response()], {}, {"armorm": {"r": row}}, {})
+    (kept,) = table.to_pylist()
+    assert dict(kept["objectives"]) == dict(kept["gate"]) == {"armorm": row["gate"]}
+    assert scoring.merge([response()], {}, {"judge": {"r": scoring.reward_row("r", rated(1.0))}}, {})["gate"].null_count
+
+
+@pytest.mark.parametrize(
+    ("rule", "domain", "score", "reject"),
+    [
+        ({"weights": {"a": 2.0, "b": -0.5}}, "math", 1.5, None),
+        ({"weights": {"a": 1.7e308, "b": 1.7e308}}, "math", None, "not_finite: inf"),
+        ({"weights": {"a": 1.0, "c": 1.0}}, "math", None, "missing_component: c: too_long: 9 tokens"),
+        ({"weights": {"a": 1.0, "d": 1.0}}, "math", None, "missing_component: d: not scored"),
+        ({"domains": {"math": "b", "code": "a"}}, "math", 1.0, None),
+        ({"domains": {"math": "b", "code": "a"}}, "code", 1.0, None),
+        ({"domains": {"code": "a"}}, "math", None, "no_reward: the recipe names no reward model for this domain"),
+    ],
+)
+def test_several_reward_models_make_one_number_or_none_with_its_reason(
+    rule: dict[str, Any], domain: str, score: float | None, reject: str | None
+) -> None:
+    rewards = {
+        "a": {"r": scoring.reward_row("r", rated(1.0))},
+        "b": {"r": scoring.reward_row("r", rated(1.0))},
+        "c": {"r": scoring.reward_row("r", rated(None, "too_long: 9 tokens"))},
+    }
+    table = scoring.merge([response(domain=domain)], {}, rewards, {}, Combination.model_validate(rule))
+    (row,) = table.to_pylist()
+    assert dict(row["rewards"]).get("combined") == score
+    assert dict(row["reward_rejects"]).get("combined") == reject
+
+
+def test_what_needs_no_score_gets_no_combined_one() -> None:
+    rewards = {"a": {"r": scoring.reward_row("r", rated(1.0))}}
+    table = scoring.merge([response()], {}, rewards, {"r": "truncated"}, Combination(weights={"a": 1.0}))
+    (row,) = table.to_pylist()
+    assert dict(row["rewards"]) == {"a": 1.0}
+    assert dict(row["reward_rejects"]) == {"all": "not_scored: truncated"}

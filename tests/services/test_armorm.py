@@ -11,70 +11,32 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from tiny_reward import (
+    HIDDEN,
+    NUM,
+    POSITIONS,
+    SPECIAL,
+    TEMPERATURE,
+    TEMPLATE,
+    WORDS,
+    config,
+    write_armorm,
+    write_tokenizer,
+)
+from transformers import LlamaModel, PreTrainedTokenizerFast
 
 from fusechat.pipeline.errors import FusechatError, InputError
+from fusechat.pipeline.records import OBJECTIVES
 from fusechat.services import armorm
-from fusechat.services.armorm import END, HEADER, OBJECTIVES, ArmoRM
-
-HIDDEN, NUM, WIDTH, TEMPERATURE, POSITIONS = 32, 19, 24, 10.0, 128
-WORDS = ["alpha", "beta", "gamma", "delta", "one", "two", "three", "yes", "no", "system", "user", "assistant"]
-SPECIAL = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", END]
-TEMPLATE = (
-    "{% for m in messages %}{{ bos_token if loop.first else '' }}"
-    "{% if m['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
-    "<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-
-
-def write_tokenizer(folder: Path, template: str | None = TEMPLATE, special: list[str] = SPECIAL) -> None:
-    vocabulary = {t: i for i, t in enumerate(["<unk>", "\n\n", "\n", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n\n|\n| +"), "isolated")
-    tokenizer.add_special_tokens(special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=SPECIAL[0], unk_token="<unk>")
-    fast.chat_template = template
-    fast.save_pretrained(str(folder))
-
-
-def config() -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=64,
-        hidden_size=HIDDEN,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=POSITIONS,
-        rope_theta=500000.0,
-    )
+from fusechat.services.armorm import END, HEADER, ArmoRM
+from fusechat.services.conversations import Row, score_all
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random ArmoRM, as its authors lay it out."""
     path = tmp_path_factory.mktemp("armorm")
-    torch.manual_seed(0)
-    backbone = LlamaModel(config())
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    tensors = {f"model.{name}": tensor.clone() for name, tensor in backbone.state_dict().items()}
-    tensors["regression_layer.weight"] = torch.randn(NUM, HIDDEN) / 40  # rewards of the size of the published model's
-    tensors["reward_transform_matrix"] = torch.eye(NUM) + torch.randn(NUM, NUM) / 10
-    sizes = [HIDDEN, WIDTH, WIDTH, WIDTH, NUM]
-    for i in range(4):
-        # Wide enough that the gate differs from prompt to prompt, and still mixes several objectives.
-        tensors[f"gating.layers.{i}.weight"] = torch.randn(sizes[i + 1], sizes[i]) * 2.5 / sizes[i] ** 0.5
-        tensors[f"gating.layers.{i}.bias"] = torch.randn(sizes[i + 1])
-    tensors["gating.logit_scale"] = torch.tensor([1.3])
-    save_file(tensors, str(path / "model.safetensors"))
-    raw = config().to_dict() | {"architectures": ["LlamaForRewardModelWithGating"], "num_objectives": NUM}
-    raw |= {"gating_temperature": TEMPERATURE, "gating_hidden_dim": WIDTH, "gating_n_hidden": 3}
-    (path / "config.json").write_text(json.dumps(raw), "utf-8")
-    write_tokenizer(path)
+    write_armorm(path)
     return path
 
 
@@ -122,23 +84,25 @@ def reference(folder: Path, conversation: list[dict[str, str]]) -> tuple[float, 
 
 def test_the_score_is_the_definition(folder: Path, model: ArmoRM) -> None:
     conversations = some(8)
-    for conversation, score in zip(conversations, model.score(conversations), strict=True):
+    for conversation, score in zip(conversations, score_all(model, conversations), strict=True):
         reward, objectives, gate, _ = reference(folder, conversation)
         assert score.reject == ""
         assert score.reward == pytest.approx(reward, abs=1e-5)
         assert score.objectives == pytest.approx(objectives, abs=1e-5)
         assert score.gate == pytest.approx(gate, abs=1e-5)
         assert len(score.objectives) == len(score.gate) == len(OBJECTIVES)
-    assert len({round(s.reward or 0, 3) for s in model.score(conversations)}) > 4, "the random model tells them apart"
+    assert len({round(s.reward or 0, 3) for s in score_all(model, conversations)}) > 4, (
+        "the random model tells them apart"
+    )
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 100, 16384])
 def test_a_score_alone_equals_the_score_in_any_padded_batch(model: ArmoRM, max_batch_tokens: int) -> None:
     conversations = some(12, seed=2)
     random.Random(3).shuffle(conversations)
-    together = model.score(conversations, max_batch_tokens=max_batch_tokens)
+    together = score_all(model, conversations, max_batch_tokens=max_batch_tokens)
     for conversation, score in zip(conversations, together, strict=True):
-        (alone,) = model.score([conversation])
+        (alone,) = score_all(model, [conversation])
         assert score.reward == pytest.approx(alone.reward, abs=1e-5)
         assert score.gate == pytest.approx(alone.gate, abs=1e-5)
         assert score.tokens == alone.tokens
@@ -146,22 +110,24 @@ def test_a_score_alone_equals_the_score_in_any_padded_batch(model: ArmoRM, max_b
 
 def test_bfloat16_stays_near_float32(folder: Path, model: ArmoRM) -> None:
     rough, conversations = armorm.load(folder, dtype="bfloat16"), some(8)
-    for exact, near in zip(model.score(conversations), rough.score(conversations), strict=True):
+    for exact, near in zip(score_all(model, conversations), score_all(rough, conversations), strict=True):
         assert near.reward == pytest.approx(exact.reward, abs=2e-2)
 
 
 def test_the_gate_looks_at_the_last_assistant_turn(folder: Path, model: ArmoRM) -> None:
     conversation = talk("alpha", "beta gamma", "delta one", "two")
-    score = model.score([conversation])[0]
+    score = score_all(model, [conversation])[0]
     _, _, gate, position = reference(folder, conversation)
-    ids = model._tokens(conversation)
-    assert isinstance(ids, list)
-    ends = [i for i, token in enumerate(ids) if token == ids[-1]]
-    assert model._gate_position(ids) == position == ends[2], "the end of the second user turn"
+    row = model.encode(conversation)
+    assert isinstance(row, Row)
+    ends = [i for i, token in enumerate(row.ids) if token == row.ids[-1]]
+    assert row.gate_at == position == ends[2], "the end of the second user turn"
     assert score.gate == pytest.approx(gate, abs=1e-5)
     # Another last response leaves the gate as it is; another earlier one moves it.
-    assert model.score([talk("alpha", "beta gamma", "delta one", "three yes")])[0].gate == pytest.approx(gate, abs=1e-6)
-    assert model.score([talk("alpha", "no no", "delta one", "two")])[0].gate != pytest.approx(gate, abs=1e-4)
+    assert score_all(model, [talk("alpha", "beta gamma", "delta one", "three yes")])[0].gate == pytest.approx(
+        gate, abs=1e-6
+    )
+    assert score_all(model, [talk("alpha", "no no", "delta one", "two")])[0].gate != pytest.approx(gate, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -181,16 +147,16 @@ def test_what_cannot_be_rated_is_a_reject_and_spoils_nothing(
     model: ArmoRM, conversation: list[dict[str, str]], reject: str
 ) -> None:
     good = talk("alpha", "beta")
-    before, bad, after = model.score([good, conversation, good])
+    before, bad, after = score_all(model, [good, conversation, good])
     assert bad.reward is None and bad.reject.startswith(reject)
-    assert before.reward == pytest.approx(model.score([good])[0].reward, abs=1e-5)
+    assert before.reward == pytest.approx(score_all(model, [good])[0].reward, abs=1e-5)
     assert after.reward == pytest.approx(before.reward, abs=1e-5)
 
 
 def test_the_limit_is_the_smaller_of_the_setting_and_the_model(folder: Path) -> None:
     assert armorm.load(folder, max_length=4096).max_length == POSITIONS
     short = armorm.load(folder, max_length=12)
-    (score,) = short.score([talk("alpha", "beta gamma delta one two three")])
+    (score,) = score_all(short, [talk("alpha", "beta gamma delta one two three")])
     assert score.reject.startswith(f"too_long: {score.tokens} tokens, the reward model takes 12")
 
 
@@ -201,12 +167,12 @@ def test_a_template_that_leaves_the_turn_open_or_writes_other_headers_is_a_rejec
     ):
         shutil.copytree(folder, tmp_path / reject)
         write_tokenizer(tmp_path / reject, template)
-        (score,) = armorm.load(tmp_path / reject).score([talk("alpha", "beta")])
+        (score,) = score_all(armorm.load(tmp_path / reject), [talk("alpha", "beta")])
         assert score.reject.startswith(reject)
 
 
 def test_no_conversation_is_no_score(model: ArmoRM) -> None:
-    assert model.score([]) == []
+    assert score_all(model, []) == []
 
 
 def test_shards_with_an_index_load_the_same(folder: Path, model: ArmoRM, tmp_path: Path) -> None:
@@ -221,7 +187,8 @@ def test_shards_with_an_index_load_the_same(folder: Path, model: ArmoRM, tmp_pat
     weights = {n: file for file, members in parts.items() for n in members}
     (path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
     conversations = some(4)
-    assert armorm.load(path, dtype="float32").score(conversations) == model.score(conversations)
+    sharded = [s.reward for s in score_all(armorm.load(path, dtype="float32"), conversations)]
+    assert sharded == pytest.approx([s.reward for s in score_all(model, conversations)], abs=1e-6)
     (path / "two.safetensors").unlink()
     with pytest.raises(InputError, match=r"two\.safetensors: can't be read"):
         armorm.load(path)
@@ -276,5 +243,5 @@ def test_a_folder_without_its_parts_is_refused(folder: Path, tmp_path: Path) -> 
 
 def test_scores_that_are_no_numbers_are_rejects(folder: Path, tmp_path: Path) -> None:
     path = broken(folder, tmp_path / "nan", lambda t: t["reward_transform_matrix"].fill_(float("nan")))
-    (score,) = armorm.load(path).score([talk("alpha", "beta")])
+    (score,) = score_all(armorm.load(path), [talk("alpha", "beta")])
     assert (score.reward, score.reject) == (None, "not_finite: nan")

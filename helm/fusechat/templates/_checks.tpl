@@ -11,7 +11,7 @@
 {{- end }}
 {{- $models := list $recipe.target.model }}
 {{- range $recipe.sources }}{{ if eq (.kind | default "vllm") "vllm" }}{{ $models = append $models .model }}{{ end }}{{ end }}
-{{- range $recipe.rewards }}{{ if eq .kind "armorm" }}{{ $models = append $models .model }}{{ end }}{{ end }}
+{{- range $recipe.rewards }}{{ if has .kind (list "armorm" "classifier") }}{{ $models = append $models .model }}{{ end }}{{ end }}
 {{- $hub := false }}
 {{- range $models }}{{ if .hub }}{{ $hub = true }}{{ end }}{{ end }}
 {{- if and $hub (eq .Values.hub.access "token") (not .Values.hub.tokenSecretName) }}

@@ -56,7 +56,7 @@ accelerator: {{ $accelerator | quote }}
 {{- end }}
 {{- end }}
 {{- range $recipe.rewards }}
-{{- if eq .kind "armorm" }}
+{{- if has .kind (list "armorm" "classifier") }}
 {{- $group := include "fusechat.group" (dict "root" $root "kind" "reward" "name" .name "placement" .placement) | fromYaml }}
 {{- $_ := set $group "max" (max 1 (int $group.min)) }}
 {{- $_ := set $group "min" (max 1 (int $group.min)) }}

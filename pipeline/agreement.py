@@ -1,0 +1,104 @@
+"""How rewards relate: to verdicts, to length, and to one another."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from fusechat.pipeline.records import FINISHED
+
+Rows = list[dict[str, Any]]
+
+NUM_POINTS = 300
+"""Responses whose length and reward are kept for the report's picture."""
+
+
+def sample(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], num: int) -> Rows:
+    """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
+    many; the smallest identities, which are hashes, so the choice is random and stable."""
+    finished = [r for r in responses if r["finish_reason"] in FINISHED and r["text"].strip()]
+    halves = []
+    for correct in (True, False):
+        half = [r for r in finished if verdicts.get(r["response_id"], {}).get("correct") is correct]
+        halves.append(sorted(half, key=lambda r: str(r["response_id"])))
+    right, wrong = halves
+    num_right = min(len(right), max(num // 2, num - len(wrong)))
+    return right[:num_right] + wrong[: num - num_right]
+
+
+def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Area under the ROC curve (Mann-Whitney, ties count half); none where one class is missing."""
+    from scipy.stats import mannwhitneyu
+
+    right = [s for s, c in zip(scores, correct, strict=True) if c]
+    wrong = [s for s, c in zip(scores, correct, strict=True) if not c]
+    if not right or not wrong:
+        return None
+    return float(mannwhitneyu(right, wrong).statistic) / (len(right) * len(wrong))
+
+
+def with_verdicts(
+    responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], scores: Mapping[str, float]
+) -> dict[str, Any]:
+    """How one reward model's scores agree with the verdicts, in all and for each source and domain.
+
+    Args:
+        scores: response id -> score; responses without one, or without a verdict, do not count.
+    """
+    scored = [
+        (f"{r['source']}/{r['domain']}", scores[r["response_id"]], verdict["correct"])
+        for r in responses
+        if r["response_id"] in scores
+        and (verdict := verdicts.get(r["response_id"])) is not None
+        and verdict["correct"] is not None
+    ]
+    groups: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for key, score, correct in scored:
+        groups[key].append((score, correct))
+    return {
+        "auc": auc([s for _, s, _ in scored], [c for _, _, c in scored]),
+        "num": len(scored),
+        "num_correct": sum(c for _, _, c in scored),
+        "by_source_domain": {k: auc([s for s, _ in g], [c for _, c in g]) for k, g in sorted(groups.items())},
+    }
+
+
+def choose(agreements: Mapping[str, Mapping[str, Any]]) -> str:
+    """The reward model that agrees best with the verdicts; ties go by name."""
+    return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
+
+
+def with_length(responses: Rows, scores: Mapping[str, float]) -> dict[str, Any]:
+    """Reward against length (characters of the response): rank correlation, and the points of a picture.
+
+    Sources count tokens differently, and imported responses have no count. The points are those of the smallest
+    identities, so at most NUM_POINTS random ones that stay the same.
+    """
+    scored = sorted((r for r in responses if r["response_id"] in scores), key=lambda r: str(r["response_id"]))
+    lengths = [float(len(r["text"])) for r in scored]
+    points = [[len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]]
+    spearman = _ranks(lengths, [scores[r["response_id"]] for r in scored])[0]
+    return {"spearman": spearman, "num": len(scored), "points": points}
+
+
+def between(scores: Mapping[str, Mapping[str, float]]) -> Rows:
+    """Rank agreement of each pair of reward models on the responses that both scored."""
+    found = []
+    for a, b in combinations(scores, 2):
+        common = sorted(scores[a].keys() & scores[b].keys())
+        spearman, kendall = _ranks([scores[a][i] for i in common], [scores[b][i] for i in common])
+        found.append({"a": a, "b": b, "num": len(common), "spearman": spearman, "kendall": kendall})
+    return found
+
+
+def _ranks(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float | None]:
+    """Spearman's rho and Kendall's tau-b; none where one side has no two different values."""
+    from scipy.stats import kendalltau, spearmanr
+
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return None, None
+    rho, tau = float(spearmanr(a, b).statistic), float(kendalltau(a, b).statistic)
+    return rho if math.isfinite(rho) else None, tau if math.isfinite(tau) else None
