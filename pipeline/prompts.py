@@ -1,37 +1,46 @@
-"""Prompt intake: JSONL rows to prompt records; what can't be used is named by file and line, or written as a reject."""
+"""Prompt intake: rows of files to prompt records; what is left out is named by file and line, or is a reject."""
 
 from __future__ import annotations
 
-import codecs
-import json
-from collections.abc import Collection, Iterator
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from fusechat.pipeline.config import DOMAINS, Prompts
+from fusechat.pipeline.config import Prompts
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.records import CARRIED, PROMPT, REJECT, Message, digest, prompt_id
+from fusechat.pipeline.intake import rows, text
+from fusechat.pipeline.intake.contamination import Evaluation
+from fusechat.pipeline.intake.duplicates import Index
+from fusechat.pipeline.intake.readers import PromptFile
+from fusechat.pipeline.intake.rows import UnusableError
+from fusechat.pipeline.records import CARRIED, PROMPT, REJECT, digest
 from fusechat.pipeline.shards import Parts, RunDir
 
-KEYS = {
-    "id",
-    "domain",
-    "prompt",
-    "messages",
-    "gold",
-    "tests",
-    "entry_point",
-    "template",
-    "template_seen",
-    "responses",
-}
-ROLES = {"system", "user", "assistant"}
+
+class Read(NamedTuple):
+    """A usable row: PROMPT, and the CARRIED rows of the responses that came with it."""
+
+    prompt: dict[str, Any]
+    carried: list[dict[str, Any]]
+
+
+class Reject(NamedTuple):
+    """A row that the intake leaves out. The domain is none where the row could not be read so far."""
+
+    place: str
+    reason: str
+    detail: str
+    domain: str | None = None
 
 
 FLUSH_ROWS = 20_000
 """Rows in memory before they are written: an intake of millions of prompts takes no more room than one of thousands."""
+COMPARED_ROWS = 512
+"""Rows whose signatures are computed together; changes nothing but the time."""
 
 
 class Sink:
@@ -87,14 +96,24 @@ class Intake:
         self.train = sink("train", PROMPT, "prompt_id")
         self.heldout = sink("heldout", PROMPT, "prompt_id")
         self.carried = sink("responses", CARRIED, "carried_id")
-        self.num_rejects = 0
+        self.rejected: Counter[str] = Counter()
+        """Rejects by reason."""
         self._rejects: list[pa.Table] = []
-        self._new_rejects: list[dict[str, str]] = []
+        self._new_rejects: list[dict[str, str | None]] = []
         # Half of a prompt's identity -> where it was read first; a million of them take 150 MB.
         self._seen: dict[bytes, tuple[int, int]] = {}
         self._files: list[str] = []
+        self._near = Index(config.near_duplicates) if config.near_duplicates is not None else None
+        # File and line of each row of the index.
+        self._near_files, self._near_lines = array("l"), array("q")
+        self._evaluation = Evaluation(config.contamination) if config.contamination is not None else None
         self._trained_on: set[str] = set()
         self._to_check: list[tuple[str, int, str, bool | None]] = []
+
+    @property
+    def num_rejects(self) -> int:
+        """Rows that were left out."""
+        return self.rejected.total()
 
     def read(self) -> None:
         """Reads all files.
@@ -106,20 +125,28 @@ class Intake:
         """
         if not self._trial:
             self._run.remove_tables("prompts")
-        for name in self._config.heldout:
-            for row, _ in self._rows(name, "heldout_"):
+        for entry in self._config.heldout:
+            for row, _ in self._kept(
+                self._distinct(self._usable(PromptFile(entry, self._base), "heldout_"), keep=True)
+            ):
                 if row["template"] is not None:
                     self._to_check.append((row["file"], row["line"], row["template"], row["template_seen"]))
                 self.heldout.add(row)
-        for name in self._config.train:
-            for row, carried in self._rows(name, ""):
+                if self._evaluation is not None and self._config.contamination.heldout:
+                    self._evaluation.add(text.content(row["messages"]), f"{row['file']}:{row['line']}")
+        self._read_evaluation_sets()
+        for entry in self._config.train:
+            usable = self._usable(PromptFile(entry, self._base), "")
+            for row, carried in self._kept(self._distinct(self._clean(usable))):
                 if row["template"] is not None:
                     self._trained_on.add(row["template"])
                 self.train.add(row)
                 for response in carried:
                     self.carried.add(response)
         if not self.train.num:
-            raise InputError(", ".join(self._config.train), 0, "no usable prompt")
+            names = [PromptFile(entry, self._base).file for entry in self._config.train]
+            why = f" ({', '.join(f'{num} {reason}' for reason, num in self.rejected.items())})" if self.rejected else ""
+            raise InputError(", ".join(names), 0, f"no usable prompt{why}")
         self._check_templates()
         for sink in (self.train, self.heldout, self.carried):
             sink.flush()
@@ -133,38 +160,123 @@ class Intake:
         rejects = self._run.read_table("prompts", "rejects.parquet")
         return digest(self.train.digest(), self.heldout.digest(), self.carried.digest(), rejects.to_pylist())
 
-    def _rows(self, name: str, prefix: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        path = self._base / name
-        self._files.append(path.name)
-        for line, raw in _lines(path):
+    def _usable(self, source: PromptFile, prefix: str) -> Iterator[Read | Reject]:
+        """The source's rows; those that can't be used and exact duplicates are rejects."""
+        config, file = self._config, source.file
+        self._files.append(file)
+        for line, raw in source.rows():
             try:
-                row, responses = _row(raw, self._config.max_chars)
+                if isinstance(raw, UnusableError):
+                    raise raw
+                row, responses = rows.prompt(raw, config.max_chars, config.normalise, source.entry)
                 if responses and prefix:
-                    raise _UnusableError("wrong_type", "a held-out row carries no responses")
+                    raise UnusableError("wrong_type", "a held-out row carries no responses")
                 self._check_carried(responses)
-            except _UnusableError as unusable:
-                if self._config.invalid == "stop" and not unusable.counted:
-                    raise InputError(str(path), line, unusable.problem) from None
-                self._reject(path, line, prefix + unusable.reason, unusable.problem)
+            except UnusableError as unusable:
+                if config.invalid == "stop" and not unusable.counted:
+                    raise InputError(source.place, line, unusable.problem) from None
+                yield Reject(f"{file}:{line}", prefix + unusable.reason, unusable.problem)
                 continue
             key = bytes.fromhex(row["prompt_id"][:32])
             if (first := self._seen.get(key)) is not None:
-                self._reject(path, line, f"{prefix}duplicate", f"same prompt as {self._files[first[0]]}:{first[1]}")
+                detail = f"same prompt as {self._files[first[0]]}:{first[1]}"
+                yield Reject(f"{file}:{line}", f"{prefix}duplicate", detail, row["domain"])
                 continue
             self._seen[key] = (len(self._files) - 1, line)
-            yield {**row, "file": path.name, "line": line}, _carried(row, responses)
+            row["file"], row["line"] = file, line
+            if config.tag_language:
+                row["language"] = text.language(text.content(row["messages"]))
+            yield Read(row, rows.carried(row, responses))
+
+    def _read_evaluation_sets(self) -> None:
+        """Fills the index of evaluation prompts.
+
+        Raises:
+            InputError: a row has no prompt: a set that can't be read whole can't be vouched for.
+        """
+        if self._evaluation is None or self._config.contamination is None:
+            return
+        for entry in self._config.contamination.sets:
+            source = PromptFile(entry, self._base)
+            for line, raw in source.rows():
+                try:
+                    if isinstance(raw, UnusableError):
+                        raise raw
+                    content = text.content(rows.conversation(raw, source.entry))
+                except UnusableError as unusable:
+                    if unusable.reason == "empty":  # no word to be found anywhere
+                        continue
+                    raise InputError(source.place, line, unusable.problem) from None
+                self._evaluation.add(content, f"{source.file}:{line}")
+        self._evaluation.close()
+
+    def _clean(self, read: Iterable[Read | Reject]) -> Iterator[Read | Reject]:
+        """Rows that hold too much of an evaluation prompt are rejects."""
+        if self._evaluation is None:
+            yield from read
+            return
+        for item in read:
+            if isinstance(item, Read):
+                overlap = self._evaluation.overlap(text.content(item.prompt["messages"]))
+                if overlap is not None:
+                    yield _reject(item, "contaminated", f"holds {overlap}")
+                    continue
+            yield item
+
+    def _distinct(self, read: Iterable[Read | Reject], *, keep: bool = False) -> Iterator[Read | Reject]:
+        """Rows that nearly repeat an earlier one are rejects, unless all are to be kept; held-out rows are."""
+        if self._near is None:
+            yield from read
+            return
+        waiting: list[Read | Reject] = []
+        for item in read:
+            waiting.append(item)
+            if len(waiting) == COMPARED_ROWS:
+                yield from self._compared(waiting, keep)
+                waiting = []
+        yield from self._compared(waiting, keep)
+
+    def _compared(self, items: list[Read | Reject], keep: bool) -> Iterator[Read | Reject]:
+        assert self._near is not None
+        usable = [item.prompt for item in items if isinstance(item, Read)]
+        contents = [text.content(prompt["messages"]) for prompt in usable]
+        matches = iter(self._near.take(contents, [prompt["domain"] for prompt in usable], keep=keep))
+        for item in items:
+            if isinstance(item, Read):
+                match = next(matches)
+                if match is not None:
+                    first = f"{self._files[self._near_files[match.row]]}:{self._near_lines[match.row]}"
+                    yield _reject(item, "near_duplicate", f"similarity {match.similarity:.2f} to {first}")
+                    continue
+                self._near_files.append(len(self._files) - 1)
+                self._near_lines.append(item.prompt["line"])
+            yield item
+
+    def _kept(self, read: Iterable[Read | Reject]) -> Iterator[Read]:
+        """The usable rows; the others go to the rejects."""
+        for item in read:
+            if isinstance(item, Read):
+                yield item
+            else:
+                self._reject(item)
 
     def _check_carried(self, responses: dict[str, list[str]]) -> None:
         for source in responses:
             if source not in self._imported:
                 there = ", ".join(sorted(self._imported)) or "none"
-                raise _UnusableError("unknown_source", f"responses of {source!r}; imported sources: {there}")
+                raise UnusableError("unknown_source", f"responses of {source!r}; imported sources: {there}")
 
-    def _reject(self, path: Path, line: int, reason: str, detail: str) -> None:
+    def _reject(self, reject: Reject) -> None:
         self._new_rejects.append(
-            {"stage": "prompts", "id": f"{path.name}:{line}", "reason": reason, "detail": detail[:500]}
+            {
+                "stage": "prompts",
+                "id": reject.place,
+                "reason": reject.reason,
+                "detail": reject.detail[:500],
+                "domain": reject.domain,
+            }
         )
-        self.num_rejects += 1
+        self.rejected[reject.reason] += 1
         if len(self._new_rejects) >= FLUSH_ROWS:
             self._flush_rejects()
 
@@ -188,115 +300,5 @@ class Intake:
                 raise InputError(file, line, problem)
 
 
-class _UnusableError(Exception):
-    """A row that can't be used. `counted` rows are rejects always; the others stop the run unless told otherwise."""
-
-    def __init__(self, reason: str, problem: str, *, counted: bool = False) -> None:
-        self.reason, self.problem, self.counted = reason, problem, counted
-        super().__init__(problem)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Non-empty lines with their number; without the mark that some editors put at a file's start."""
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise InputError(str(path), 0, "prompt file not found") from None
-    except OSError as error:
-        raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error
-
-
-def _row(line: bytes, max_chars: int) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """A prompt, and the responses that it carries."""
-    try:
-        raw = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _UnusableError("malformed", f"not UTF-8: {error.reason}") from error
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
-        raise _UnusableError("malformed", f"not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise _UnusableError("malformed", "a row is a JSON object")
-    if unknown := sorted(set(raw) - KEYS):
-        raise _UnusableError("unknown_key", f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}")
-    for key in ("id", "domain", "prompt", "gold", "tests", "entry_point", "template"):
-        if raw.get(key) is not None and not isinstance(raw[key], str):
-            raise _UnusableError("wrong_type", f"{key} must be a string, got {type(raw[key]).__name__}")
-    if not isinstance(raw.get("template_seen"), bool | None):
-        raise _UnusableError("wrong_type", "template_seen must be true or false")
-    if not raw.get("id"):
-        raise _UnusableError("no_id", "id is missing")
-    if raw.get("domain") not in DOMAINS:
-        raise _UnusableError("unknown_domain", f"unknown domain {raw.get('domain')!r}; allowed: {', '.join(DOMAINS)}")
-    messages = _messages(raw)
-    try:
-        json.dumps(raw, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise _UnusableError("not_unicode", "the row holds a lone surrogate", counted=True) from error
-    size = sum(len(m["content"]) for m in messages)
-    if size > max_chars:
-        raise _UnusableError("too_long", f"{size} characters, prompts.max_chars is {max_chars}", counted=True)
-    if raw["domain"] == "math" and not (raw.get("gold") or "").strip():
-        raise _UnusableError("no_gold", "a math row needs gold")
-    if raw["domain"] == "code" and not (raw.get("tests") or "").strip():
-        raise _UnusableError("no_tests", "a code row needs tests")
-    prompt = {
-        "prompt_id": prompt_id(messages),
-        "id": raw["id"],
-        "domain": raw["domain"],
-        "messages": messages,
-        "gold": raw.get("gold"),
-        "tests": raw.get("tests"),
-        "entry_point": raw.get("entry_point"),
-        "template": raw.get("template"),
-        "template_seen": raw.get("template_seen"),
-    }
-    return prompt, _responses(raw)
-
-
-def _responses(raw: dict[str, Any]) -> dict[str, list[str]]:
-    found = raw.get("responses") or {}
-    if not isinstance(found, dict) or not all(
-        isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in found.values()
-    ):
-        raise _UnusableError("wrong_type", "responses maps the name of a source to a list of texts")
-    return found
-
-
-def _carried(prompt: dict[str, Any], responses: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """CARRIED rows."""
-    return [
-        {
-            "carried_id": digest(prompt["prompt_id"], source, index, text),
-            "prompt_id": prompt["prompt_id"],
-            "domain": prompt["domain"],
-            "source": source,
-            "sample_index": index,
-            "text": text,
-        }
-        for source, texts in responses.items()
-        for index, text in enumerate(texts)
-    ]
-
-
-def _messages(raw: dict[str, Any]) -> list[Message]:
-    if (raw.get("prompt") is None) == (raw.get("messages") is None):
-        raise _UnusableError("no_prompt", "give exactly one of prompt and messages")
-    messages = raw.get("messages")
-    if messages is None:
-        messages = [{"role": "user", "content": raw["prompt"]}]
-    if (
-        not isinstance(messages, list)
-        or not all(
-            isinstance(m, dict) and set(m) == {"role", "content"} and all(isinstance(v, str) for v in m.values())
-            for m in messages
-        )
-        or any(m["role"] not in ROLES for m in messages)
-    ):
-        raise _UnusableError("wrong_type", f"messages is a list of role ({', '.join(sorted(ROLES))}) and content")
-    if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise _UnusableError("empty", "the prompt is empty", counted=True)
-    return [Message(role=m["role"], content=m["content"]) for m in messages]
+def _reject(read: Read, reason: str, detail: str) -> Reject:
+    return Reject(f"{read.prompt['file']}:{read.prompt['line']}", reason, detail, read.prompt["domain"])

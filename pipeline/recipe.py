@@ -11,7 +11,19 @@ from pydantic import ValidationError
 from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.errors import InputError, RecipeError
 
-TAGS = {"vllm", "endpoint", "imported", "likelihood", "judge", "armorm", "classifier", "reward_name", "reward_rule"}
+TAGS = {
+    "vllm",
+    "endpoint",
+    "imported",
+    "likelihood",
+    "judge",
+    "armorm",
+    "classifier",
+    "reward_name",
+    "reward_rule",
+    "file",
+    "table",
+}
 """Kinds of sources, rewards and rules, which pydantic puts into the path of an error."""
 
 

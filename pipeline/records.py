@@ -30,8 +30,9 @@ PROMPT = pa.schema(
         pa.field("entry_point", pa.string()),
         pa.field("template", pa.string()),  # family of prompts that it was made from
         pa.field("template_seen", pa.bool_()),  # held-out only: does the training set use that family
+        pa.field("language", pa.string()),  # ISO 639-1, where the recipe has it tagged
         pa.field("file", pa.string(), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),  # of a line-based file; else the row's number
     ]
 )
 
@@ -52,6 +53,7 @@ REJECT = pa.schema(
         pa.field("id", pa.string(), nullable=False),  # of the prompt or response, or file:line
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("domain", pa.string()),  # none where the row could not be read so far
     ]
 )
 

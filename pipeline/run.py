@@ -292,6 +292,9 @@ def read_prompts(run: Run) -> Outcome:
     intake = prompts.Intake(*where)
     intake.read()
     counts = {"train": intake.train.num, "heldout": intake.heldout.num, "rejected": intake.num_rejects}
+    for reason in ("duplicate", "near_duplicate", "contaminated"):
+        if intake.rejected[reason]:
+            counts[reason.replace("_", " ")] = intake.rejected[reason]
     if intake.carried.num:
         counts["carried responses"] = intake.carried.num
     return Outcome(intake.digest(), counts)

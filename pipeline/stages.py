@@ -10,6 +10,7 @@ from typing import Any
 from fusechat.pipeline import drawing, models, rewarding, sampling, scoring
 from fusechat.pipeline.config import ImportedSource, Model, Policy, RewardModel
 from fusechat.pipeline.errors import InputError, StageError
+from fusechat.pipeline.intake.readers import PromptFile
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import RESPONSE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
@@ -50,7 +51,7 @@ def settings(run: Run, stage: str) -> str:
             r.prompts,
             r.sample.buckets,
             sorted(s.name for s in r.sources if isinstance(s, ImportedSource)),
-            [_file_hash(run.base / f) for f in (*r.prompts.train, *r.prompts.heldout)],
+            [PromptFile(entry, run.base).fingerprint() for entry in r.prompts.entries],
         ],
         "sample": lambda: [asked, r.seed, r.sample.buckets],
         "score": lambda: [[_what(x) for x in r.rewards], r.score.reward, r.score.agreement_sample, r.select],

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from fusechat.pipeline import prompts
 from fusechat.pipeline.config import Prompts
 from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.intake.rows import KEYS
 from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id
 from fusechat.pipeline.shards import RunDir
 
@@ -166,7 +167,13 @@ def test_a_prompt_as_long_as_allowed_is_used(tmp_path: Path) -> None:
 def test_a_duplicate_is_a_reject_that_names_the_first(tmp_path: Path) -> None:
     found = intake(tmp_path, [CHAT, MATH, {**CHAT, "id": "again"}])
     assert found.rejects.to_pylist() == [
-        {"stage": "prompts", "id": "train.jsonl:3", "reason": "duplicate", "detail": "same prompt as train.jsonl:1"}
+        {
+            "stage": "prompts",
+            "id": "train.jsonl:3",
+            "reason": "duplicate",
+            "detail": "same prompt as train.jsonl:1",
+            "domain": "instruction",
+        }
     ]
 
 
@@ -224,7 +231,7 @@ values = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(sorted(prompts.KEYS)), values, max_size=9) | values, max_size=4))
+@given(st.lists(st.dictionaries(st.sampled_from(sorted(KEYS)), values, max_size=9) | values, max_size=4))
 def test_every_line_ends_as_a_prompt_or_as_a_reject(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     lines = [json.dumps(row) for row in rows]
     found = intake(tmp_path_factory.mktemp("p"), [MATH, *lines], invalid="reject")
