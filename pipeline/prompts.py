@@ -132,7 +132,7 @@ class Intake:
                 if row["template"] is not None:
                     self._to_check.append((row["file"], row["line"], row["template"], row["template_seen"]))
                 self.heldout.add(row)
-                if self._evaluation is not None and self._config.contamination.heldout:
+                if self._evaluation is not None and self._evaluation.heldout:
                     self._evaluation.add(text.content(row["messages"]), f"{row['file']}:{row['line']}")
         self._read_evaluation_sets()
         for entry in self._config.train:

@@ -44,6 +44,8 @@ class Evaluation:
 
     def __init__(self, config: Contamination) -> None:
         self._config = config
+        self.heldout = config.heldout
+        """Whether held-out prompts are to be added."""
         self._places: list[str] = []
         self._sizes: list[int] = []
         self._whole: dict[bytes, tuple[int, int]] = {}

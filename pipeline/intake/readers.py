@@ -198,11 +198,11 @@ class PromptFile:
     def _check_schema(self, schema: pa.Schema) -> None:
         """Columns that are not there, or whose type no row could be used with."""
         self._check_columns(schema.names)
-        fields = {column: field for field, column in self.entry.columns.items()}
+        fields: dict[str, str] = {column: field for field, column in self.entry.columns.items()}
         for column in schema.names:
-            field = fields.get(column) if self.entry.columns else column
+            field: str | None = fields.get(column) if self.entry.columns else column
             kind = schema.field(column).type
-            if field in _ALLOWED and not any(is_one(kind) for is_one in _ALLOWED[field]):
+            if field is not None and field in _ALLOWED and not any(is_one(kind) for is_one in _ALLOWED[field]):
                 key = f" (columns.{field})" if self.entry.columns else ""
                 problem = f"column {column!r}{key} holds {kind}, allowed: {_ALLOWED_WORDS[field]}"
                 raise InputError(self.place, 0, problem)
@@ -240,7 +240,7 @@ def _is_turns(kind: pa.DataType) -> bool:
 
 
 _TEXT, _NUMBER = (_is_text,), (_is_text, pa.types.is_integer)
-_ALLOWED: Mapping[str | None, tuple[Callable[[pa.DataType], bool], ...]] = {
+_ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "prompt": _TEXT,
     "domain": _TEXT,
     "entry_point": _TEXT,

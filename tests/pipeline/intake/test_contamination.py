@@ -103,7 +103,7 @@ def test_the_intake_lists_what_was_removed_with_what_it_matched(tmp_path: Path) 
     found = written(tmp_path)
     assert [(r["id"], r["reason"], r["domain"], r["detail"]) for r in found] == [
         ("train.jsonl:1", "contaminated", "instruction", "holds 9 of 9 n-grams of gsm8k.csv:3 (1.00)"),
-        ("train.jsonl:2", "contaminated", "math", "holds 10 of 10 n-grams of held.jsonl:1 (1.00)"),
+        ("train.jsonl:2", "contaminated", "math", "holds 11 of 11 n-grams of held.jsonl:1 (1.00)"),
     ]
 
 
