@@ -528,7 +528,7 @@ class Sft(Optimization):
     """Supervised fine-tuning on the selected responses; loss on the assistant's tokens only."""
 
     packing: bool = False
-    """Several rows in one sequence, attending only to themselves (needs a variable-length attention kernel)."""
+    """The rows of a micro-batch in one sequence without padding, each attending only to itself."""
 
 
 class Dpo(Optimization):

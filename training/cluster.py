@@ -9,6 +9,7 @@ from typing import Any
 from fusechat.pipeline.config import Optimization, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, StageError
 from fusechat.pipeline.hardware import allocator_env
+from fusechat.training import files
 
 
 def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
@@ -83,6 +84,8 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
     try:
         trainer.fit()
     except TrainingFailedError as error:
+        if files.is_full(f"{error} {error.__cause__}"):
+            raise files.full(stage, str(storage.parent)) from error
         raise StageError(stage, "training workers", _reason(stage, error)) from error
 
 

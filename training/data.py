@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ class Tokens:
 
     table: pa.Table
     """SFT_TOKENS or PAIR_TOKENS, a line a row."""
+    row_ids: list[str]
+    """Of the table's lines."""
     num_truncated: int
     """Rows whose response was cut at `max_length`; they lost their end-of-turn token."""
     rejects: pa.Table
@@ -184,6 +187,7 @@ def _tokenize(
     refuse_no_rows(stage, rows.num_rows)
     kept: list[dict[str, list[int]]] = []
     rejects: list[dict[str, str]] = []
+    row_ids: list[str] = []
     num_truncated = 0
     for line in _lines(rows):
         num_prompt, ids, cut = row(line)
@@ -193,11 +197,13 @@ def _tokenize(
             continue
         num_truncated += cut
         kept.append(ids)
+        row_ids.append(line["row_id"])
     if not kept:
         cause = f"every prompt alone has {max_length} tokens or more; raise {stage}.max_length"
         raise StageError(stage, rejects[0]["id"], cause)
     return Tokens(
         table=pa.Table.from_pylist(kept, schema=schema),
+        row_ids=row_ids,
         num_truncated=num_truncated,
         rejects=pa.Table.from_pylist(rejects, schema=REJECT),
     )
@@ -245,7 +251,19 @@ class GlobalBatches:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
+        for batch in self._batches(self.epoch()):
+            yield from self.arranged(batch)
+
+    def of_step(self, step: int) -> list[int]:
+        """The rows of one step; steps count from 1 through all epochs."""
+        epoch, batch = divmod(step - 1, math.ceil(len(self.lengths) / self.size))
+        return sorted(self._batches(epoch)[batch])
+
+    def arranged(self, batch: Sequence[int]) -> list[int]:
+        """One global batch in the order in which its micro-batches are cut."""
+        return sorted(batch, key=lambda i: (self.lengths[i], i))
+
+    def _batches(self, epoch: int) -> list[list[int]]:
         order = list(range(len(self.lengths)))
-        random.Random(f"{self.seed}/{self.epoch()}").shuffle(order)
-        for start in range(0, len(order), self.size):
-            yield from sorted(order[start : start + self.size], key=lambda i: (self.lengths[i], i))
+        random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        return [order[start : start + self.size] for start in range(0, len(order), self.size)]

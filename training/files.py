@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from fusechat.pipeline import errors
 
 WHOLE = "whole"
-"""Marker in a checkpoint folder; the last file to be written."""
+"""Marker in a checkpoint folder; the last file to be written. It holds the others' sizes in bytes."""
 
 
 def write(path: Path, content: bytes) -> None:
@@ -76,19 +77,50 @@ def keep_steps(path: Path, step: int) -> None:
     write(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
+def mark_whole(checkpoint: Path) -> None:
+    """Says that the checkpoint is whole, and what belongs to it."""
+    write(checkpoint / WHOLE, json.dumps(_sizes(checkpoint)).encode())
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the marker is there, and every file beside it as long as it was."""
+    try:
+        marked = json.loads((checkpoint / WHOLE).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(marked, dict) and marked == _sizes(checkpoint)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file() and p.stem != WHOLE}
+
+
 def step_of(checkpoint: Path | None) -> int:
     """The step after which a checkpoint was written; 0 for none."""
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def last_whole(checkpoints: Path, *, remove_half: bool = False) -> Path | None:
-    """The newest checkpoint with its marker; those without can be removed meanwhile."""
+    """The newest whole checkpoint; the others can be removed meanwhile."""
     found = [p for p in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    whole = [p for p in found if (p / WHOLE).exists()]
+    whole = [p for p in found if is_whole(p)]
     if remove_half:
         for half in set(found) - set(whole):
             shutil.rmtree(half)
     return max(whole, key=step_of, default=None)
+
+
+def is_full(error: BaseException | str) -> bool:
+    """Whether a disk or quota is used up; libraries wrap the system's error in theirs, with its text or number."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(sign in str(error) for sign in ("No space left", "os error 28", "Disk quota exceeded"))
+
+
+def full(stage: str, folder: str) -> errors.StageError:
+    """What to say where the disk is full."""
+    cause = "no space left; free some: the same command then goes on from the last whole checkpoint"
+    return errors.StageError(stage, folder, cause)
 
 
 def write_error(path: Path, error: errors.FusechatError) -> None:

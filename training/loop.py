@@ -70,6 +70,8 @@ class Job:
     use_gpu: bool
     chat_template: str | None
     seed: int
+    reference: str | None = None
+    """Folder of DPO's reference log-probabilities; none keeps them in `output`."""
 
     def path(self, *parts: str) -> Path:
         """A path under the training's output folder."""
@@ -88,6 +90,7 @@ def train(
     chat_template: str | None,
     seed: int,
     on_step: Callable[[StepEvent], None] | None,
+    reference: Path | None = None,
 ) -> TrainResult:
     """Trains, or goes on with a training that was killed, or returns the one that ended; see `sft.train`."""
     started = time.monotonic()
@@ -102,14 +105,20 @@ def train(
         use_gpu=bool(cluster.num_gpus),
         chat_template=chat_template,
         seed=seed,
+        reference=str(reference.resolve()) if reference else None,
     )
     if not (model / "config.json").exists():
         raise RecipeError("target.model", str(model), "must be a transformers folder with a config.json")
     _hold_key(job, rows)
     if not _done(job):
-        files.write(job.path("rows.parquet"), files.parquet(rows))
-        job.path("failure.json").unlink(missing_ok=True)
-        files.keep_steps(job.path("metrics.jsonl"), files.step_of(files.last_whole(job.path("checkpoints"))))
+        try:
+            files.write(job.path("rows.parquet"), files.parquet(rows))
+            job.path("failure.json").unlink(missing_ok=True)
+            files.keep_steps(job.path("metrics.jsonl"), files.step_of(files.last_whole(job.path("checkpoints"))))
+        except OSError as error:
+            if not files.is_full(error):
+                raise
+            raise files.full(stage, job.output) from error
         with _following(job, on_step):
             ray_cluster.fit(stage, loop, {"job": job}, cluster, job.path("ray"))
         if job.path("failure.json").exists():

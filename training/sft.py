@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.config import Sft, Training
-from fusechat.pipeline.errors import RecipeError
-from fusechat.training import data, head, worker
+from fusechat.training import data, head, packing, worker
 from fusechat.training.loop import Job, StepEvent, TrainResult
 from fusechat.training.loop import train as _train
 
@@ -43,9 +42,6 @@ def train(
         StageError: no rows, an empty response, a loss that is no number, workers that keep failing.
         RunDirectoryError: `output` holds another training.
     """
-    if config.packing and not _packs(cluster):
-        allowed = "needs a GPU and the flash-attn package; set it to false"
-        raise RecipeError("sft.packing", config.packing, allowed)
     return _train(
         "sft",
         _loop,
@@ -60,12 +56,6 @@ def train(
     )
 
 
-def _packs(cluster: Training) -> bool:
-    from importlib.util import find_spec
-
-    return bool(cluster.num_gpus) and find_spec("flash_attn") is not None
-
-
 def _loop(config: dict[str, Any]) -> None:
     worker.work(config["job"], data.tokenize_sft, _trainer)
 
@@ -75,26 +65,26 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
 
     config = job.config
     assert isinstance(config, Sft)
-    packing = config.packing
     lengths = [len(ids) for ids in dataset["input_ids"]]
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
-        """TRL's trainer with rows ordered for little padding."""
+        """TRL's trainer with rows ordered for little padding, or packed."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if packing:
-                return super()._get_train_sampler(train_dataset)
+            if config.packing:
+                return worker.rows_dealt(job, lengths, self)
             return worker.rows_in_order(job, lengths, self)
 
     if config.packing:
-        net.set_attn_implementation("flash_attention_2")
-    settings = SFTConfig(
-        **arguments,
-        packing=config.packing,
+        packing.install(net)
+    trainer = Trainer(
+        model=net,
         # rows come tokenized, cut and labelled
-        dataset_kwargs=None if config.packing else {"skip_prepare_dataset": True},
+        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        data_collator=packing.collate if config.packing else None,
     )
-    trainer = Trainer(model=net, args=settings, train_dataset=dataset, processing_class=tokenizer)
     if not job.use_gpu and head.fits(net.config):
         head.install(net)
     return trainer

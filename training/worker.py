@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.errors import FusechatError, StageError
-from fusechat.training import data, files
+from fusechat.training import data, files, packing
 from fusechat.training.loop import Job
 
 Tokenize = Callable[[Any, data.Template, int], data.Tokens]
@@ -24,16 +24,26 @@ KEPT = ("learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "entropy")
 KEPT_GROUPS = ("rewards/", "logps/", "logits/")
 
 
+WINDOW = 10
+"""Logged steps over which a loss is averaged to see that it diverges."""
+
+
 def work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer) -> None:
     """Trains on this worker. A refusal that no other try can mend is kept for the driver."""
     import ray.train
 
+    if job.path("failure.json").exists():  # Ray Train's next try of what no other try can mend
+        return
     leader = ray.train.get_context().get_world_rank() == 0
     try:
         _work(job, tokenize, make_trainer, leader)
     except FusechatError as error:
         if leader:
             files.write_error(job.path("failure.json"), error)
+    except Exception as error:
+        if files.is_full(error):
+            files.write_error(job.path("failure.json"), files.full(job.stage, job.output))
+        raise
 
 
 def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool) -> None:
@@ -55,7 +65,8 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
         net.get_input_embeddings().padding_idx = None
     trainer = make_trainer(job, arguments(job), net, tokenizer, dataset)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_recorder(job, leader))
+    sampler, ids = trainer._get_train_sampler(), prepared["row_ids"]
+    trainer.add_callback(_recorder(job, leader, lambda step: [ids[i] for i in sampler.of_step(step)]))
     resume = prepared["resume"]
     trainer.train(resume_from_checkpoint=resume)
     if leader:
@@ -91,6 +102,7 @@ def _prepare(job: Job, tokenize: Tokenize, template: data.Template) -> dict[str,
     files.keep_steps(job.path("metrics.jsonl"), files.step_of(checkpoint))
     return {
         "resume": str(checkpoint) if checkpoint else None,
+        "row_ids": tokens.row_ids,
         "num_rows": tokens.table.num_rows,
         "num_truncated": tokens.num_truncated,
         "num_rejected": tokens.rejects.num_rows,
@@ -122,7 +134,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "data_seed": job.seed,
         "use_cpu": not job.use_gpu,
-        "ddp_backend": "nccl" if job.use_gpu else "gloo",
+        "ddp_backend": None if job.num_workers == 1 else "nccl" if job.use_gpu else "gloo",
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": job.use_gpu,
         "disable_tqdm": True,
@@ -135,7 +147,23 @@ def rows_in_order(job: Job, lengths: list[int], trainer: Any) -> data.GlobalBatc
     return data.GlobalBatches(lengths, job.config.global_batch_size, job.seed, lambda: int(trainer.state.epoch or 0))
 
 
-def _recorder(job: Job, leader: bool) -> Any:
+def rows_dealt(job: Job, lengths: list[int], trainer: Any) -> packing.BalancedBatches:
+    """As `rows_in_order`, for packed micro-batches."""
+    config = job.config
+    return packing.BalancedBatches(
+        lengths, config.global_batch_size, job.seed, lambda: int(trainer.state.epoch or 0), config.micro_batch_size
+    )
+
+
+def diverges(losses: list[float]) -> bool:
+    """Whether the last ten logged losses are on average above three times the first ten."""
+    if len(losses) < 2 * WINDOW:
+        return False
+    first, last = losses[:WINDOW], losses[-WINDOW:]
+    return sum(last) > 3 * sum(first) and sum(last) - sum(first) > WINDOW
+
+
+def _recorder(job: Job, leader: bool, rows_of_step: Callable[[int], list[str]]) -> Any:
     import torch
     from transformers import TrainerCallback
 
@@ -144,6 +172,7 @@ def _recorder(job: Job, leader: bool) -> Any:
 
         def __init__(self) -> None:
             self.seconds, self.tokens = time.monotonic(), 0
+            self.losses = [line["loss"] for line in files.read_jsonl(job.path("metrics.jsonl"))]
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.seconds = time.monotonic()
@@ -156,10 +185,14 @@ def _recorder(job: Job, leader: bool) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
             if "loss" not in logs:
                 return
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(logs.get(name, 0.0)):
-                    cause = f"{name} is {logs[name]}; lower {job.stage}.learning_rate or look at the rows"
-                    raise StageError(job.stage, f"step {state.global_step}", cause)
+            self.losses.append(logs["loss"])
+            wrong = next((f"{n} is {logs[n]}" for n in ("loss", "grad_norm") if not math.isfinite(logs.get(n, 0))), "")
+            if not wrong and diverges(self.losses):
+                wrong = f"the loss diverges: {logs['loss']:.3g} after {self.losses[0]:.3g} at the start"
+            if wrong:
+                rows = ", ".join(rows_of_step(state.global_step))
+                cause = f"{wrong}; lower {job.stage}.learning_rate or look at the rows of this step: {rows}"
+                raise StageError(job.stage, f"step {state.global_step}", cause)
             now, tokens = time.monotonic(), int(logs.get("num_tokens", 0))
             line = {
                 "step": state.global_step,
@@ -178,7 +211,7 @@ def _recorder(job: Job, leader: bool) -> Any:
             torch.distributed.barrier()  # the other workers' RNG states belong to a whole checkpoint
             if leader:
                 folder = job.path("checkpoints", f"checkpoint-{state.global_step}")
-                files.write(folder / files.WHOLE, b"")
+                files.mark_whole(folder)
 
     return Recorder()
 

@@ -130,3 +130,48 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
+    """The product's own trainer in this process, without Ray: `build(config, rows)` for an Sft or a Dpo."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, PrinterCallback
+
+    from fusechat.pipeline.config import Dpo, Optimization
+    from fusechat.training import data, dpo, sft, worker
+    from fusechat.training.loop import Job
+
+    def make(
+        config: Optimization,
+        rows: pa.Table,
+        *,
+        model: Path = target,
+        chat_template: str | None = None,
+        reference: Path | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> Any:
+        stage = "dpo" if isinstance(config, Dpo) else "sft"
+        job = Job(
+            stage=stage,
+            model=str(model),
+            output=str(tmp_path / "output"),
+            config=config,
+            num_workers=1,
+            accumulation=config.global_batch_size // config.micro_batch_size,
+            use_gpu=False,
+            chat_template=chat_template,
+            seed=seed,
+            reference=str(reference) if reference else None,
+        )
+        tokenizer = data.load_tokenizer(model, chat_template)
+        tokenize, trainer = (data.tokenize_pairs, dpo._trainer) if stage == "dpo" else (data.tokenize_sft, sft._trainer)
+        tokens = tokenize(rows, data.Template(tokenizer, data.end_ids(model)), config.max_length)
+        net = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+        arguments = worker.arguments(job) | {"save_strategy": "no"}
+        made = trainer(job, arguments, net, tokenizer, Dataset(tokens.table))
+        made.remove_callback(PrinterCallback)
+        return made
+
+    return make

@@ -128,6 +128,20 @@ def test_a_pad_token_of_the_vocabulary_is_preferred_to_the_end_of_turn(tmp_path:
     assert data.load_tokenizer(tmp_path, None).pad_token == "<pad>"
 
 
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused(tmp_path: Any) -> None:
+    make_tokenizer(pad_token=None, eos_token=None).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match=r"target\.model: .*no token to pad with: set pad_token"):
+        data.load_tokenizer(tmp_path, None)
+
+
+def test_a_step_knows_its_rows() -> None:
+    batches = data.GlobalBatches([(7 * i) % 31 for i in range(10)], 4, 3, lambda: 1)
+    assert [set(batches.of_step(step)) for step in (4, 5, 6)] == [
+        set(list(batches)[start : start + 4]) for start in (0, 4, 8)
+    ]
+    assert batches.of_step(1) != batches.of_step(4)
+
+
 def test_a_template_that_ends_no_turn_gets_the_end_of_sequence_token(sft_rows: Any) -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (

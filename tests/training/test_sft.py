@@ -17,7 +17,7 @@ import pytest
 
 from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, RunDirectoryError, StageError
-from fusechat.training import sft
+from fusechat.training import files, sft
 from fusechat.training.loop import StepEvent
 
 CONFIG = Sft(
@@ -103,7 +103,9 @@ def test_a_loss_that_is_no_number_stops_with_its_step(
     broken = tmp_path / "broken"
     net.save_pretrained(broken)
     AutoTokenizer.from_pretrained(target).save_pretrained(broken)
-    with pytest.raises(StageError, match=r"stage sft, step 1: loss is nan"):
+    with pytest.raises(
+        StageError, match=r"stage sft, step 1: loss is nan.*rows of this step: row-\d, row-\d, row-\d, row-\d$"
+    ):
         _train(sft_rows(8), broken, tmp_path / "sft")
 
 
@@ -117,6 +119,11 @@ def test_refusals_of_the_worker_reach_the_driver(
     with pytest.raises(RecipeError, match=r"target\.chat_template") as caught:
         _train(sft_rows(2), target, tmp_path / "template", chat_template="no messages")
     assert caught.value.key == "target.chat_template"
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "tokens.arrow.partial").symlink_to("/dev/full")
+    with pytest.raises(StageError, match=r"stage sft, .*full: no space left"):
+        _train(sft_rows(2), target, full)
 
 
 @pytest.mark.slow
@@ -137,8 +144,14 @@ def test_what_the_driver_refuses_needs_no_cluster(target: Path, sft_rows: Any, t
         _train(sft_rows(4), target, tmp_path / "b", cluster=Training(num_workers=3))
     with pytest.raises(RecipeError, match=r"target\.model"):
         _train(sft_rows(4), tmp_path, tmp_path / "c")
-    with pytest.raises(RecipeError, match=r"sft\.packing"):
-        _train(sft_rows(4), target, tmp_path / "d", config=CONFIG.model_copy(update={"packing": True}))
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "rows.parquet.partial").symlink_to("/dev/full")
+    with pytest.raises(StageError, match=r"stage sft, .*full: no space left; free some"):
+        _train(sft_rows(4), target, full)
+    files.write(tmp_path / "other" / "key.json", b'{"key": "of another recipe"}')
+    with pytest.raises(RunDirectoryError, match="holds a training of other rows or settings"):
+        _train(sft_rows(4), target, tmp_path / "other")
 
 
 DRIVER = """
@@ -177,6 +190,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(target: Path, 
         time.sleep(0.01)
     _kill_tree(killed)
     assert not (tmp_path / "killed" / "result.json").exists()
+    assert files.step_of(files.last_whole(checkpoints)) >= 30
     half = checkpoints / "checkpoint-9999"  # as a kill while saving leaves it
     half.mkdir()
     (half / "trainer_state.json").write_text("{")
