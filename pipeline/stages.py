@@ -133,6 +133,7 @@ def dpo(run: Run) -> Outcome:
         run.dir.read_table("select", "pairs.parquet"),
         run.recipe.dpo,
         trained_model(run, "sft"),
+        reference=run.dir.local_path("dpo", "reference"),
     )
 
 
@@ -223,7 +224,9 @@ WORK: dict[str, Callable[[Run], Outcome]] = {
 }
 
 
-def _train(run: Run, stage: str, train: Callable[..., Any], rows: Any, config: Any, model: Path) -> Outcome:
+def _train(
+    run: Run, stage: str, train: Callable[..., Any], rows: Any, config: Any, model: Path, **places: Path
+) -> Outcome:
     from fusechat.pipeline import cluster
 
     run.ray()
@@ -242,6 +245,7 @@ def _train(run: Run, stage: str, train: Callable[..., Any], rows: Any, config: A
         chat_template=run.target_template,
         seed=run.recipe.seed,
         on_step=steps,
+        **places,
     )
     steps.end()
     run.dir.write_bytes(Path(result.metrics).read_bytes(), stage, "metrics.jsonl")

@@ -65,17 +65,18 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
 
     config = job.config
     assert isinstance(config, Sft)
+    packed = config.packing
     lengths = [len(ids) for ids in dataset["input_ids"]]
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
         """TRL's trainer with rows ordered for little padding, or packed."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if config.packing:
+            if packed:
                 return worker.rows_dealt(job, lengths, self)
             return worker.rows_in_order(job, lengths, self)
 
-    if config.packing:
+    if packed:
         packing.install(net)
     trainer = Trainer(
         model=net,
@@ -83,7 +84,7 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
         args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=dataset,
         processing_class=tokenizer,
-        data_collator=packing.collate if config.packing else None,
+        data_collator=packing.collate if packed else None,
     )
     if not job.use_gpu and head.fits(net.config):
         head.install(net)
