@@ -57,6 +57,8 @@ def missing_layers(level: str) -> list[str]:
     }
     with contextlib.suppress(OSError):
         _filter()
+        if "landlock" in LAYERS[level]:
+            _ruleset()
     return [name for name in LAYERS[level] if not _holds(probes[name])]
 
 
@@ -68,7 +70,7 @@ def confine(level: str, timeout_s: float, memory_mb: int) -> None:
     """
     _prctl(PR_SET_PDEATHSIG, 9)
     size = _size()
-    # Made while the library can still be reached: it may lie in a folder that the other user can't enter.
+    # Made by root, if not before: the library may lie in a folder that the other user can't enter.
     ruleset = _ruleset() if level == "strict" else None
     if level == "strict" or os.geteuid() == 0:
         drop_privileges()
@@ -90,7 +92,9 @@ def confine(level: str, timeout_s: float, memory_mb: int) -> None:
 
 
 def keep_only(*fds: int) -> None:
-    """Closes all descriptors but these; stdio becomes /dev/null."""
+    """Closes all descriptors but these and Landlock's, which `confine` uses up; stdio becomes /dev/null."""
+    if _ruleset.cache_info().currsize:
+        fds = (*fds, _ruleset())
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -131,7 +135,9 @@ def landlock() -> None:
     _restrict(_ruleset())
 
 
+@functools.cache
 def _ruleset() -> int:
+    """Descriptor of the rules; made once, before the forks, which costs more than all other walls together."""
     attributes = struct.pack("Q", ALL_ACCESS)
     ruleset = _syscall(LANDLOCK_CREATE, attributes, len(attributes), 0)
     for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:

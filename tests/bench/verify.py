@@ -128,41 +128,43 @@ def _fields(task: CheckTask) -> dict[str, object]:
 
 
 def endure(num: int, workers: int, hostile_every: int) -> None:
-    """Prints what the pool's processes hold after the first thousand checks and after all."""
+    """Prints what the pool's processes hold, idle, after the first two thousand checks and after all."""
     with VerifierPool(workers, timeout_s=2.0) as pool:
         reasons: Counter[str] = Counter()
         began = time.perf_counter()
+        done = 0
         before: dict[str, float] = {}
-        for done, (_, verdict) in enumerate(pool.run(mixed(num, hostile_every)), 1):
-            reasons[verdict.reason] += 1
-            if done % 10_000 == 0 or done == 1000:
-                print(f"{done} checks, {time.perf_counter() - began:.0f} s: {dict(reasons)}, {held()}", flush=True)
-            if done == 1000:
-                before = held()
+        # The first and the last two thousand are honest, so that each side is measured on warm workers.
+        for part, hostile in ((2000, 0), (num - 4000, hostile_every), (2000, 0)):
+            for _, verdict in pool.run(mixed(part, hostile)):
+                reasons[verdict.reason] += 1
+                done += 1
+                if done % 5000 == 0:
+                    print(f"{done} checks, {time.perf_counter() - began:.0f} s: {dict(reasons)}", flush=True)
+            before = before or held()
         after = held()
-        print(f"{num} checks in {time.perf_counter() - began:.0f} s, a hostile one every {hostile_every}")
+        print(f"{done} checks in {time.perf_counter() - began:.0f} s, a hostile one every {hostile_every}")
         for what, value in after.items():
-            print(f"{what}: {before[what]:.0f} -> {value:.0f} ({100 * (value / before[what] - 1):+.1f}%)")
-    print(f"after closing: {len(psutil.Process().children(recursive=True))} processes")
+            print(f"{what}: {before[what]:.1f} -> {value:.1f} ({100 * (value / before[what] - 1):+.1f}%)")
+    print(f"after closing: {len(psutil.Process().children(recursive=True))} processes below this one")
 
 
 def mixed(num: int, hostile_every: int) -> Iterator[CheckTask]:
-    """Three math answers to two programs, and what must be killed now and then; the last thousand are honest."""
+    """Three math answers to two programs, and now and then what must be killed."""
     math, code, hostile = math_tasks(), code_tasks(), cycle(HOSTILE)
     for i in range(num):
-        if i % hostile_every == 0 and 1000 < i < num - 1000:
+        if hostile_every and i % hostile_every == hostile_every - 1:
             yield next(hostile)
         else:
             yield next(math if i % 5 < 3 else code)[0]
 
 
 def held() -> dict[str, float]:
-    """Processes, descriptors and memory of this process and all below it; a check under way may be among them."""
+    """Processes, descriptors and memory (unique set size) of this process and all below it, while none is at work."""
     here = psutil.Process()
-    workers = here.children()
-    everyone = [here, *workers]
+    workers = here.children(recursive=True)
     return {
-        "processes": len(everyone),
+        "processes": 1 + len(workers),
         "descriptors of the pool": here.num_fds(),
         "descriptors of the workers": sum(w.num_fds() for w in workers),
         "memory of the pool, MiB": here.memory_full_info().uss / 2**20,
@@ -173,7 +175,7 @@ def held() -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checks", type=int, default=0, help="so many checks of a mix instead of the two timings")
-    parser.add_argument("--hostile-every", type=int, default=500)
+    parser.add_argument("--hostile-every", type=int, default=2000)
     parser.add_argument("--num", type=int, default=4000, help="checks a timing")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
