@@ -71,7 +71,7 @@ class VerifierPool:
     """Worker processes for math and code; usable from any thread, task or actor.
 
     Args:
-        num_workers: processes at the same time.
+        num_workers: checks at the same time; each has a process for math and one for code, started when first needed.
         timeout_s: wall-clock seconds a check; past them its worker is killed and the verdict is `timeout`.
         memory_mb: address space of a check.
         sandbox: layers that must hold before model-written code runs (see sandbox.py).
@@ -88,10 +88,13 @@ class VerifierPool:
         memory_mb: int = 512,
         sandbox: Literal["strict", "basic"] = "strict",
     ) -> None:
-        self._workers = [_Worker(timeout_s, memory_mb, sandbox) for _ in range(num_workers)]
+        self._workers = [
+            {domain: _Worker(timeout_s, memory_mb, sandbox, domain) for domain in ("math", "code")}
+            for _ in range(num_workers)
+        ]
 
     def __enter__(self) -> Self:
-        self._workers[0].start()
+        self._workers[0]["code"].start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,8 +102,9 @@ class VerifierPool:
 
     def close(self) -> None:
         """Ends all workers."""
-        for worker in self._workers:
-            worker.stop()
+        for workers in self._workers:
+            for worker in workers.values():
+                worker.stop()
 
     def run(self, tasks: Iterable[CheckTask]) -> Iterator[tuple[str, Verdict]]:
         """Verdicts as they come, in any order; a task is taken when a worker is free for it."""
@@ -108,14 +112,16 @@ class VerifierPool:
         turn, stopped = threading.Lock(), threading.Event()
         done: Queue[tuple[str, Verdict] | BaseException | None] = Queue(maxsize=8 * len(self._workers))
 
-        def serve(worker: _Worker) -> None:
+        def serve(workers: dict[str, _Worker]) -> None:
             try:
                 while not stopped.is_set():
                     with turn:
                         task = next(source, None)
                     if task is None:
                         break
-                    done.put((task.id, worker.check(task)))
+                    problem = _unfit(task)
+                    verdict = Verdict(None, "error", problem) if problem else workers[task.domain].check(task)
+                    done.put((task.id, verdict))
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
                 done.put(error)
             finally:
@@ -169,8 +175,8 @@ def _unfit(task: CheckTask) -> str | None:
 class _Worker:
     """One process; restarted after every kill."""
 
-    def __init__(self, timeout_s: float, memory_mb: int, sandbox: str) -> None:
-        self._timeout_s, self._memory_mb, self._sandbox = timeout_s, memory_mb, sandbox
+    def __init__(self, timeout_s: float, memory_mb: int, sandbox: str, domain: str) -> None:
+        self._timeout_s, self._memory_mb, self._sandbox, self._domain = timeout_s, memory_mb, sandbox, domain
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._turn = threading.Lock()
@@ -187,7 +193,7 @@ class _Worker:
         env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")}
         self._buffer = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-I", *WORKER, str(self._timeout_s), str(self._memory_mb), self._sandbox],
+            [sys.executable, "-I", *WORKER, *self._arguments()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -205,6 +211,9 @@ class _Worker:
                 "not have; code of models is not run without it"
             )
 
+    def _arguments(self) -> list[str]:
+        return [str(self._timeout_s), str(self._memory_mb), self._sandbox, self._domain]
+
     def stop(self) -> None:
         """Kills the process and its children."""
         process, self._process = self._process, None
@@ -218,8 +227,6 @@ class _Worker:
 
     def check(self, task: CheckTask) -> Verdict:
         """One verdict; a worker that dies or hangs costs only the check it was at."""
-        if (problem := _unfit(task)) is not None:
-            return Verdict(None, "error", problem)
         with self._turn:
             return self._check(task)
 

@@ -205,7 +205,7 @@ sandbox.no_new_privileges()
 program = sandbox._program(sandbox.ARCH_X86_64, (int(sys.argv[1]),), (), x32=False)
 buffer = ctypes.create_string_buffer(b"".join(program))
 sandbox._prctl(22, 2, struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
-os.execv(sys.executable, [sys.executable, "-I", "-m", "fusechat.pipeline.verify.worker", "2", "512", "strict"])
+os.execv(sys.executable, [sys.executable, "-I", "-m", "fusechat.pipeline.verify.worker", "2", "512", "strict", "code"])
 """
 """A kernel that refuses one system call, and the worker on it."""
 
