@@ -479,6 +479,13 @@ class DomainRule(Section):
     margin: Margin = Margin()
     keep_truncated: bool = False
     """Responses cut at max_tokens may be chosen."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longer responses take no part."""
+    rows: int = Field(default=1, ge=1)
+    """SFT rows (of different texts) or pairs (of different sources) that one prompt yields at most."""
+    prefer: Literal["margin", "reward"] = "margin"
+    """Which source's pair inside the window wins: the largest margin, or the highest reward of the chosen response
+    (then the largest margin); at last the first name."""
 
 
 class Select(Section):

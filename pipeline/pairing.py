@@ -15,6 +15,7 @@ REASONS = {
     "selected_sft_fallback": "an SFT row: a prompt of the DPO share that yielded no pair",
     "no_response": "no source gave a response with text",
     "truncated": "every response was cut at its token limit",
+    "too_long": "every response that came to its end is longer than the rule allows",
     "unverified": "no response could be verified",
     "all_wrong": "no response is right",
     "no_score": "the responses that a row needs have no finite reward",
@@ -31,6 +32,7 @@ STATUSES = {
     "rejected": "the source gave no response",
     "empty": "the response holds no text",
     "truncated": "cut at its token limit",
+    "too_long": "longer than the rule allows",
     "unverified": "could not be verified",
     "wrong": "wrong, and not part of a pair",
     "no_score": "has no finite reward",
@@ -64,16 +66,29 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a prompt yields: a row or neither, and why."""
+    """What a prompt yields: SFT rows, pairs or neither, and why."""
 
     reason: str
-    sft: Candidate | None = None
-    pair: tuple[Candidate, Candidate] | None = None
-    """Chosen, rejected."""
+    sfts: tuple[Candidate, ...] = ()
+    """Best first."""
+    pairs: tuple[tuple[Candidate, Candidate], ...] = ()
+    """Chosen and rejected; the pair that wins first."""
+
+    @property
+    def sft(self) -> Candidate | None:
+        """The best SFT row."""
+        return self.sfts[0] if self.sfts else None
+
+    @property
+    def pair(self) -> tuple[Candidate, Candidate] | None:
+        """The pair that wins."""
+        return self.pairs[0] if self.pairs else None
 
 
 def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule, sft_share: bool) -> Decision:
     """What one prompt yields; the order of the candidates does not matter.
+
+    This is the rule as one would say it; deciding.py does the same on columns, and tests hold both equal.
 
     Args:
         verified: whether the domain has verdicts (math, code), so that SFT takes right responses only and a pair is
@@ -83,9 +98,12 @@ def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule,
     texts = [c for c in candidates if not c.rejected and c.text.strip()]
     if not texts:
         return Decision("no_response")
-    whole = [c for c in texts if c.finished or rule.keep_truncated]
-    if not whole:
+    ended = [c for c in texts if c.finished or rule.keep_truncated]
+    if not ended:
         return Decision("truncated")
+    whole = [c for c in ended if not _too_long(c, rule)]
+    if not whole:
+        return Decision("too_long")
     if verified and all(c.correct is None for c in whole):
         return Decision("unverified")
     if verified and not any(c.correct for c in whole):
@@ -94,15 +112,15 @@ def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule,
     good = [c for c in scored if c.correct or not verified]
     if not good:
         return Decision("no_score")
-    best = min(good, key=_best_first)
+    best = _distinct(sorted(good, key=_best_first))[: rule.rows]
     if sft_share:
-        return Decision("selected_sft", sft=best)
+        return Decision("selected_sft", sfts=best)
     pairs = _pairs(scored, verified)
     inside = [p for p in pairs if _inside(margin(*p), rule)]
     if inside:
-        return Decision("selected_pair", pair=min(inside, key=lambda p: (-margin(*p), p[0].source)))
+        return Decision("selected_pair", pairs=tuple(sorted(inside, key=lambda p: _wins(p, rule))[: rule.rows]))
     if rule.fallback_to_sft:
-        return Decision("selected_sft_fallback", sft=best)
+        return Decision("selected_sft_fallback", sfts=best)
     return Decision(_why_no_pair(whole, scored, pairs, verified, rule))
 
 
@@ -113,16 +131,21 @@ def margin(chosen: Candidate, rejected: Candidate) -> float:
 
 def status(candidate: Candidate, decision: Decision, *, verified: bool, rule: DomainRule) -> str:
     """What became of one of the prompt's responses (STATUSES)."""
-    selected = (decision.sft, *(decision.pair or ()))
-    for used, name in zip(selected, ("sft", "chosen", "dispreferred"), strict=False):
-        if used is not None and used.response_id == candidate.response_id:
-            return name
+    used = {
+        **{c.response_id: "sft" for c in decision.sfts},
+        **{c.response_id: "chosen" for c, _ in decision.pairs},
+        **{c.response_id: "dispreferred" for _, c in decision.pairs},
+    }
+    if candidate.response_id in used:
+        return used[candidate.response_id]
     if candidate.rejected:
         return "rejected"
     if not candidate.text.strip():
         return "empty"
     if not (candidate.finished or rule.keep_truncated):
         return "truncated"
+    if _too_long(candidate, rule):
+        return "too_long"
     if verified and not candidate.correct:
         return "unverified" if candidate.correct is None else "wrong"
     return "no_score" if _reward(candidate) is None else "unused"
@@ -131,6 +154,24 @@ def status(candidate: Candidate, decision: Decision, *, verified: bool, rule: Do
 def _reward(candidate: Candidate) -> float | None:
     reward = candidate.reward
     return reward if reward is not None and math.isfinite(reward) else None
+
+
+def _too_long(candidate: Candidate, rule: DomainRule) -> bool:
+    return rule.max_tokens is not None and candidate.tokens > rule.max_tokens
+
+
+def _distinct(ordered: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The first of each text."""
+    first: dict[str, Candidate] = {}
+    for candidate in ordered:
+        first.setdefault(candidate.text, candidate)
+    return tuple(first.values())
+
+
+def _wins(pair: tuple[Candidate, Candidate], rule: DomainRule) -> tuple[float, float, str]:
+    """Sorts the pairs of a prompt's sources; the first wins."""
+    by_reward = -(pair[0].reward or 0.0) if rule.prefer == "reward" else 0.0
+    return by_reward, -margin(*pair), pair[0].source
 
 
 def _best_first(candidate: Candidate) -> tuple[float, int, str]:

@@ -146,6 +146,11 @@ _PROVENANCE = [
     pa.field("prompt_id", pa.string(), nullable=False),
     pa.field("domain", pa.string(), nullable=False),
     pa.field("source", pa.string(), nullable=False),
+    pa.field("revision", pa.string(), nullable=False),
+    pa.field("template", pa.string(), nullable=False),
+    pa.field("params", pa.string(), nullable=False),
+    pa.field("recipe", pa.string(), nullable=False),  # its name
+    pa.field("code", pa.string(), nullable=False),  # fusechat's version
 ]
 
 SFT_ROW = pa.schema(
@@ -154,7 +159,10 @@ SFT_ROW = pa.schema(
         pa.field("completion", MESSAGES, nullable=False),
         *_PROVENANCE,
         pa.field("response_id", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
         pa.field("reward", pa.float64(), nullable=False),
+        pa.field("correct", pa.bool_()),
+        pa.field("verdict", pa.string()),
     ]
 )
 
@@ -166,8 +174,25 @@ PAIR = pa.schema(
         *_PROVENANCE,
         pa.field("chosen_id", pa.string(), nullable=False),
         pa.field("rejected_id", pa.string(), nullable=False),
+        pa.field("chosen_seed", pa.int64(), nullable=False),
+        pa.field("rejected_seed", pa.int64(), nullable=False),
         pa.field("chosen_reward", pa.float64(), nullable=False),
         pa.field("rejected_reward", pa.float64(), nullable=False),
+        pa.field("chosen_correct", pa.bool_()),
+        pa.field("rejected_correct", pa.bool_()),
+        pa.field("chosen_verdict", pa.string()),
+        pa.field("rejected_verdict", pa.string()),
+        pa.field("margin", pa.float64(), nullable=False),
+    ]
+)
+
+CANDIDATE_PAIR = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sft_share", pa.bool_(), nullable=False),  # only SFT may use the prompt
+        pa.field("chosen_reward", pa.float64(), nullable=False),
         pa.field("margin", pa.float64(), nullable=False),
     ]
 )

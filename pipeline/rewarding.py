@@ -46,7 +46,14 @@ def score(run: Run) -> Outcome:
     merged = scoring.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
     run.dir.remove_tables("score")
     Parts(run.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
-    report = {"chosen": chosen, "reward_models": found, "run": relations(run, merged, rows, verdicts)}
+    names = [chosen] if isinstance(rule, str) else rule.names
+    made_by = {name: made(run, name) for name in names}
+    report = {
+        "chosen": chosen,
+        "made_by": made_by,
+        "reward_models": found,
+        "run": relations(run, merged, rows, verdicts),
+    }
     run.dir.write_json(report, "score", "agreement.json")
     correct = [v["correct"] for v in verdicts.values() if v["correct"] is not None]
     counts = {
@@ -110,6 +117,11 @@ def reward(
         run.fleet.wait(name)
     with run.shown(f"score {name}", len(rows), len(rows) - len(missing)) as show:
         return scoring.reward(run.dir, parts.folder, name, rows, by_id, run.recipe, show)
+
+
+def made(run: Run, name: str) -> str:
+    """What a reward model's scores hang on, as a name: its weights and settings."""
+    return _parts(run, name).folder.split("/")[-1]
 
 
 def _parts(run: Run, name: str, folder: str = "rewards") -> Parts:

@@ -1,38 +1,63 @@
-"""Selection: the rule of pairing.py on tables, and on a run directory, one Ray task a bucket.
+"""Selection: the rule of pairing.py on a run directory, a bucket at a time, in columns (deciding.py).
 
-Each prompt becomes one SFT row, one preference pair or neither, and ends in exactly one reason.
+Each prompt becomes SFT rows, preference pairs or neither, and ends in exactly one reason. Everything happens in this
+process: polars and Arrow use all cores, and a million responses take less time than a cluster takes to start.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fusechat.pipeline.config import VERIFIED_DOMAINS, DomainRule, Recipe, Select
+from fusechat.pipeline.config import DomainRule, Recipe, Select
+from fusechat.pipeline.deciding import SPACE, Decisions, decide_all
 from fusechat.pipeline.errors import FusechatError, StageError
-from fusechat.pipeline.flow import WORKER_CPUS
-from fusechat.pipeline.pairing import Candidate, decide, margin, status
-from fusechat.pipeline.records import OUTCOME, PAIR, PROMPT, RESPONSE, SCORE, SFT_ROW, digest, fraction_of
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.funnel import funnel
+from fusechat.pipeline.records import (
+    CANDIDATE_PAIR,
+    OUTCOME,
+    PAIR,
+    PROMPT,
+    RESPONSE,
+    SCORE,
+    SFT_ROW,
+    digest,
+    fraction_of,
+)
+from fusechat.pipeline.shards import Parts, RunDir, first_of_each, versions
 
-UNKNOWN_DOMAIN = "unknown"
-"""Domain of the prompts that the intake rejected: their rows could not be read, or not trusted."""
+NUM_WORKERS = 2
+"""Buckets at once: one is read or written while another is decided. More hold more in memory."""
+
+RESPONSE_COLUMNS = [
+    "response_id", "prompt_id", "source", "revision", "seed", "params", "template", "text", "finish_reason", "reject",
+    "completion_tokens",
+]  # fmt: skip
+SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
 
 
 @dataclass(slots=True)
 class Selected:
-    """What the prompts of one bucket yield; tables are sorted by row_id, outcomes by prompt_id."""
+    """What the prompts of one bucket yield; tables are sorted by row_id, the others by prompt_id."""
 
     sft: pa.Table
     pairs: pa.Table
     outcomes: pa.Table
     """OUTCOME: exactly one row a prompt."""
+    candidates: pa.Table
+    """CANDIDATE_PAIR: what any window chooses from."""
     responses: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(source, domain, status) -> responses."""
+    aside: Counter[str] = field(default_factory=Counter)
+    """Rows of the run directory that are no responses of this recipe, by kind (funnel.ASIDE)."""
+    num_scores: int = 0
 
 
 def in_sft_share(prompt_id: str, rule: DomainRule) -> bool:
@@ -42,7 +67,13 @@ def in_sft_share(prompt_id: str, rule: DomainRule) -> bool:
 
 
 def select_bucket(
-    prompts: pa.Table, responses: pa.Table, scores: pa.Table, *, recipe_select: Select, reward: str
+    prompts: pa.Table,
+    responses: pa.Table,
+    scores: pa.Table,
+    *,
+    recipe_select: Select,
+    reward: str,
+    recipe: str = "",
 ) -> Selected:
     """Applies the rule to every prompt.
 
@@ -51,208 +82,250 @@ def select_bucket(
         responses: RESPONSE; those of other prompts are ignored.
         scores: SCORE; a response without a row has neither reward nor verdict.
         reward: name of the reward model whose scores count.
+        recipe: name of the recipe, for the rows' provenance.
     """
-    rated = {
-        identity: (dict(rewards).get(reward), correct)
-        for identity, rewards, correct in zip(
-            *(scores.column(c).to_pylist() for c in ("response_id", "rewards", "correct")), strict=True
-        )
-    }
-    by_prompt = _Groups(responses)
-    sft, pairs, outcomes = [], [], []
-    statuses: Counter[tuple[str, str, str]] = Counter()
-    for prompt in prompts.select(["prompt_id", "domain", "messages"]).to_pylist():
-        domain, rule = prompt["domain"], recipe_select.rule(prompt["domain"])
-        verified = domain in VERIFIED_DOMAINS
-        candidates = [_candidate(r, rated) for r in by_prompt.rows(prompt["prompt_id"])]
-        share = in_sft_share(prompt["prompt_id"], rule)
-        decision = decide(candidates, verified=verified, rule=rule, sft_share=share)
-        statuses.update((c.source, domain, status(c, decision, verified=verified, rule=rule)) for c in candidates)
-        if decision.sft is not None:
-            sft.append(_sft_row(prompt, decision.sft))
-        if decision.pair is not None:
-            pairs.append(_pair_row(prompt, *decision.pair))
-        used = decision.sft or (decision.pair and decision.pair[0])
-        outcomes.append(
-            {
-                "prompt_id": prompt["prompt_id"],
-                "domain": domain,
-                "reason": decision.reason,
-                "source": used.source if used else None,
-            }
-        )
+    prompts = prompts.select(["prompt_id", "domain", "messages"]).sort_by("prompt_id")
+    table, responses = _joined(prompts, responses, scores, reward)
+    shares = [
+        in_sft_share(p, recipe_select.rule(d))
+        for p, d in zip(*(prompts.column(c).to_pylist() for c in ("prompt_id", "domain")), strict=True)
+    ]
+    asked = pl.DataFrame(
+        {
+            "prompt": pl.Series(range(prompts.num_rows), dtype=pl.UInt32),
+            "domain": _series(prompts, "domain"),
+            "sft_share": pl.Series(shares, dtype=pl.Boolean),
+        }
+    )
+    found = decide_all(asked, table, recipe_select)
+    rows = _Rows(prompts, responses, table, {"recipe": recipe, "code": versions().get("fusechat", "")})
     return Selected(
-        sft=pa.Table.from_pylist(sft, schema=SFT_ROW).sort_by("row_id"),
-        pairs=pa.Table.from_pylist(pairs, schema=PAIR).sort_by("row_id"),
-        outcomes=pa.Table.from_pylist(outcomes, schema=OUTCOME).sort_by("prompt_id"),
-        responses=statuses,
+        sft=rows.sft(found.sfts).sort_by("row_id"),
+        pairs=rows.pairs(found.pairs).sort_by("row_id"),
+        outcomes=rows.outcomes(asked, found),
+        candidates=rows.candidates(asked, found.all_pairs),
+        responses=_count(table, asked, found.statuses, responses),
     )
 
 
-def funnel(outcomes: pa.Table, rejects: pa.Table, num_prompts: int, responses: Counter[tuple[str, str, str]]) -> Any:
-    """Where every prompt and every response went; JSON.
+def run_select(run: RunDir, recipe: Recipe, reward: str, num_workers: int = NUM_WORKERS) -> dict[str, int]:
+    """Stage `select`: reads prompts, samples and scores, writes select/{sft,pairs,outcomes,candidates}.parquet and
+    funnel.json.
 
-    Args:
-        outcomes: OUTCOME of the prompts that passed the intake.
-        rejects: REJECT of the intake; held-out rows are left out, they are no prompts to train on.
-        num_prompts: prompts that passed the intake.
-
-    Raises:
-        StageError: the reasons do not add up to the prompts.
-    """
-    refused = [r for r in rejects.column("reason").to_pylist() if not r.startswith("heldout_")]
-    ended = list(zip(*(outcomes.column(c).to_pylist() for c in ("domain", "reason")), strict=True))
-    ended += [(UNKNOWN_DOMAIN, f"rejected_{reason}") for reason in refused]
-    total = num_prompts + len(refused)
-    if len(ended) != total:
-        raise StageError("select", "funnel", f"{total} prompts were read, {len(ended)} have a reason")
-    by_domain: dict[str, Counter[str]] = defaultdict(Counter)
-    for domain, reason in ended:
-        by_domain[domain][reason] += 1
-    by_source: dict[str, dict[str, dict[str, int]]] = {}
-    for (source, domain, name), num in responses.items():
-        by_source.setdefault(source, {}).setdefault(domain, {})[name] = num
-    reasons = Counter(reason for _, reason in ended)
-    return {"num_prompts": total, "reasons": reasons, "by_domain": by_domain, "responses": by_source}
-
-
-def run_select(
-    run: RunDir, recipe: Recipe, reward: str, response_ids: set[str] | frozenset[str] | None = None
-) -> dict[str, int]:
-    """Stage `select`: reads prompts, samples and scores, writes select/{sft,pairs,outcomes}.parquet and funnel.json.
-
-    Ray must be running. The result hangs on neither the number of buckets nor the order of rows.
+    What was scored is what counts: the scores hold exactly the responses that the recipe asked for. The result hangs on
+    neither the number of buckets nor of workers, nor on the order of rows.
 
     Args:
         reward: name of the reward model whose scores count.
-        response_ids: responses of the current plan; others in the run directory are left aside. None takes all.
 
     Raises:
-        StageError: a shard can't be read, a task failed, or the funnel does not add up.
+        StageError: a shard can't be read or is missing, or the funnel does not add up.
     """
-    buckets = _run_buckets(run, recipe, reward, response_ids)
+    with ThreadPoolExecutor(max_workers=max(1, min(num_workers, os.cpu_count() or 1))) as threads:
+        buckets = list(threads.map(lambda b: _bucket(run, recipe, b, reward), range(recipe.sample.buckets)))
     merged = Selected(
         sft=pa.concat_tables([b.sft for b in buckets]).sort_by("row_id"),
         pairs=pa.concat_tables([b.pairs for b in buckets]).sort_by("row_id"),
         outcomes=pa.concat_tables([b.outcomes for b in buckets]).sort_by("prompt_id"),
+        candidates=pa.concat_tables([b.candidates for b in buckets]).sort_by(
+            [("prompt_id", "ascending"), ("source", "ascending")]
+        ),
         responses=sum((b.responses for b in buckets), Counter()),
+        aside=sum((b.aside for b in buckets), Counter()),
     )
+    manifest, num_scores = run.manifest("score"), sum(b.num_scores for b in buckets)
+    if manifest is not None and manifest.counts.get("responses", num_scores) != num_scores:
+        cause = f"{num_scores} of {manifest.counts['responses']} scored responses are there; run `fusechat score`"
+        raise StageError("select", "score", f"a shard is missing: {cause}")
     num_prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(columns=["domain"]).num_rows
-    rejects = run.read_table("prompts", "rejects.parquet", columns=["reason"])
-    found = funnel(merged.outcomes, rejects, num_prompts, merged.responses)
-    run.write_table(merged.sft, "select", "sft.parquet")
-    run.write_table(merged.pairs, "select", "pairs.parquet")
-    run.write_table(merged.outcomes, "select", "outcomes.parquet")
+    rejects = run.read_table("prompts", "rejects.parquet")
+    found = funnel(merged.outcomes, rejects, num_prompts, merged.responses, merged.aside)
+    for name in ("sft", "pairs", "outcomes", "candidates"):
+        run.write_table(getattr(merged, name).combine_chunks(), "select", f"{name}.parquet")
     run.write_json(found, "select", "funnel.json")
-    num_sft, num_pairs = merged.sft.num_rows, merged.pairs.num_rows
+    used = sum(n for reason, n in found["reasons"].items() if reason.startswith("selected_"))
     return {
         "prompts": found["num_prompts"],
-        "sft": num_sft,
-        "pairs": num_pairs,
-        "unused": found["num_prompts"] - num_sft - num_pairs,
+        "sft": merged.sft.num_rows,
+        "pairs": merged.pairs.num_rows,
+        "unused": found["num_prompts"] - used,
     }
 
 
-def _run_buckets(run: RunDir, recipe: Recipe, reward: str, response_ids: Any) -> list[Selected]:
-    import ray
-
-    num = recipe.sample.buckets
-    # Once in shared memory, not once a task: a plan may hold millions of identities.
-    plan = ray.put(None if response_ids is None else pa.array(sorted(response_ids), pa.string()))
-    task = ray.remote(num_cpus=WORKER_CPUS)(_select_task)
-    # The tasks ask for little, so that they fit beside engines that wait for work; no more at once than there are CPUs.
-    limit = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting, results = list(range(num)), []
-    running: dict[Any, int] = {}
-    while waiting or running:
-        while waiting and len(running) < limit:
-            bucket = waiting.pop(0)
-            running[task.remote(run, recipe.select, bucket, reward, plan)] = bucket
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        bucket = running.pop(done)
-        try:
-            result = ray.get(done)
-        except ray.exceptions.RayError as error:
-            raise StageError("select", f"bucket {bucket}", str(error).strip().splitlines()[-1]) from error
-        if isinstance(result, str):
-            raise StageError("select", f"bucket {bucket}", result)
-        results.append(result)
-    return results
-
-
-def _select_task(run: RunDir, rules: Select, bucket: int, reward: str, plan: pa.Array | None) -> Selected | str:
-    """One bucket; a failure comes back as its message, since Ray can't pickle our errors."""
-    import pyarrow.compute as pc
-
+def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
+    """One bucket's rows, with what is none of this recipe's set aside and counted."""
     try:
         prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(bucket, ["domain", "messages"])
-        responses = Parts(run, "sample", RESPONSE, "response_id").read(bucket)
-        if plan is not None:
-            responses = responses.filter(pc.is_in(responses.column("response_id"), value_set=plan))
-        scores = Parts(run, "score", SCORE, "response_id").read(bucket, ["rewards", "correct"])
-        return select_bucket(prompts, responses, scores, recipe_select=rules, reward=reward)
+        responses = Parts(run, "sample", RESPONSE, "response_id").read(bucket, RESPONSE_COLUMNS, unique=False)
+        scores = Parts(run, "score", SCORE, "response_id").read(bucket, SCORE_COLUMNS, unique=False)
     except FusechatError as error:
-        return str(error)
+        raise StageError("select", f"bucket {bucket}", str(error)) from error
+    aside: Counter[str] = Counter()
+    num = responses.num_rows
+    responses, scores = first_of_each(responses, "response_id"), first_of_each(scores, "response_id")
+    aside["repeated"] = num - responses.num_rows
+    known = pa.array([s.name for s in recipe.sources], pa.string())
+    scored = pc.is_in(responses.column("response_id"), value_set=scores.column("response_id").combine_chunks())
+    aside["not_scored"] = responses.num_rows - pc.sum(scored).as_py() if responses.num_rows else 0
+    responses = responses.filter(scored)
+    if responses.num_rows < scores.num_rows:
+        cause = f"{scores.num_rows - responses.num_rows} scored responses have no row in sample/; run `fusechat sample`"
+        raise StageError("select", f"bucket {bucket}", cause)
+    of_recipe = responses.filter(pc.is_in(responses.column("source"), value_set=known))
+    aside["source_not_in_recipe"] = responses.num_rows - of_recipe.num_rows
+    selected = select_bucket(prompts, of_recipe, scores, recipe_select=recipe.select, reward=reward, recipe=recipe.name)
+    selected.aside, selected.num_scores = +aside, scores.num_rows
+    return selected
 
 
-class _Groups:
-    """A RESPONSE table by prompt; one prompt's texts are Python objects at a time."""
-
-    COLUMNS = ("response_id", "prompt_id", "source", "text", "finish_reason", "reject", "completion_tokens")
-
-    def __init__(self, responses: pa.Table) -> None:
-        self._table = responses.select(list(self.COLUMNS)).sort_by("prompt_id").combine_chunks()
-        self._spans: dict[str, tuple[int, int]] = {}
-        for i, prompt in enumerate(self._table.column("prompt_id").to_pylist()):
-            start, num = self._spans.get(prompt, (i, 0))
-            self._spans[prompt] = (start, num + 1)
-
-    def rows(self, prompt_id: str) -> list[dict[str, Any]]:
-        """The responses to one prompt."""
-        rows: list[dict[str, Any]] = self._table.slice(*self._spans.get(prompt_id, (0, 0))).to_pylist()
-        return rows
-
-
-def _candidate(row: Mapping[str, Any], rated: Mapping[str, tuple[float | None, bool | None]]) -> Candidate:
-    reward, correct = rated.get(row["response_id"], (None, None))
-    return Candidate(
-        response_id=row["response_id"],
-        source=row["source"],
-        text=row["text"],
-        tokens=row["completion_tokens"],
-        finished=row["finish_reason"] != "length",
-        rejected=bool(row["reject"]),
-        correct=correct,
-        reward=reward,
+def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: str) -> tuple[pl.DataFrame, pa.Table]:
+    """The responses to these prompts as deciding.CANDIDATES (and verdict), and their rows in the same order."""
+    responses = responses.select(RESPONSE_COLUMNS)
+    responses = responses.filter(pc.is_in(responses.column("prompt_id"), prompts.column("prompt_id").combine_chunks()))
+    responses = first_of_each(responses, "response_id").combine_chunks()
+    rated = pl.DataFrame(
+        {
+            "response_id": _series(scores, "response_id"),
+            "reward": _from_arrow(pc.map_lookup(scores.column("rewards"), query_key=reward, occurrence="last")),
+            "correct": _series(scores, "correct"),
+            "verdict": _series(scores, "verdict"),
+        }
     )
+    numbers = pl.DataFrame({"prompt_id": _series(prompts, "prompt_id")}).with_row_index("prompt")
+    names = sorted(pc.unique(responses.column("source")).to_pylist())
+    ranks = pl.DataFrame({"name": names}, {"name": pl.String}).with_row_index("source")
+    text = pl.col("content")
+    table = (
+        pl.DataFrame(
+            {
+                "response_id": _series(responses, "response_id"),
+                "prompt_id": _series(responses, "prompt_id"),
+                "name": _series(responses, "source"),
+                "content": _series(responses, "text"),
+                "tokens": _series(responses, "completion_tokens").cast(pl.Int64),
+                "finished": _series(responses, "finish_reason") != "length",
+                "rejected": _series(responses, "reject") != "",
+            }
+        )
+        .with_row_index("response")
+        .with_columns(text=text.hash(), blank=text.str.strip_chars(SPACE) == "")
+        .drop("content")
+        .join(numbers, on="prompt_id", how="left", maintain_order="left")
+        .join(ranks, on="name", how="left", maintain_order="left")
+        .join(rated, on="response_id", how="left", maintain_order="left")
+        .drop("prompt_id", "response_id", "name")
+    )
+    return table, responses
 
 
-def _row(kind: str, prompt: Mapping[str, Any], *responses: Candidate) -> dict[str, Any]:
-    return {
-        "prompt": prompt["messages"],
-        "row_id": digest(kind, prompt["prompt_id"], *(c.response_id for c in responses)),
-        "prompt_id": prompt["prompt_id"],
-        "domain": prompt["domain"],
-        "source": responses[0].source,
-    }
+def _series(table: pa.Table, column: str) -> pl.Series:
+    return _from_arrow(table.column(column))
 
 
-def _sft_row(prompt: Mapping[str, Any], best: Candidate) -> dict[str, Any]:
-    row = _row("sft", prompt, best)
-    return row | {"completion": _said(best), "response_id": best.response_id, "reward": best.reward}
+def _from_arrow(column: pa.ChunkedArray) -> pl.Series:
+    series = pl.from_arrow(column)
+    assert isinstance(series, pl.Series)
+    return series
 
 
-def _pair_row(prompt: Mapping[str, Any], chosen: Candidate, rejected: Candidate) -> dict[str, Any]:
-    return _row("pair", prompt, chosen, rejected) | {
-        "chosen": _said(chosen),
-        "rejected": _said(rejected),
-        "chosen_id": chosen.response_id,
-        "rejected_id": rejected.response_id,
-        "chosen_reward": chosen.reward,
-        "rejected_reward": rejected.reward,
-        "margin": margin(chosen, rejected),
-    }
+def _count(
+    table: pl.DataFrame, asked: pl.DataFrame, statuses: pl.DataFrame, responses: pa.Table
+) -> Counter[tuple[str, str, str]]:
+    names = statuses.join(table.select("response", "prompt"), on="response", how="left", maintain_order="left").join(
+        asked.select("prompt", "domain"), on="prompt", how="left", maintain_order="left"
+    )
+    counted = (
+        names.with_columns(source=_series(responses, "source").gather(names["response"]))
+        .group_by("source", "domain", "status")
+        .len()
+    )
+    return Counter({(source, domain, status): num for source, domain, status, num in counted.rows()})
 
 
-def _said(candidate: Candidate) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": candidate.text}]
+class _Rows:
+    """Makes rows of numbers: only what was selected is ever looked up."""
+
+    def __init__(self, prompts: pa.Table, responses: pa.Table, table: pl.DataFrame, made: dict[str, str]) -> None:
+        self._prompts, self._responses, self._table, self._made = prompts, responses, table, made
+
+    def sft(self, found: pl.DataFrame) -> pa.Table:
+        """SFT_ROW."""
+        chosen = found["response"]
+        columns = self._common("sft", found["prompt"], chosen, [self._of(chosen, "response_id")])
+        columns |= {
+            "completion": self._said(chosen),
+            "response_id": self._of(chosen, "response_id"),
+            "seed": self._of(chosen, "seed"),
+            "reward": self._score(chosen, "reward"),
+            "correct": self._score(chosen, "correct"),
+            "verdict": self._score(chosen, "verdict"),
+        }
+        return _table(columns, SFT_ROW)
+
+    def pairs(self, found: pl.DataFrame) -> pa.Table:
+        """PAIR."""
+        sides = {"chosen": found["chosen"], "rejected": found["rejected"]}
+        ids = {side: self._of(responses, "response_id") for side, responses in sides.items()}
+        columns = self._common("pair", found["prompt"], found["chosen"], list(ids.values()))
+        columns["margin"] = found["margin"].to_arrow()
+        for side, responses in sides.items():
+            columns |= {
+                side: self._said(responses),
+                f"{side}_id": ids[side],
+                f"{side}_seed": self._of(responses, "seed"),
+                f"{side}_reward": self._score(responses, "reward"),
+                f"{side}_correct": self._score(responses, "correct"),
+                f"{side}_verdict": self._score(responses, "verdict"),
+            }
+        return _table(columns, PAIR)
+
+    def outcomes(self, asked: pl.DataFrame, found: Decisions) -> pa.Table:
+        """OUTCOME."""
+        used = pl.concat([found.sfts, found.pairs.select("prompt", response="chosen")])
+        first = used.unique("prompt", keep="first", maintain_order=True)
+        first = first.with_columns(source=_series(self._responses, "source").gather(first["response"]))
+        table = asked.join(found.outcomes, on="prompt", how="left", maintain_order="left").join(
+            first.select("prompt", "source"), on="prompt", how="left", maintain_order="left"
+        )
+        columns = {name: table[name].to_arrow() for name in ("domain", "reason", "source")}
+        return _table(columns | {"prompt_id": self._prompts.column("prompt_id")}, OUTCOME)
+
+    def candidates(self, asked: pl.DataFrame, found: pl.DataFrame) -> pa.Table:
+        """CANDIDATE_PAIR."""
+        table = found.join(asked, on="prompt", how="left", maintain_order="left")
+        columns = {name: table[name].to_arrow() for name in ("domain", "sft_share", "margin")}
+        columns["prompt_id"] = self._prompts.column("prompt_id").take(table["prompt"].to_arrow())
+        columns["source"] = self._of(table["chosen"], "source")
+        columns["chosen_reward"] = self._score(table["chosen"], "reward")
+        return _table(columns, CANDIDATE_PAIR)
+
+    def _common(self, kind: str, prompts: pl.Series, responses: pl.Series, ids: list[Any]) -> dict[str, Any]:
+        asked = self._prompts.take(prompts.to_arrow())
+        names = asked.column("prompt_id").to_pylist()
+        rows = [digest(kind, *parts) for parts in zip(names, *(i.to_pylist() for i in ids), strict=True)]
+        return {
+            "prompt": asked.column("messages"),
+            "row_id": pa.array(rows, pa.string()),
+            "prompt_id": asked.column("prompt_id"),
+            "domain": asked.column("domain"),
+            **{name: self._of(responses, name) for name in ("source", "revision", "template", "params")},
+            **{name: pa.array([value] * len(rows), pa.string()) for name, value in self._made.items()},
+        }
+
+    def _of(self, responses: pl.Series, column: str) -> Any:
+        return self._responses.column(column).take(responses.to_arrow())
+
+    def _score(self, responses: pl.Series, column: str) -> Any:
+        return self._table[column].gather(responses).to_arrow()
+
+    def _said(self, responses: pl.Series) -> pa.Array:
+        """The response as one message of the assistant."""
+        texts = self._of(responses, "text")
+        texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        roles = pa.array(["assistant"] * len(texts), pa.string())
+        messages = pa.StructArray.from_arrays([roles, texts], names=["role", "content"])
+        return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), messages)
+
+
+def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)

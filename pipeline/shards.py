@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -135,6 +136,11 @@ class RunDir:
         """Reads a JSON file."""
         with self._reading():
             return json.loads(self._fs.cat_file(self.path(*parts)))
+
+    def file_digest(self, *parts: str) -> str:
+        """sha256 (hex) of a file; the tables that one version of fusechat writes are equal where their bytes are."""
+        with self._reading():
+            return hashlib.sha256(self._fs.cat_file(self.path(*parts))).hexdigest()
 
     def files(self, *parts: str) -> list[str]:
         """Names, relative to the run directory, of the Parquet files under a folder; sorted."""
@@ -290,8 +296,8 @@ class Parts:
         for bucket, members in sorted(buckets.items()):
             self.write(bucket, members)
 
-    def read(self, bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of one bucket, or all; a key that two parts hold counts once; sorted by key."""
+    def read(self, bucket: int | None = None, columns: Sequence[str] | None = None, unique: bool = True) -> pa.Table:
+        """The rows of one bucket, or all, sorted by key; a key that stands twice counts once where `unique` says so."""
         where = (self.folder,) if bucket is None else (self.folder, f"bucket-{bucket:04d}")
         wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
         schema = self.schema if wanted is None else pa.schema([self.schema.field(c) for c in wanted])
@@ -303,10 +309,8 @@ class Parts:
                 raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
         if not tables:
             return schema.empty_table()
-        table = pa.concat_tables(tables).sort_by(self.key)
-        keys = table.column(self.key).to_pylist()
-        keep = [i for i, k in enumerate(keys) if i == 0 or k != keys[i - 1]]
-        return table if len(keep) == len(keys) else table.take(keep)
+        table = pa.concat_tables(tables)
+        return first_of_each(table, self.key) if unique else _sorted(table, self.key)
 
     def ids(self, bucket: int | None = None) -> set[str]:
         """Keys of the rows that are durable, of one bucket or all."""
@@ -327,9 +331,25 @@ def _later(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def table_digest(table: pa.Table, columns: Sequence[str]) -> str:
-    """Hash of some columns of a table, row order included."""
-    return digest(table.select(list(columns)).to_pylist())
+def first_of_each(table: pa.Table, key: str) -> pa.Table:
+    """The table sorted by key, of several rows with one key the first."""
+    import pyarrow.compute as pc
+
+    table = _sorted(table, key)
+    keys = table.column(key)
+    repeated = pc.equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))
+    if not pc.any(repeated).as_py():
+        return table
+    return table.filter(pa.chunked_array([pa.array([True]), *pc.invert(repeated).chunks]))
+
+
+def _sorted(table: pa.Table, key: str) -> pa.Table:
+    """Stable; a table that is sorted, as a stage leaves it, is not copied."""
+    import pyarrow.compute as pc
+
+    keys = table.column(key)
+    rises = pc.less_equal(keys.slice(0, max(len(keys) - 1, 0)), keys.slice(1))
+    return table if pc.all(rises).as_py() else table.sort_by(key)
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import RESPONSE, digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
-from fusechat.pipeline.shards import STAGES, Parts, table_digest
+from fusechat.pipeline.shards import STAGES, Parts
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "prompts": (),
@@ -100,12 +100,16 @@ def select(run: Run) -> Outcome:
     """Stage `select`: the SFT rows, the pairs, and the funnel."""
     from fusechat.pipeline import selection
 
-    run.ray()
-    chosen = run.dir.read_json("score", "agreement.json")["chosen"]
-    wanted = {r["response_id"] for r in run.responses}
-    counts = selection.run_select(run.dir, run.recipe, chosen, wanted)
-    tables = [run.dir.read_table("select", f"{name}.parquet") for name in ("sft", "pairs", "outcomes")]
-    return Outcome(digest(*(table_digest(t, t.schema.names) for t in tables)), counts)
+    agreement = run.dir.read_json("score", "agreement.json")
+    there = [r.name for r in run.recipe.rewards]
+    for name, was in agreement.get("made_by", {}).items():
+        now = rewarding.made(run, name) if name in there else "not in the recipe"
+        if was != now:
+            cause = f"the scores of {name} are of another revision or other settings ({was}, now {now})"
+            raise StageError("select", "score", f"{cause}; run `fusechat score`")
+    counts = selection.run_select(run.dir, run.recipe, agreement["chosen"])
+    files = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet")
+    return Outcome(digest(*(run.dir.file_digest("select", f) for f in files)), counts)
 
 
 def sft(run: Run) -> Outcome:

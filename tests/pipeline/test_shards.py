@@ -21,7 +21,7 @@ from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import bucket_of, digest
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Manifest, Parts, RunDir, table_digest, versions
+from fusechat.pipeline.shards import Manifest, Parts, RunDir, first_of_each, versions
 
 SCHEMA = pa.schema(
     [
@@ -306,12 +306,17 @@ def test_a_fingerprint_hangs_on_the_data_and_not_on_time() -> None:
     assert len({*changed, MANIFEST.fingerprint}) == 5
 
 
-def test_a_table_digest_hangs_on_the_columns_asked_for_and_their_order() -> None:
-    table = pa.Table.from_pylist([row(1, 1), row(2, 2)], schema=SCHEMA)
-    other = pa.Table.from_pylist([row(1, 1), row(2, 3)], schema=SCHEMA)
-    assert table_digest(table, ["id"]) == table_digest(other, ["id"])
-    assert table_digest(table, ["value"]) != table_digest(other, ["value"])
-    assert table_digest(table, ["id"]) != table_digest(table.take([1, 0]), ["id"])
+def test_a_file_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    run.write_bytes(b"abc", "a", "file")
+    assert run.file_digest("a", "file").startswith("ba7816bf8f01cfea")
+
+
+def test_of_two_rows_with_one_key_the_first_counts() -> None:
+    table = pa.Table.from_pylist([row(2, 1), row(1, 1), row(2, 2), row(1, 2), row(3, 1)], schema=SCHEMA)
+    assert first_of_each(table, "id").to_pylist() == [row(1, 1), row(2, 1), row(3, 1)]
+    assert first_of_each(table.slice(0, 0), "id").num_rows == 0
+    assert first_of_each(table.slice(0, 1), "id").num_rows == 1
 
 
 def test_versions_name_what_a_result_hangs_on() -> None:

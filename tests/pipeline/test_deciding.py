@@ -1,0 +1,108 @@
+"""The rule on columns against the rule as one would say it: the same reason, rows and statuses on random tables."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
+from fusechat.pipeline.deciding import ASKED, CANDIDATES, SPACE, decide_all
+from fusechat.pipeline.pairing import REASONS, STATUSES, Candidate, decide, margin, status
+
+rewards = st.one_of(
+    st.none(),
+    st.sampled_from([0.0, 0.1, 0.105, 0.11, 0.12, 0.15, 0.2, 0.25, math.nan, math.inf, -math.inf, 1e308, -1e308]),
+    st.floats(-1, 1),
+)
+responses = st.tuples(
+    st.sampled_from("abc"),
+    rewards,
+    st.sampled_from(["x", "y", "z", "x", "y", "\x1c \u3000", ""]),
+    st.integers(1, 4),
+    st.sampled_from([True, True, True, False]),
+    st.sampled_from([False, False, False, False, True]),
+    st.sampled_from([True, False, None]),
+)
+prompts = st.lists(
+    st.tuples(st.sampled_from(DOMAINS), st.booleans(), st.lists(responses, max_size=8)), min_size=1, max_size=12
+)
+rules = st.builds(
+    DomainRule,
+    sft_fraction=st.just(0.5),
+    fallback_to_sft=st.sampled_from([False, False, True]),
+    keep_truncated=st.booleans(),
+    max_tokens=st.sampled_from([None, None, 2]),
+    rows=st.sampled_from([1, 1, 2, 3]),
+    prefer=st.sampled_from(["margin", "reward"]),
+    margin=st.sampled_from(
+        [Margin(), Margin(min=0.01, max=0.1), Margin(min=-0.3), Margin(min=0.05, max=0.05), Margin(min=0.3)]
+    ),
+)
+selects = st.builds(Select, instruction=rules, math=rules, code=rules, chinese=rules)
+seen: Counter[str] = Counter()
+
+
+def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The decisions of the slow rule and of the fast one: prompt -> reason, SFT rows, pairs and statuses."""
+    asked, table, slow, prompt_of = [], [], {}, {}
+    number = 0
+    for prompt, (domain, share, drafts) in enumerate(drawn):
+        asked.append({"prompt": prompt, "domain": domain, "sft_share": share})
+        mine = []
+        for source, reward, text, tokens, finished, rejected, correct in drafts:
+            mine.append(
+                Candidate(
+                    response_id=f"{number:06d}", source=source, text=text, tokens=tokens, finished=finished,
+                    rejected=rejected, correct=correct, reward=reward,
+                )
+            )  # fmt: skip
+            table.append(
+                {"prompt": prompt, "response": number, "source": "abc".index(source), "text": hash(text) % 2**64}
+                | {"blank": text.strip(SPACE) == "", "tokens": tokens, "finished": finished, "rejected": rejected}
+                | {"correct": correct, "reward": reward}
+            )
+            prompt_of[number] = prompt
+            number += 1
+        verified, rule = domain in VERIFIED_DOMAINS, select.rule(domain)
+        found = decide(mine, verified=verified, rule=rule, sft_share=share)
+        slow[prompt] = [
+            found.reason,
+            [int(c.response_id) for c in found.sfts],
+            [(int(c.response_id), int(r.response_id), margin(c, r)) for c, r in found.pairs],
+            {int(c.response_id): status(c, found, verified=verified, rule=rule) for c in mine},
+        ]
+    done = decide_all(pl.DataFrame(asked, ASKED), pl.DataFrame(table, CANDIDATES), select)
+    fast: dict[int, Any] = {r["prompt"]: [r["reason"], [], [], {}] for r in done.outcomes.to_dicts()}
+    for row in done.sfts.to_dicts():
+        fast[row["prompt"]][1].append(row["response"])
+    for row in done.pairs.to_dicts():
+        fast[row["prompt"]][2].append((row["chosen"], row["rejected"], row["margin"]))
+    for row in done.statuses.to_dicts():
+        fast[prompt_of[row["response"]]][3][row["response"]] = row["status"]
+    return slow, fast
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(drawn=prompts, select=selects)
+def _equal(drawn: list[Any], select: Select) -> None:
+    slow, fast = both(drawn, select)
+    assert fast == slow
+    seen.update(reason for reason, *_ in slow.values())
+    seen.update(name for *_, statuses in slow.values() for name in statuses.values())
+
+
+def test_the_rule_on_columns_decides_as_the_rule_on_one_prompt_and_every_reason_is_reached() -> None:
+    seen.clear()
+    _equal()
+    assert set(seen) == set(REASONS) | set(STATUSES)
+
+
+def test_white_space_is_what_python_strips() -> None:
+    blank = [c for c in map(chr, range(0x110000)) if not c.strip()]
+    assert sorted(blank) == sorted(SPACE)
+    assert pl.Series([SPACE, SPACE + "x"]).str.strip_chars(SPACE).to_list() == ["", "x"]
