@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -98,7 +99,7 @@ def select_bucket(
         }
     )
     found = decide_all(asked, table, recipe_select)
-    rows = _Rows(prompts, responses, table, {"recipe": recipe, "code": versions().get("fusechat", "")})
+    rows = _Rows(prompts, responses, table, {"recipe": recipe, "code": _code_version()})
     return Selected(
         sft=rows.sft(found.sfts).sort_by("row_id"),
         pairs=rows.pairs(found.pairs).sort_by("row_id"),
@@ -216,6 +217,11 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
         .drop("prompt_id", "response_id", "name")
     )
     return table, responses
+
+
+@cache
+def _code_version() -> str:
+    return versions().get("fusechat", "")
 
 
 def _series(table: pa.Table, column: str) -> pl.Series:

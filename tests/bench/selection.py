@@ -30,7 +30,7 @@ SOURCES = ("gemma", "llama", "mistral", "qwen")
 SAMPLES = 5
 BUCKETS = 16
 DOMAINS = ("instruction", "instruction", "math", "code", "chinese")
-WORDS = "the a of sum number is then we add both sides so it follows that answer each value left right half".split()
+WORDS = "the a of sum number is then we add both sides so it follows that answer each value left right half"
 
 
 def recipe(folder: str, buckets: int = BUCKETS) -> Recipe:
@@ -79,9 +79,10 @@ def _bucket(prompts: list[dict[str, Any]], draw: np.random.Generator) -> tuple[p
     verified = np.isin(np.array(domain.to_pylist()), ("math", "code"))
     source = pa.array(SOURCES).take(pa.array(np.tile(np.repeat(np.arange(4), SAMPLES), len(prompts))))
     lengths = draw.integers(20, 60, num)
-    words = np.array(WORDS)[draw.integers(0, len(WORDS), int(lengths.sum()))]
+    words = WORDS.split()
+    drawn = np.array(words)[draw.integers(0, len(words), int(lengths.sum()))]
     ends = np.cumsum(lengths)
-    texts = [" ".join(words[e - n : e]) for e, n in zip(ends, lengths, strict=True)]
+    texts = [" ".join(drawn[e - n : e]) for e, n in zip(ends, lengths, strict=True)]
     cut, refused = draw.random(num) < 0.05, draw.random(num) < 0.005
     shared = {
         "response_id": pa.array(ids),
@@ -151,9 +152,9 @@ def plain_pandas(folder: str) -> dict[str, Any]:
     def pairs_of(mine: pd.DataFrame, verified: bool, rule: Any) -> list[tuple[float, str, Any, Any]]:
         found = []
         for source, group in mine.groupby("source"):
-            good, bad = (
-                (group[group["correct"] == True], group[group["correct"] == False]) if verified else (group, group)
-            )  # noqa: E712
+            good, bad = group, group
+            if verified:
+                good, bad = (group[group["correct"].eq(side)] for side in (True, False))
             good = good.sort_values(["reward", "completion_tokens", "response_id"], ascending=[False, True, True])
             bad = bad.sort_values(["reward", "completion_tokens", "response_id"])
             pair = next(((g, b) for g in good.itertuples() for b in bad.itertuples() if g.text != b.text), None)
@@ -171,19 +172,21 @@ def plain_pandas(folder: str) -> dict[str, Any]:
             (group["reject"] == "") & (group["text"].str.strip() != "") & (group["finish_reason"] != "length")
         ]
         usable = usable[np.isfinite(usable["reward"])]
-        good = usable[usable["correct"] == True] if verified else usable  # noqa: E712
+        good = usable[usable["correct"].eq(True)] if verified else usable
         if not len(good):
             return None
         share = in_sft_share(prompt, rule)
         found = [] if share else pairs_of(usable, verified, rule)
+        row = {"prompt_id": prompt}
         if found:
             _, source, chosen, rejected = min(found, key=lambda p: (-p[0], p[1]))
-            return {"prompt_id": prompt, "source": source, "chosen": chosen.text, "rejected": rejected.text, "chosen_id": chosen.response_id, "rejected_id": rejected.response_id}  # fmt: skip
+            row |= {"source": source, "chosen": chosen.text, "rejected": rejected.text}
+            return row | {"chosen_id": chosen.response_id, "rejected_id": rejected.response_id}
         if share or rule.fallback_to_sft:
             best = good.sort_values(["reward", "completion_tokens", "response_id"], ascending=[False, True, True]).iloc[
                 0
             ]
-            return {"prompt_id": prompt, "source": best["source"], "completion": best["text"], "chosen_id": best["response_id"]}  # fmt: skip
+            return row | {"source": best["source"], "completion": best["text"], "chosen_id": best["response_id"]}
         return None
 
     rows = pd.DataFrame([r for r in frame.groupby("prompt_id").apply(one) if r is not None])
