@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import fetch, jobs, keys, verify
+from fusechat.pipeline.commands import data, fetch, jobs, keys, verify
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -66,6 +66,7 @@ def plan(
 app.add_typer(keys.app, name="keys")
 for _command in (fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop, verify.verify):
     app.command()(_command)
+data.register(app)
 
 
 @app.command()
@@ -102,6 +103,10 @@ def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
     recipe = load(path, changes)
     work = Run(recipe, path.parent.resolve(), Progress())
     work.walk(STAGES if stage is None else (stage,))
+    if stage == "select":
+        from fusechat.pipeline.summary import print_funnel
+
+        print_funnel(work.dir)
     if stage in (None, "report", "evaluate"):
         from fusechat.pipeline.summary import print_summary
 

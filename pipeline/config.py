@@ -389,7 +389,7 @@ class Sample(Section):
     """The sampling stage."""
 
     buckets: int = Field(default=16, ge=1, le=4096)
-    """Shards are bucketed by prompt; more buckets are more parallel selection tasks."""
+    """Shards are bucketed by prompt; selection holds two at once."""
     concurrency: int = Field(default=64, ge=1)
     """Samples in flight a source replica; an engine that runs more at once (vLLM's max_num_seqs) idles below it."""
     max_attempts: int = Field(default=3, ge=1)

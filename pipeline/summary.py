@@ -36,6 +36,29 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
         console.print(f"\nreport: {run.path('report', 'report.html')}", soft_wrap=True, markup=False)
 
 
+def print_funnel(run: RunDir, console: Console | None = None) -> None:
+    """Prints where every prompt went, by domain and by the source of its row; the sums are all prompts."""
+    console = console or Console(highlight=False)
+    funnel = run.read_json("select", "funnel.json")
+    total = funnel["num_prompts"]
+    reasons = sorted(funnel["reasons"], key=lambda r: (not r.startswith("selected"), -funnel["reasons"][r]))
+    for title, by in (("domain", funnel["by_domain"]), ("source of the row", funnel["by_source"])):
+        table = Table(title=f"{total} prompts by reason and {title}", title_justify="left")
+        table.add_column("reason")
+        for name in [*by, "all", "%"]:
+            table.add_column(name, justify="right")
+        for reason in reasons:
+            num = funnel["reasons"][reason]
+            cells = [str(counts.get(reason, 0)) for counts in by.values()]
+            table.add_row(reason, *cells, str(num), f"{100 * num / max(total, 1):.1f}")
+        sums = [sum(counts.values()) for counts in by.values()]
+        share = 100 * sum(funnel["reasons"].values()) / max(total, 1)
+        table.add_row("all", *map(str, sums), str(sum(sums)), f"{share:.1f}", style="bold")
+        console.print(table)
+    if funnel["aside"]:
+        console.print("set aside: " + ", ".join(f"{num} {name}" for name, num in funnel["aside"].items()))
+
+
 def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:
     models = list(metrics["models"])
     table = Table(title="held-out accuracy, % (95% interval)", title_justify="left")

@@ -166,6 +166,37 @@ def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[fl
     return _svg(figure)
 
 
+def yield_curves(
+    edges: Sequence[float],
+    curves: Mapping[str, Sequence[int]],
+    low: float,
+    tops: Mapping[str, float | None],
+    kind: str = "svg",
+    unit: str = "reward",
+) -> bytes:
+    """Pairs that a window from `low` yields, by its upper end; dotted: the windows' ends that were asked for."""
+    figure, axes = _figure()
+    for i, (domain, counts) in enumerate(curves.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        axes.step(edges, counts, where="post", label=domain, color=colour)
+        top = tops.get(domain)
+        if top is not None and top <= edges[-1]:
+            axes.axvline(top, color=colour, linestyle=":", linewidth=1)
+    axes.set_xlabel(f"largest margin of the window, {unit}")
+    axes.set_ylabel("prompts with a pair")
+    axes.set_title(f"Yield of pairs with a margin of at least {low:g}")
+    if curves:
+        axes.legend(frameon=False)
+    if kind == "svg":
+        return _svg(figure).encode()
+    from matplotlib import pyplot
+
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, dpi=150)
+    pyplot.close(figure)
+    return out.getvalue()
+
+
 def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Training loss by step, a panel a stage."""
     figure, axes = _figure(ncols=max(len(curves), 1), squeeze=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from fusechat.pipeline.config import Recipe, Select
+from fusechat.pipeline.config import DOMAINS, Recipe, Select
 from fusechat.pipeline.deciding import rules
 from fusechat.pipeline.errors import StageError, UserError
 from fusechat.pipeline.shards import RunDir
@@ -56,7 +56,7 @@ def yields(candidates: pl.DataFrame, select: Select, low: float, high: float | N
     top = float("inf") if high is None else high
     if not low <= top:
         raise UserError(f"margins: the window is empty: --max {high} is below --min {low}")
-    settings = rules({d: select.rule(d) for d in Select.model_fields}).select("domain", "rows", "by_reward")  # type: ignore[misc]
+    settings = rules({d: select.rule(d) for d in DOMAINS}).select("domain", "rows", "by_reward")
     inside = (
         candidates.filter(pl.col("margin").is_between(low, top))
         .join(settings, on="domain", how="left", maintain_order="left")

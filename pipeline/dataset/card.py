@@ -1,0 +1,139 @@
+"""The data set's card: what is in it, what it was made with, under whose terms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from fusechat.pipeline.config import DOMAINS, EndpointSource, Recipe, Source
+from fusechat.pipeline.shards import RunDir, versions
+
+LICENCES = {
+    "gemma": "Gemma Terms of Use: its prohibited uses pass on; a model trained on its outputs may be a derivative",
+    "mistral-large": "Mistral Research License: no commercial use",
+    "llama": "Llama Community License: models trained on its outputs carry 'Llama' in their name",
+    "qwen2.5-72b": "Qwen License: a notice is due; over 100 million monthly users need a licence",
+    "qwen2.5-math-72b": "Qwen License: a notice is due; over 100 million monthly users need a licence",
+    "qwen": "mostly Apache-2.0; some sizes carry the Qwen License",
+    "smollm2": "Apache-2.0",
+}
+"""Start or part of a model's name -> its terms in short; the longest that fits counts."""
+
+NO_LICENCE = "not known to fusechat: see the model's own card"
+
+
+def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: Mapping[str, Mapping[str, str]]) -> str:
+    """README.md with the hub's YAML front matter."""
+    head = {
+        "pretty_name": recipe.name,
+        "license": "other",
+        "tags": ["fusechat", "preference", "synthetic"],
+        "task_categories": ["text-generation"],
+        "size_categories": [_size(len(sft) + len(pairs))],
+        "configs": [
+            {"config_name": name, "data_files": [{"split": s, "path": p} for s, p in splits.items()]}
+            for name, splits in configs.items()
+        ],
+    }
+    funnel = run.read_json("select", "funnel.json")
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+        f"# {recipe.name}\n",
+        f"{len(sft)} SFT rows and {len(pairs)} preference pairs, selected from the responses of {len(recipe.sources)} "
+        "models by the rule of FuseChat-3.0 (arXiv 2503.04222). Both sides of a pair are by one source. Each row names "
+        "its prompt, source, revision, template, parameters, seed, reward and verdict.\n",
+        "## Composition\n",
+        _composition(sft, pairs),
+        "## What became of the prompts\n",
+        _table(
+            ["reason", "prompts", "%"],
+            [[r, n, f"{100 * n / max(funnel['num_prompts'], 1):.1f}"] for r, n in funnel["reasons"].items()]
+            + [["all", funnel["num_prompts"], "100.0"]],
+        ),
+        "## Rules\n",
+        _rules(recipe, {*sft.column("domain").to_pylist(), *pairs.column("domain").to_pylist()}),
+        "## Sources and their terms\n",
+        _sources(recipe, sft, pairs),
+        "## Versions\n",
+        _table(["stage", "fingerprint", "versions"], _stages(run)),
+        "## Recipe\n",
+        "```yaml\n"
+        + yaml.safe_dump(
+            recipe.model_dump(mode="json", include={"name", "seed", "sources", "rewards", "select"})
+        ).replace("```", "'''")
+        + "```\n",
+    ]
+    return "\n".join(parts)
+
+
+def _composition(sft: pa.Table, pairs: pa.Table) -> str:
+    counts = [Counter(zip(*(t.column(c).to_pylist() for c in ("domain", "source")), strict=True)) for t in (sft, pairs)]
+    keys = sorted(set(counts[0]) | set(counts[1]))
+    rows = [[domain, source, counts[0][domain, source], counts[1][domain, source]] for domain, source in keys]
+    return _table(["domain", "source", "SFT rows", "pairs"], [*rows, ["all", "", len(sft), len(pairs)]])
+
+
+def _rules(recipe: Recipe, domains: set[str]) -> str:
+    rows = []
+    for domain in DOMAINS:
+        rule = recipe.select.rule(domain)
+        if domain in domains:
+            top = "any" if rule.margin.max is None else rule.margin.max
+            rows.append([domain, rule.sft_fraction, f"{rule.margin.min} to {top}", rule.rows, rule.prefer])
+    return _table(["domain", "SFT share", "margin", "rows a prompt", "winner by"], rows)
+
+
+def _sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
+    used = Counter(sft.column("source").to_pylist()) + Counter(pairs.column("source").to_pylist())
+    revisions: dict[str, set[str]] = {}
+    for table in (sft, pairs):
+        for source, revision in zip(*(table.column(c).to_pylist() for c in ("source", "revision")), strict=True):
+            revisions.setdefault(source, set()).add(revision)
+    rows = []
+    for source in recipe.sources:
+        name = source.name
+        model = _model(source)
+        rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), used[name], licence(model or name)])
+    return _table(["source", "model", "revision", "rows", "terms"], rows)
+
+
+def _model(source: Any) -> str:
+    if isinstance(source, Source):
+        wheels = source.model.wheels
+        return source.model.hub or (" ".join(wheels.packages) if wheels else source.model.path or "")
+    return source.model if isinstance(source, EndpointSource) else ""
+
+
+def licence(model: str) -> str:
+    """The model's terms in short, by its name."""
+    fits = [name for name in LICENCES if name in model.lower()]
+    return LICENCES[max(fits, key=len)] if fits else NO_LICENCE
+
+
+def _stages(run: RunDir) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for stage in ("prompts", "sample", "score", "select"):
+        manifest = run.manifest(stage)
+        if manifest is not None:
+            made = ", ".join(f"{k} {v}" for k, v in manifest.versions.items())
+            rows.append([stage, manifest.fingerprint[:16], made])
+    return rows or [["export", "", ", ".join(f"{k} {v}" for k, v in versions().items())]]
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _size(num: int) -> str:
+    """The hub's size category."""
+    names = ["n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"]
+    return names[min(max(len(str(num)) - 3, 0), len(names) - 1)]

@@ -1,0 +1,54 @@
+"""Sends a data set to a hub."""
+
+from __future__ import annotations
+
+import os
+
+from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.dataset.export import files_of
+from fusechat.pipeline.errors import FusechatError, UserError, plain
+from fusechat.pipeline.shards import RunDir
+
+
+def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> str:
+    """Makes the data set's repository where there is none, and commits all files at once; returns its address.
+
+    The hub's address is HF_ENDPOINT's, the token HF_TOKEN's or the one that `hf auth login` left; it is never shown.
+
+    Raises:
+        UserError: `repo` is no owner/name, or the hub refuses the token.
+        FusechatError: the hub can't be reached or fails.
+    """
+    import httpx
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    if repo.count("/") != 1:
+        raise UserError(f"push: {repo!r} must be owner/name")
+    endpoint = os.environ.get("HF_ENDPOINT")
+    files = files_of(run, recipe, "trl")
+    api = HfApi(endpoint=endpoint, library_name="fusechat")
+    try:
+        api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, (content, _) in files.items()]
+        info = api.create_commit(
+            repo, operations, repo_type="dataset", commit_message=f"{recipe.name}, made by fusechat"
+        )
+    except HFValidationError as error:
+        raise UserError(f"push: {_without_token(error)}") from error
+    except LocalTokenNotFoundError as error:
+        raise UserError("push: the hub wants a token: set HF_TOKEN") from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise UserError(f"push: the hub refuses ({status}): HF_TOKEN must be allowed to write to {repo}") from error
+        raise FusechatError(f"push: the hub failed ({status}): {_without_token(error)}") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise FusechatError(f"push: the hub can't be reached: {_without_token(error)}") from error
+    return str(info.commit_url)
+
+
+def _without_token(error: Exception) -> str:
+    token = os.environ.get("HF_TOKEN")
+    text = plain(error)
+    return text.replace(token, "***") if token else text

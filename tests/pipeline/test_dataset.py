@@ -1,0 +1,431 @@
+"""What can be asked of a selected data set: margins, trace, check, exports, the card, a hub."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from fusechat.pipeline import selection
+from fusechat.pipeline.cli import app
+from fusechat.pipeline.config import DOMAINS, DomainRule, Margin, Recipe, Select
+from fusechat.pipeline.dataset import margins
+from fusechat.pipeline.dataset.card import LICENCES, licence
+from fusechat.pipeline.dataset.check import PROMISES, check
+from fusechat.pipeline.dataset.export import export
+from fusechat.pipeline.dataset.opened import opened
+from fusechat.pipeline.dataset.push import push
+from fusechat.pipeline.dataset.trace import lines, trace
+from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, digest, prompt_id
+from fusechat.pipeline.shards import Manifest, Parts, RunDir
+
+NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
+
+
+def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
+    """A run directory whose selection has been made: all domains, two sources with two samples each."""
+    run = RunDir(str(folder))
+    prompts: list[dict[str, Any]] = []
+    responses: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
+    for i in range(num):
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"question {i} {NASTY}"}]
+        identity, domain = prompt_id(messages), DOMAINS[i % 4]  # type: ignore[arg-type]
+        prompts.append({"prompt_id": identity, "id": f"mine-{i}", "domain": domain, "messages": messages})
+        prompts[-1] |= {"file": "p.jsonl", "line": i + 1}
+        for j in range(4):
+            mine: dict[str, Any] = {"response_id": digest(identity, j), "prompt_id": identity, "domain": domain}
+            mine["source"] = "ab"[j % 2]
+            responses.append(
+                mine
+                | {"revision": "rev", "sample_index": j // 2, "seed": 100 + j, "params": "{}", "template": "t"}
+                | {"text": f"answer {i} {j} {NASTY}", "finish_reason": "stop", "reject": ""}
+                | {"prompt_tokens": 3, "completion_tokens": 4, "flags": []}
+            )
+            correct = j < 2 if domain in ("math", "code") else None
+            scores.append(
+                mine
+                | {"rewards": [("rm", 0.2 - j * (i % 9) / 200)], "reward_rejects": []}
+                | {"correct": correct, "verdict": "v", "detail": ""}
+            )
+    model = {"hub": "x/y", "revision": "main"}
+    tree = {
+        "name": "small",
+        "run_dir": str(folder),
+        "prompts": {"train": ["p.jsonl"]},
+        "sources": [
+            {"name": "a", "model": {"hub": "google/gemma-2-27b-it", "revision": "main"}, "samples": {"math": 2}},
+            {"name": "b", "model": model, "samples": {"math": 2}},
+        ],
+        "rewards": [{"name": "rm", "kind": "likelihood", "source": "a"}],
+        "target": {"model": model},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-5, "beta": 1},
+        "sample": {"buckets": 3},
+    }
+    recipe = Recipe.model_validate(tree)
+    Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts, 3)
+    reject = {"stage": "prompts", "id": "p.jsonl:99", "reason": "duplicate", "detail": "of p.jsonl:1"}
+    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
+    Parts(run, "sample", RESPONSE, "response_id").write_all(responses, 3)
+    Parts(run, "score", SCORE, "response_id").write_all(scores, 3)
+    run.write_json({"chosen": "rm"}, "score", "agreement.json")
+    run.write_json(
+        {"recipe": "small", "target": tree["target"], "settings": recipe.model_dump(mode="json")}, "run.json"
+    )
+    selection.run_select(run, recipe, "rm")
+    return run, recipe
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[RunDir, Recipe]:
+    return write_run(tmp_path / "run")
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+# --- margins
+
+
+@pytest.mark.parametrize("window", [(0.01, 0.1), (0.0, 0.03), (0.02, None), (0.05, 0.05)])
+@pytest.mark.parametrize("prefer", ["margin", "reward"])
+def test_the_yield_of_a_window_is_what_selection_with_that_window_gives(
+    made: tuple[RunDir, Recipe], window: tuple[float, float | None], prefer: Any
+) -> None:
+    run, recipe = made
+    recipe = recipe.model_copy(update={"select": recipe.select.model_copy(update={
+        d: recipe.select.rule(d).model_copy(update={"prefer": prefer}) for d in DOMAINS})})  # fmt: skip
+    found = margins.yields(margins.load(run, recipe), recipe.select, *window)
+    rules = {
+        d: recipe.select.rule(d).model_copy(update={"margin": Margin(min=window[0], max=window[1])}) for d in DOMAINS
+    }
+    changed = recipe.model_copy(update={"select": Select(**rules)})
+    selection.run_select(run, changed, "rm")
+    pairs = run.read_table("select", "pairs.parquet").to_pylist()
+    for y in found:
+        assert y.pairs == sum((r["domain"], r["source"]) == (y.domain, y.source) for r in pairs)
+        assert y.candidates >= y.inside >= y.pairs
+    assert sum(y.pairs for y in found) == len(pairs)
+    top = window[1] if window[1] is not None else 9.0
+    curve = margins.curve(margins.load(run, recipe), recipe.select, window[0], [window[0], top])
+    assert sum(counts[-1] for counts in curve.values()) == len(pairs)
+
+
+def test_margins_on_the_command_line(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, _ = made
+    shown = call("margins", run.url, "--min", "0.01", "--max", "0.1", "--plot", str(tmp_path / "m.png"))
+    assert shown.exit_code == 0 and "instruction" in shown.stdout and "all" in shown.stdout
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(call("margins", run.url, "--max", "0.1", "--json").stdout)[0]["candidates"] > 0
+    assert call("margins", run.url, "--plot", str(tmp_path / "m.svg")).exit_code == 0
+    assert (tmp_path / "m.svg").read_text().startswith("<svg")
+    with pytest.raises(UserError, match=r"the window is empty: --max 0.1 is below --min 0.2"):
+        CliRunner().invoke(app, ["margins", run.url, "--min", "0.2", "--max", "0.1"], catch_exceptions=False)
+    with pytest.raises(UserError, match=r"must end in \.png or \.svg"):
+        CliRunner().invoke(app, ["margins", run.url, "--plot", "m.gif"], catch_exceptions=False)
+
+
+def test_margins_of_scores_that_are_newer_than_the_selection_are_refused(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    run.write_manifest(Manifest(stage="score", config="c", inputs={}, data="d"))
+    run.write_manifest(Manifest(stage="select", config="c", inputs={"score": "other"}, data="d"))
+    with pytest.raises(StageError, match="the scores are newer than the selection"):
+        margins.load(run, recipe)
+
+
+# --- trace
+
+
+def test_a_row_leads_to_all_that_it_was_made_of(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    row = run.read_table("select", "pairs.parquet").to_pylist()[0]
+    found = trace(run, recipe, row["row_id"][:10])
+    assert (found["kind"], found["outcome"]["reason"]) == ("row", "selected_pair")
+    assert [r["status"] for r in found["responses"]] == ["chosen", "dispreferred"]
+    assert [r["response_id"] for r in found["responses"]] == [row["chosen_id"], row["rejected_id"]]
+    first = found["responses"][0]
+    assert (first["revision"], first["template"], first["params"], first["rewards"]["rm"]) == (
+        "rev", "t", "{}", row["chosen_reward"])  # fmt: skip
+    assert found["prompt"]["prompt_id"] == row["prompt_id"] and found["row"]["code"]
+
+
+def test_a_prompt_leads_to_all_its_responses_and_what_became_of_each(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    counted: dict[str, int] = {}
+    for i in range(80):
+        found = trace(run, recipe, f"mine-{i}")
+        assert len(found["responses"]) == 4
+        for r in found["responses"]:
+            counted[r["status"]] = counted.get(r["status"], 0) + 1
+    statuses: dict[str, int] = {}
+    for domains in run.read_json("select", "funnel.json")["responses"].values():
+        for names in domains.values():
+            for name, num in names.items():
+                statuses[name] = statuses.get(name, 0) + num
+    assert counted == statuses
+    whole = trace(run, recipe, found["prompt"]["prompt_id"])
+    assert whole == found
+    response = trace(run, recipe, found["responses"][0]["response_id"])
+    assert response["kind"] == "response" and response["prompt"]["id"] == "mine-79"
+
+
+def test_a_model_leads_to_the_rows_it_saw(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    with pytest.raises(UserError, match="the stage sft has not been run"):
+        trace(run, recipe, "sft")
+    rows = run.read_table("select", "sft.parquet")["row_id"].to_pylist()
+    refused = {"stage": "sft", "id": rows[0], "reason": "prompt_too_long", "detail": ""}
+    run.write_table(pa.Table.from_pylist([refused], schema=REJECT), "sft", "f", "rejects.parquet")
+    run.write_json({"folder": "f"}, "sft", "result.json")
+    run.write_manifest(Manifest(stage="sft", config="c", inputs={}, data="d"))
+    found = trace(run, recipe, "sft")
+    assert found["rows"] == rows[1:] and found["num_rows"] == len(rows) - 1
+
+
+def test_what_nothing_or_several_have_is_said(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    for identity in ("nothing", "ab", "\x1b[31m", ""):
+        with pytest.raises(UserError, match="starts no identity"):
+            trace(run, recipe, identity)
+    assert trace(run, recipe, "p.jsonl:99")["reason"] == "duplicate"
+
+
+def test_a_trace_in_text_acts_on_no_terminal(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    text = "\n".join(lines(trace(run, recipe, "mine-3")))
+    assert "question 3" in text and text.isascii() and "\x1b" not in text
+    assert json.loads(call("trace", run.url, "mine-3", "--json").stdout)["prompt"]["id"] == "mine-3"
+
+
+# --- check
+
+
+def test_what_selection_wrote_keeps_all_its_promises(made: tuple[RunDir, Recipe]) -> None:
+    assert check(*made) == []
+    done = call("check", made[0].url)
+    assert done.exit_code == 0 and done.stdout.count("ok") == len(PROMISES)
+
+
+def change(run: RunDir, table: str, row: int, **values: Any) -> str:
+    """Falsifies one row; returns its identity."""
+    content = run.read_table("select", f"{table}.parquet")
+    rows = content.to_pylist()
+    row = next((i for i, r in enumerate(rows) if r["domain"] == "instruction"), row)
+    rows[row] |= values
+    run.write_table(pa.Table.from_pylist(rows, schema=content.schema), "select", f"{table}.parquet")
+    return str(rows[row].get("row_id", rows[row]["prompt_id"]))
+
+
+@pytest.mark.parametrize(
+    ("promise", "table", "values"),
+    [
+        ("one source in every pair", "pairs", {"source": "c"}),
+        ("margins inside the window", "pairs", {"chosen_reward": 0.9, "rejected_reward": 0.1, "margin": 0.8}),
+        ("rewards as scored", "pairs", {"margin": 0.02000001}),
+        ("rewards as scored", "sft", {"reward": 0.9}),
+        ("verdicts as labelled", "sft", {"correct": False, "verdict": "wrong"}),
+        ("texts as sampled", "sft", {"completion": [{"role": "assistant", "content": "forged"}]}),
+        ("texts as sampled", "pairs", {"rejected": [{"role": "assistant", "content": "forged"}]}),
+        ("every row traceable", "sft", {"response_id": "0" * 64}),
+        ("every row traceable", "pairs", {"chosen_seed": 9}),
+        ("every row traceable", "sft", {"revision": "another"}),
+        ("every row traceable", "sft", {"prompt": [{"role": "user", "content": "forged"}]}),
+        ("every prompt in one reason", "outcomes", {"reason": "tie"}),
+    ],
+)
+def test_a_row_that_breaks_a_promise_is_named(
+    made: tuple[RunDir, Recipe], promise: str, table: str, values: dict[str, Any]
+) -> None:
+    run, recipe = made
+    identity = change(run, table, 0, **values)
+    broken = check(run, recipe)
+    assert promise in {b.promise for b in broken if b.row == identity}
+    assert {b.row for b in broken} == {identity}
+    done = call("check", run.url)
+    assert done.exit_code == 1 and identity in done.stderr
+
+
+def test_other_promises_hang_on_the_recipe_and_the_intake(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    every = DomainRule(sft_fraction=1, margin=recipe.select.instruction.margin)
+    moved = recipe.model_copy(update={"select": recipe.select.model_copy(update={"instruction": every})})
+    assert {b.promise for b in check(run, moved)} == {PROMISES[5]}
+    pairs = run.read_table("select", "pairs.parquet").to_pylist()
+    named = next(r for r in Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
+                 if r["prompt_id"] == pairs[0]["prompt_id"])  # fmt: skip
+    reject = {"stage": "prompts", "id": f"p.jsonl:{named['line']}", "reason": "contaminated", "detail": ""}
+    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
+    (broken,) = check(run, recipe)
+    assert broken.promise == "no rejected or contaminated prompt" and "contaminated" in broken.why
+    assert broken.row == pairs[0]["row_id"]
+
+
+# --- exports, card, hub
+
+
+def test_exports_hold_every_row_in_the_other_trainers_form(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    run, recipe = made
+    sft, pairs = (run.read_table("select", f"{n}.parquet").to_pylist() for n in ("sft", "pairs"))
+    counts = export(run, recipe, "llamafactory", tmp_path / "lf")
+    assert counts == {"fusechat_sft.json": len(sft), "fusechat_pairs.json": len(pairs)}
+    info = json.loads((tmp_path / "lf/dataset_info.json").read_text())
+    for name, rows in (("fusechat_sft", sft), ("fusechat_pairs", pairs)):
+        assert info[name]["formatting"] == "sharegpt"
+        written = json.loads((tmp_path / "lf" / info[name]["file_name"]).read_text())
+        assert [w["row_id"] for w in written] == [r["row_id"] for r in rows]
+        assert all(set(info[name]["columns"].values()) <= set(w) for w in written)
+        assert all(w["conversations"][0]["from"] == "human" and w["system"] == "Be brief." for w in written)
+    first = written[0]
+    assert (first["chosen"]["from"], first["chosen"]["value"]) == ("gpt", pairs[0]["chosen"][0]["content"])
+    assert len(first["conversations"]) == 1 and info["fusechat_pairs"]["ranking"] is True
+    export(run, recipe, "alignment-handbook", tmp_path / "ah")
+    prefs = [r for s in ("train", "test") for r in pq.read_table(tmp_path / f"ah/data/{s}_prefs.parquet").to_pylist()]
+    assert {r["row_id"] for r in prefs} == {r["row_id"] for r in pairs} and len(prefs) == len(pairs)
+    assert [m["role"] for m in prefs[0]["chosen"]] == ["system", "user", "assistant"]
+    assert prefs[0]["chosen"][:-1] == prefs[0]["rejected"][:-1]
+    messages = pq.read_table(tmp_path / "ah/data/train_sft.parquet").to_pylist()[0]["messages"]
+    assert messages[-1]["role"] == "assistant"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_trl_and_datasets_read_the_data_set(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from trl import is_conversational
+
+    run, recipe = made
+    export(run, recipe, "trl", tmp_path / "trl")
+    for config, columns in (("sft", {"prompt", "completion"}), ("pairs", {"prompt", "chosen", "rejected"})):
+        rows = load_dataset(str(tmp_path / "trl"), config, split="train", cache_dir=str(tmp_path / "cache"))
+        assert columns <= set(rows.column_names) and is_conversational(rows[0])
+        assert len(rows) == run.read_table("select", f"{config}.parquet").num_rows
+
+
+def test_a_folder_that_holds_something_and_an_unknown_format_are_refused(
+    made: tuple[RunDir, Recipe], tmp_path: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/y").write_text("mine")
+    with pytest.raises(UserError, match="not an empty folder"):
+        export(*made, "trl", tmp_path / "x")
+    with pytest.raises(UserError, match="must be one of trl, llamafactory, alignment-handbook"):
+        export(*made, "csv", tmp_path / "z")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunDirectoryError, match="can't be written"):
+        export(*made, "trl", tmp_path / "file/below")
+
+
+def test_the_card_says_what_is_in_it_and_under_whose_terms(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    run, recipe = made
+    export(run, recipe, "trl", tmp_path / "out")
+    text = (tmp_path / "out/README.md").read_text()
+    head = DatasetCard(text).data.to_dict()
+    assert [c["config_name"] for c in head["configs"]] == ["sft", "pairs"]
+    num_sft, num_pairs = (run.read_table("select", f"{n}.parquet").num_rows for n in ("sft", "pairs"))
+    assert f"| all |  | {num_sft} | {num_pairs} |" in text
+    assert LICENCES["gemma"] in text and "not known to fusechat" in text and "select:" in text
+    assert licence("Qwen/Qwen2.5-Math-72B-Instruct").startswith("Qwen License")
+
+
+def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
+    assert opened(made[0].url)[1] == made[1]
+    with pytest.raises(RunDirectoryError, match="is no run directory"):
+        opened(str(tmp_path))
+    with pytest.raises(UserError, match="no such recipe"):
+        opened(str(tmp_path / "nothing.yaml"))
+    (Path(made[0].url) / "run.json").write_text('{"settings": {"name": 1}}')
+    with pytest.raises(RunDirectoryError, match="can't be read"):
+        opened(made[0].url)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of a hub's HTTP interface that a commit of small files takes."""
+
+    calls: ClassVar[list[tuple[str, str, str | None]]] = []
+    files: ClassVar[dict[str, bytes]] = {}
+    refuse = 0
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.calls.append(("POST", self.path, self.headers.get("authorization")))
+        here = f"http://{self.headers['host']}/datasets/me/fused"
+        if self.refuse:
+            self._answer(self.refuse, {"error": f"no, {self.headers.get('authorization')}"})
+        elif self.path == "/api/repos/create":
+            self._answer(200, {"url": here, "name": "me/fused", "id": "1"})
+        elif self.path.endswith("/preupload/main"):
+            names = [f["path"] for f in json.loads(body)["files"]]
+            self._answer(200, {"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+        elif self.path.endswith("/commit/main"):
+            for line in body.splitlines():
+                item = json.loads(line)
+                if item["key"] == "file":
+                    self.files[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
+            self._answer(200, {"success": True, "commitUrl": f"{here}/commit/{'a' * 40}", "commitOid": "a" * 40})
+        else:
+            self._answer(200, {"warnings": [], "errors": []})
+
+    def do_GET(self) -> None:
+        self._answer(404, {"error": "not found"})
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+    Hub.calls, Hub.files, Hub.refuse = [], {}, 0
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_push_commits_data_and_card_at_once_as_the_token_says(
+    made: tuple[RunDir, Recipe], hub: type[Hub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, recipe = made
+    where = push(run, recipe, "me/fused")
+    assert where.endswith("a" * 40)
+    assert set(hub.files) == {"sft/train.parquet", "pairs/train.parquet", "README.md"}
+    rows = pl.read_parquet(hub.files["pairs/train.parquet"])
+    assert rows["row_id"].to_list() == run.read_table("select", "pairs.parquet")["row_id"].to_pylist()
+    assert {token for _, _, token in hub.calls} == {"Bearer hf_secretsecret"}
+    assert sum("/commit/" in path for _, path, _ in hub.calls) == 1
+    assert "hf_secretsecret" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("status", [401, 403, 400])
+def test_a_hub_that_refuses_is_told_without_the_token(made: tuple[RunDir, Recipe], hub: type[Hub], status: int) -> None:
+    hub.refuse = status
+    with pytest.raises(Exception, match=f"push: the hub .*{status}") as error:
+        push(*made, "me/fused")
+    assert "hf_secretsecret" not in str(error.value)
+    with pytest.raises(UserError, match="must be owner/name"):
+        push(*made, "fused")
