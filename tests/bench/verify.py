@@ -115,12 +115,18 @@ def timed(name: str, tasks: Iterator[tuple[CheckTask, bool]], num: int, workers:
         list(pool.run([t for t, _ in islice(tasks, 50 * workers)]))
         wanted = list(islice(tasks, num))
         numbered = [CheckTask(**{**_fields(t), "id": str(i)}) for i, (t, _) in enumerate(wanted)]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), cpu_seconds()
         found = dict(pool.run(numbered))
-        seconds = time.perf_counter() - began
+        seconds, used = time.perf_counter() - began, cpu_seconds() - used
     wrong = sum(bool(found[str(i)].correct) is not right for i, (_, right) in enumerate(wanted))
-    rate = f"{workers} workers, {seconds:.1f} s, {num / seconds:.0f} checks/s"
+    rate = f"{workers} workers, {seconds:.1f} s, {num / seconds:.0f} checks/s, {1000 * used / num:.1f} ms of CPU each"
     print(f"{name}: {num} checks, {rate}, {wrong} not as expected")
+
+
+def cpu_seconds() -> float:
+    """Of this process, its workers and what they reaped: what a check costs, however busy the machine is."""
+    here = psutil.Process()
+    return sum(sum(p.cpu_times()[:4]) for p in (here, *here.children())) - sum(here.cpu_times()[2:4])
 
 
 def _fields(task: CheckTask) -> dict[str, object]:
