@@ -42,6 +42,8 @@ lock: setup
 	    -o requirements/cpu.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra dev \
 	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/gpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --constraint requirements/gpu.lock \
+	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/image.lock
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

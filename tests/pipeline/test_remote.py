@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -191,7 +192,7 @@ class RealCluster:
         self.processes = [
             self._start("--head", "--port", self.gcs, "--dashboard-port", self.port, "--temp-dir", folder),
         ]
-        self._until(lambda: fusechat("jobs", "--address", self.address).returncode == 0)
+        self._until(self._answers)
         self.processes.append(self._start("--address", f"127.0.0.1:{self.gcs}"))
         self._until(lambda: len(self._nodes()) == 2)
 
@@ -202,6 +203,13 @@ class RealCluster:
         return subprocess.Popen(
             [*command, *ports], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
+
+    def _answers(self) -> bool:
+        import httpx
+
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.address}/api/version").status_code == 200
+        return False
 
     def _nodes(self) -> list[Any]:
         from fusechat.pipeline.remote import Jobs
@@ -227,13 +235,15 @@ class RealCluster:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-    found = RealCluster(Path(tmp_path_factory.mktemp("r")))
-    yield found
-    found.close()
+def real() -> Iterator[RealCluster]:
+    with tempfile.TemporaryDirectory(prefix="fc-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # sockets: short
+        found = RealCluster(Path(folder))
+        yield found
+        found.close()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_stage_runs_on_the_cluster_and_the_command_ends_as_it_does(recipe: Path, real: RealCluster) -> None:
     done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "prompts")
     assert done.returncode == 0, done.stderr
@@ -245,6 +255,7 @@ def test_a_stage_runs_on_the_cluster_and_the_command_ends_as_it_does(recipe: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_job_that_fails_gives_its_exit_code_and_its_reason(recipe: Path, real: RealCluster) -> None:
     done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "report")
     assert done.returncode == 1
@@ -252,6 +263,7 @@ def test_a_job_that_fails_gives_its_exit_code_and_its_reason(recipe: Path, real:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_lost_connection_costs_no_line_and_a_job_can_be_stopped(recipe: Path, real: RealCluster) -> None:
     from ray.job_submission import JobSubmissionClient
 
