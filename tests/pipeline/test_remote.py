@@ -189,9 +189,12 @@ class RealCluster:
     def __init__(self, folder: Path) -> None:
         self.gcs, self.port, self.folder = free_port(), free_port(), folder
         self.address = f"http://127.0.0.1:{self.port}"
-        self.processes = [
-            self._start("--head", "--port", self.gcs, "--dashboard-port", self.port, "--temp-dir", folder),
-        ]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Both nodes; returns when they are up."""
+        head = self._start("--head", "--port", self.gcs, "--dashboard-port", self.port, "--temp-dir", self.folder)
+        self.processes.append(head)
         self._until(self._answers)
         self.processes.append(self._start("--address", f"127.0.0.1:{self.gcs}"))
         self._until(lambda: len(self._nodes()) == 2)
@@ -199,7 +202,11 @@ class RealCluster:
     def _start(self, *options: object) -> subprocess.Popen[bytes]:
         command = [str(BIN / "ray"), "start", "--block", "--num-cpus", "2", "--disable-usage-stats"]
         ports = ["--object-store-memory", "100000000", *map(str, options)]
-        env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_worker_niceness": "0"}
+        env = os.environ | {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "RAY_worker_niceness": "0",
+            "RAY_AUTH_MODE": "disabled",
+        }
         return subprocess.Popen(
             [*command, *ports], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -217,7 +224,7 @@ class RealCluster:
         return Jobs(self.address).nodes()
 
     @staticmethod
-    def _until(done: Any, timeout_s: float = 60) -> None:
+    def _until(done: Any, timeout_s: float = 150) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             assert time.monotonic() < deadline
@@ -238,8 +245,11 @@ class RealCluster:
 def real() -> Iterator[RealCluster]:
     with tempfile.TemporaryDirectory(prefix="fc-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # sockets: short
         found = RealCluster(Path(folder))
-        yield found
-        found.close()
+        try:
+            found.start()
+            yield found
+        finally:
+            found.close()
 
 
 @pytest.mark.slow
