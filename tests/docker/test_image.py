@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMAND_LINE = ("typer", "click", "rich", "shellingham", "typing-extensions", "markdown-it-py", "mdurl", "pygments", "annotated-doc")  # fmt: skip
+COMMAND_LINE = (
+    "typer",
+    "click",
+    "rich",
+    "shellingham",
+    "typing-extensions",
+    "markdown-it-py",
+    "mdurl",
+    "pygments",
+    "annotated-doc",
+)
 """What `fusechat --help` needs: the whole of the lock takes minutes and gigabytes."""
 
 
