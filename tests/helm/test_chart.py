@@ -176,6 +176,10 @@ def test_refuses_what_is_no_recipe(tmp_path: Path, text: str) -> None:
     assert done.returncode != 0 and "recipe" in done.stderr
 
 
+def test_refuses_a_run_directory_that_a_shell_would_read(tmp_path: Path) -> None:
+    assert "goes into a command line" in refused(tmp_path, run_dir="x; true")
+
+
 def test_refuses_a_source_whose_key_is_nowhere(tmp_path: Path) -> None:
     endpoint = {"name": "far", "kind": "endpoint", "url": "https://x/v1", "model": "m", "api_key_env": "FAR_KEY"}
     said = refused(tmp_path, sources=[*sources(), endpoint | {"samples": {"math": 1}}])

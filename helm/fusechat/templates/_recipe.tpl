@@ -119,6 +119,7 @@ accelerator: {{ first $accelerators | default "" | quote }}
 {{- define "fusechat.set" -}}
 {{- $recipe := include "fusechat.recipe" . | fromYaml -}}
 {{- $set := list -}}
+{{- if not (regexMatch "^[A-Za-z0-9._/:@-]+$" $recipe.run_dir) }}{{ fail (printf "recipe: run_dir %q goes into a command line: letters, digits and . _ / : @ - only" $recipe.run_dir) }}{{ end -}}
 {{- if not (or (hasPrefix "/" $recipe.run_dir) (contains "://" $recipe.run_dir)) }}
 {{- $set = append $set (printf "run_dir=/runs/%s" (trimPrefix "runs/" $recipe.run_dir)) }}
 {{- end }}
