@@ -1,18 +1,14 @@
-"""Jobs on a cluster: what is refused before anything starts, what is sent along, and a real cluster of two nodes."""
+"""Jobs on a cluster: what is refused before anything starts, and what is sent along."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,13 +17,11 @@ import pytest
 import ray
 import yaml
 
-from fusechat.pipeline.cluster import free_port
 from fusechat.pipeline.errors import InputError, RecipeError
 from fusechat.pipeline.recipe import load
 from fusechat.pipeline.shipping import pack
 
 ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -178,181 +172,3 @@ def test_paths_that_mean_nothing_on_the_cluster_are_refused(recipe: Path, tmp_pa
         pack(recipe, load(recipe, ("prompts.train=[../secret]",)), tmp_path)
     with pytest.raises(InputError, match="can't be read"):
         pack(recipe, load(recipe, ("prompts.train=[gone.jsonl]",)), tmp_path)
-
-
-# --- a cluster
-
-
-class RealCluster:
-    """`ray start --head`, and a second node."""
-
-    def __init__(self, folder: Path) -> None:
-        self.gcs, self.port, self.folder = free_port(), free_port(), folder
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        """Both nodes; returns when they are up."""
-        head = self._start("--head", "--port", self.gcs, "--dashboard-port", self.port, "--temp-dir", self.folder)
-        self.processes.append(head)
-        self._until(self._answers)
-        self.processes.append(self._start("--address", f"127.0.0.1:{self.gcs}"))
-        self._until(lambda: len(self._nodes()) == 2)
-
-    def _start(self, *options: object) -> subprocess.Popen[bytes]:
-        command = [str(BIN / "ray"), "start", "--block", "--num-cpus", "2", "--disable-usage-stats"]
-        ports = ["--object-store-memory", "100000000", *map(str, options)]
-        env = os.environ | {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "RAY_worker_niceness": "0",
-            "RAY_AUTH_MODE": "disabled",
-        }
-        return subprocess.Popen(
-            [*command, *ports], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-
-    def _answers(self) -> bool:
-        import httpx
-
-        with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.address}/api/version").status_code == 200
-        return False
-
-    def _nodes(self) -> list[Any]:
-        from fusechat.pipeline.remote import Jobs
-
-        return Jobs(self.address).nodes()
-
-    @staticmethod
-    def _until(done: Any, timeout_s: float = 150) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not done():
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-
-    def close(self) -> None:
-        """Ends both nodes."""
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealCluster]:
-    with tempfile.TemporaryDirectory(prefix="fc-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # sockets: short
-        found = RealCluster(Path(folder))
-        try:
-            found.start()
-            yield found
-        finally:
-            found.close()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_a_stage_runs_on_the_cluster_and_the_command_ends_as_it_does(recipe: Path, real: RealCluster) -> None:
-    done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "prompts")
-    assert done.returncode == 0, done.stderr
-    assert "prompts: done" in done.stdout and "50 train" in done.stdout
-    job = done.stderr.split(":")[0]
-    again = fusechat("logs", job, "--address", real.address)
-    assert (again.returncode, again.stdout) == (0, done.stdout)
-    assert f"{job}  SUCCEEDED" in fusechat("jobs", "--address", real.address).stdout
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_a_job_that_fails_gives_its_exit_code_and_its_reason(recipe: Path, real: RealCluster) -> None:
-    done = fusechat("submit", str(recipe), "--address", real.address, "--stage", "report")
-    assert done.returncode == 1
-    assert "has not been run" in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_a_lost_connection_costs_no_line_and_a_job_can_be_stopped(recipe: Path, real: RealCluster) -> None:
-    from ray.job_submission import JobSubmissionClient
-
-    from fusechat.pipeline.remote import Jobs
-
-    program = "import time\nfor i in range(60): print('line', i, flush=True); time.sleep(0.2)"
-    job = JobSubmissionClient(real.address).submit_job(entrypoint=f'python -c "{program}"')
-    with Wire(real.port) as wire:
-        said: list[str] = []
-        text: list[str] = []
-        jobs = Jobs(f"http://127.0.0.1:{wire.port}")
-        found: list[int] = []
-        thread = threading.Thread(target=lambda: found.append(jobs.follow(job, text.append, said.append)))
-        thread.start()
-        real._until(lambda: "line 5" in "".join(text))
-        wire.cut(3)
-        thread.join(60)
-    assert found == [0]
-    assert re.findall(r"line (\d+)", "".join(text)) == [str(i) for i in range(60)]
-    assert len(said) == 1 and "the connection is lost, trying again" in said[0]
-
-    job = JobSubmissionClient(real.address).submit_job(entrypoint="sleep 300")
-    done = fusechat("stop", job, "--address", real.address)
-    assert (done.returncode, done.stdout) == (0, f"{job}: stopped\n")
-
-
-class Wire:
-    """A TCP connection to a port, which can be cut."""
-
-    def __init__(self, port: int) -> None:
-        import socket
-
-        self._target, self._pairs, self._cut = port, [], False
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-
-    def __enter__(self) -> Wire:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.close()
-        self._drop()
-
-    def cut(self, seconds: float) -> None:
-        """Breaks what is connected, and refuses what comes for so long."""
-        self._cut = True
-        self._drop()
-        time.sleep(seconds)
-        self._cut = False
-
-    def _drop(self) -> None:
-        import socket
-
-        for end in [end for pair in self._pairs for end in pair]:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._pairs = []
-
-    def _accept(self) -> None:
-        import socket
-
-        with suppress(OSError):  # the server was closed
-            while True:
-                near, _ = self._server.accept()
-                if self._cut:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._pairs.append((near, far))
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _pass(one: Any, other: Any) -> None:
-        import socket
-
-        with suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_RDWR)
