@@ -61,7 +61,7 @@ def pack(path: Path, recipe: Recipe, folder: Path) -> None:
 
 def files(recipe: Recipe) -> list[str]:
     """The relative paths that a recipe names, each once."""
-    named = [*recipe.prompts.train, *recipe.prompts.heldout]
+    named = [path for s in recipe.prompts.entries if (path := s if isinstance(s, str) else s.path) is not None]
     named += [s.chat_template for s in recipe.served if s.chat_template is not None]
     named += [recipe.target.chat_template] if recipe.target.chat_template is not None else []
     return list(dict.fromkeys(n for n in named if not Path(n).is_absolute() and "://" not in n))

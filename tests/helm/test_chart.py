@@ -11,7 +11,7 @@ import pytest
 import yaml
 from charts import CHART, ROOT, Object, given, helm, objects, only, ray_cluster
 
-from fusechat.pipeline.config import ArmoRMReward
+from fusechat.pipeline.config import OwnReward
 from fusechat.pipeline.placement import place
 from fusechat.pipeline.recipe import load
 from fusechat.services import app
@@ -51,7 +51,7 @@ def test_renders_one_worker_group_per_source_and_reward_model() -> None:
     recipe = load(FULL)
     found = groups(only(objects("minimal"), "RayService"))
     models = [f"source:{s.name}" for s in recipe.served]
-    models += [f"reward:{r.name}" for r in recipe.rewards if isinstance(r, ArmoRMReward)]
+    models += [f"reward:{r.name}" for r in recipe.rewards if isinstance(r, OwnReward)]
     assert [json.loads(json.loads(g["rayStartParams"]["resources"])) for g in found.values()] == [
         {m: 1} for m in models
     ]
