@@ -95,6 +95,17 @@ def test_dpo_prefers_the_chosen_under_autocast_on_two_workers(
     assert pq.read_table(reference).num_rows == 16
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("bf16", "within"), [(False, 1e-3), (True, 1e-2)])
+@pytest.mark.parametrize(("kind", "beta"), [("sigmoid", 0.1), ("sigmoid_norm", 10)])
+def test_the_first_loss_is_ln_2(
+    build: Any, pairs: Any, kind: Literal["sigmoid", "sigmoid_norm"], beta: float, bf16: bool, within: float
+) -> None:
+    trainer = build(_config(beta=beta, loss_type=kind, bf16=bf16), pairs(8))
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=within)
+
+
 @pytest.mark.timeout(60)
 def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     import torch
