@@ -6,7 +6,7 @@ A random Llama classifier (8 layers of width 512) on CPU rates prompts of `../sh
 the demo, with responses whose lengths are log-normal: median 120 tokens, sigma 0.8, between 8 and 900, a long tail as
 chat models have it. The plain loop takes the rows as they come, 16 in a batch, padded to the longest. The collector
 takes the same rows from 8 callers at once, 32 in a request, in batches of no more tokens than the loop's mean batch
-holds. Tokens are those of the rows, padding not counted; both sides take turns.
+holds. Tokens are those of the rows, padding not counted; both sides take turns. `--rounds 0` counts the padding alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncio
 import random
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import small
@@ -25,7 +26,7 @@ from tiny_reward import WORDS, write_classifier
 from fusechat.services import classifier
 from fusechat.services.classifier import Classifier
 from fusechat.services.collector import Collector
-from fusechat.services.conversations import Row
+from fusechat.services.conversations import Row, batches
 
 BATCH, REQUEST, CALLERS = 16, 32, 8
 SIZES = {
@@ -47,6 +48,11 @@ def conversations(num: int) -> list[list[dict[str, str]]]:
         response = " ".join(draw.choices(WORDS, k=length // 2))  # a word and its blank are two tokens
         found.append([{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": response}])
     return found
+
+
+def area(passes: Iterable[list[Row]]) -> int:
+    """Tokens with padding."""
+    return sum(len(batch) * max(len(row.ids) for row in batch) for batch in passes)
 
 
 def plain(model: Classifier, rows: list[Row]) -> tuple[float, int]:
@@ -90,13 +96,17 @@ def main() -> None:
     rows = [row for talk in talks if isinstance(row := model.encode(talk), Row)]
     assert len(rows) == len(talks), "every conversation can be rated"
     tokens = sum(len(row.ids) for row in rows)
-    _, padded = plain(model, rows[:BATCH])
-    _, padded = plain(model, rows)
+    padded = area([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)])
     max_tokens = padded * BATCH // len(rows)
+    sorted_ = area(batches(rows, [len(row.ids) for row in rows], max_tokens))
     lengths = sorted(len(row.ids) for row in rows)
     median, longest = lengths[len(lengths) // 2], lengths[-1]
     threads = torch.get_num_threads()
     print(f"{len(rows)} rows, {tokens} tokens: {median} at the median, {longest} at most; {threads} threads")
+    print(f"padding: {1 - tokens / padded:.1%} as they come, {1 - tokens / sorted_:.1%} in batches of like length")
+    if not arguments.rounds:
+        return
+    plain(model, rows[:BATCH])
     seconds = {"plain": 0.0, "collector": 0.0}
     for turn in range(1, arguments.rounds + 1):
         loop_s, loop_tokens = plain(model, rows)
