@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline import prompts
@@ -231,6 +231,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # it writes a run directory each time
 @given(st.lists(st.dictionaries(st.sampled_from(sorted(KEYS)), values, max_size=9) | values, max_size=4))
 def test_every_line_ends_as_a_prompt_or_as_a_reject(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     lines = [json.dumps(row) for row in rows]
