@@ -20,6 +20,7 @@ import resource
 import sys
 import tempfile
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import small
@@ -39,12 +40,12 @@ class Writer:
         self._draw = random.Random(seed)
         syllables = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "an", "er", "ing")]
         self._words = ["".join(self._draw.choices(syllables, k=self._draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
-        self._weights = [1 / (rank + 2.7) for rank in range(len(self._words))]
+        self._weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(self._words))))
         self._openings = [self.words(4) for _ in range(200)]
 
     def words(self, num: int) -> list[str]:
         """Words by Zipf's law."""
-        return self._draw.choices(self._words, self._weights, k=num)
+        return self._draw.choices(self._words, cum_weights=self._weights, k=num)
 
     def text(self) -> list[str]:
         """A prompt's words."""
@@ -69,7 +70,10 @@ def measure_speed(num: int) -> None:
     texts: list[list[str]] = []
     for i in range(num):
         texts.append(writer.edited(texts[(i * 7919) % i], 0.05) if i % 10 == 9 else writer.text())
-    print(f"| near duplicates | rows | s | of them computing, s | rejects | peak memory, GiB |\n{'| --- ' * 6}|")
+    print(
+        f"| near duplicates | rows | s | of them computing, s | rejects | peak memory, GiB |\n{'| --- ' * 6}|",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         with Path(folder, "train.jsonl").open("w") as out:
             for i, text in enumerate(texts):
