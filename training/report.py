@@ -71,6 +71,7 @@ def collect(run: RunDir, recipe: Recipe) -> dict[str, Any]:
         "rewards": _rewards(responses, scores, chosen),
         "unit": _unit(recipe, chosen),
         "margins": _margins(responses, scores, chosen),
+        "yields": _yields(run, recipe),
         "windows": {d: (recipe.select.rule(d).margin.min, recipe.select.rule(d).margin.max) for d in _domains()},
         "curves": {s: _curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
         "metrics": metrics,
@@ -94,6 +95,8 @@ def draw(content: dict[str, Any]) -> dict[str, str]:
         makers["ranks"] = lambda: plots.ranks(relations["ranks"])
     if any(content["margins"].values()):
         makers["margins"] = lambda: plots.margins(content["margins"], content["windows"], content["unit"])
+    if content["yields"]:
+        makers["yields"] = lambda: plots.yield_curves(**content["yields"], unit=content["unit"]).decode()
     if any(content["curves"].values()):
         makers["losses"] = lambda: plots.losses(content["curves"])
     if content["metrics"]:
@@ -207,6 +210,22 @@ def _margins(responses: list[Any], scores: dict[str, Any], chosen: str | None) -
             values = [v for v, _ in members]
             found[domain].append(max(values) - min(values))
     return dict(found)
+
+
+def _yields(run: RunDir, recipe: Recipe) -> dict[str, Any] | None:
+    """Prompts with a pair by the upper end of a window that starts at the recipe's smallest margin."""
+    from fusechat.pipeline.dataset import margins
+
+    if not run.exists("select", "candidates.parquet"):
+        return None
+    candidates = margins.load(run, recipe)
+    if not candidates.height:
+        return None
+    windows = {d: recipe.select.rule(d).margin for d in candidates["domain"].unique()}
+    low = min(w.min for w in windows.values())
+    ends = margins.edges(candidates, low)
+    curves = margins.curve(candidates, recipe.select, low, ends)
+    return {"edges": ends, "curves": curves, "low": low, "tops": {d: w.max for d, w in windows.items()}}
 
 
 def _curve(run: RunDir, stage: str) -> list[tuple[int, float]]:

@@ -115,9 +115,13 @@ def _bucket(prompts: list[dict[str, Any]], draw: np.random.Generator) -> tuple[p
         "verdict": pa.array(np.where(verified, np.where(right, "right", "wrong"), "none")),
         "detail": pa.array([""] * num),
     }
-    return tuple(  # type: ignore[return-value]
-        pa.table([t[n] for n in s.names], names=s.names).cast(s) for t, s in ((columns, RESPONSE), (scores, SCORE))
-    )
+    return _as(columns, RESPONSE, num), _as(scores, SCORE, num)
+
+
+def _as(columns: dict[str, Any], schema: pa.Schema, num: int) -> pa.Table:
+    """The columns as the schema has them; what is not made up is null."""
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(num, f.type) for f in schema]
+    return pa.table(arrays, names=schema.names).cast(schema)
 
 
 def select(folder: str, buckets: int = BUCKETS) -> dict[str, Any]:
