@@ -218,13 +218,13 @@ def _yields(run: RunDir, recipe: Recipe) -> dict[str, Any] | None:
 
     if not run.exists("select", "candidates.parquet"):
         return None
-    candidates = margins.load(run, recipe)
+    candidates = margins.stored(run)
     if not candidates.height:
         return None
     windows = {d: recipe.select.rule(d).margin for d in candidates["domain"].unique()}
     low = min(w.min for w in windows.values())
     ends = margins.edges(candidates, low)
-    curves = margins.curve(candidates, recipe.select, low, ends)
+    curves = margins.curve(candidates, low, ends)
     return {"edges": ends, "curves": curves, "low": low, "tops": {d: w.max for d, w in windows.items()}}
 
 

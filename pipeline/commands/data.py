@@ -38,7 +38,7 @@ def margins(
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise UserError(f"margins: --plot {plot}: the name must end in .png or .svg")
     directory, recipe = opened(run)
-    candidates = rule.load(directory, recipe)
+    candidates = rule.load(directory)
     found = rule.yields(candidates, recipe.select, min_, max_)
     if as_json:
         typer.echo(json.dumps([asdict(y) for y in found]))
@@ -57,7 +57,7 @@ def margins(
         from fusechat.training import plots
 
         ends = rule.edges(candidates, min_)
-        curves = rule.curve(candidates, recipe.select, min_, ends)
+        curves = rule.curve(candidates, min_, ends)
         plot.write_bytes(plots.yield_curves(ends, curves, min_, dict.fromkeys(curves, max_), plot.suffix[1:]))
 
 

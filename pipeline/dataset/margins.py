@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from fusechat.pipeline.config import DOMAINS, Recipe, Select
+from fusechat.pipeline.config import DOMAINS, Select
 from fusechat.pipeline.deciding import rules
 from fusechat.pipeline.errors import StageError, UserError
 from fusechat.pipeline.shards import RunDir
@@ -28,7 +28,7 @@ class Yield:
     """Rows: those that win against the other sources' pairs."""
 
 
-def load(run: RunDir, recipe: Recipe) -> pl.DataFrame:
+def load(run: RunDir) -> pl.DataFrame:
     """CANDIDATE_PAIR rows of the DPO share: the pair of each prompt and source, before any window.
 
     Selection leaves them; they hang on the scores alone, so they hold for every window.
@@ -41,6 +41,11 @@ def load(run: RunDir, recipe: Recipe) -> pl.DataFrame:
         raise StageError("margins", run.url, "the selection has not been run; `fusechat select` runs it")
     if selected is not None and scored is not None and selected.inputs.get("score") != scored.fingerprint:
         raise StageError("margins", run.url, "the scores are newer than the selection; run `fusechat select`")
+    return stored(run)
+
+
+def stored(run: RunDir) -> pl.DataFrame:
+    """The same as the last selection left it, whatever came after."""
     columns = ["prompt_id", "domain", "source", "sft_share", "chosen_reward", "margin"]
     table = pl.from_arrow(run.read_table("select", "candidates.parquet", columns=columns))
     assert isinstance(table, pl.DataFrame)
@@ -71,7 +76,7 @@ def yields(candidates: pl.DataFrame, select: Select, low: float, high: float | N
     return [Yield(**row) for row in table.fill_null(0).sort(group).to_dicts()]
 
 
-def curve(candidates: pl.DataFrame, select: Select, low: float, edges: Sequence[float]) -> dict[str, list[int]]:
+def curve(candidates: pl.DataFrame, low: float, edges: Sequence[float]) -> dict[str, list[int]]:
     """Domain -> pairs in the windows that start at `low` and end at each of the edges (rising).
 
     A prompt yields a pair as soon as its smallest margin above `low` is inside, so one pass serves all windows; it

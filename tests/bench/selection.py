@@ -220,9 +220,7 @@ def margins(folder: str) -> dict[str, Any]:
     found, seconds = {}, {}
     for low, high in ((0.01, 0.1), (0.02, 0.05), (0.0, 1.0)):
         began = time.perf_counter()
-        found[f"{low} to {high}"] = sum(
-            y.pairs for y in yields(load(RunDir(folder), recipe(folder)), recipe(folder).select, low, high)
-        )
+        found[f"{low} to {high}"] = sum(y.pairs for y in yields(load(RunDir(folder)), recipe(folder).select, low, high))
         seconds[f"{low} to {high}"] = round(time.perf_counter() - began, 2)
     return {"pairs": found, "seconds": seconds}
 

@@ -108,7 +108,7 @@ def test_the_yield_of_a_window_is_what_selection_with_that_window_gives(
     run, recipe = made
     recipe = recipe.model_copy(update={"select": recipe.select.model_copy(update={
         d: recipe.select.rule(d).model_copy(update={"prefer": prefer}) for d in DOMAINS})})  # fmt: skip
-    found = margins.yields(margins.load(run, recipe), recipe.select, *window)
+    found = margins.yields(margins.load(run), recipe.select, *window)
     rules = {
         d: recipe.select.rule(d).model_copy(update={"margin": Margin(min=window[0], max=window[1])}) for d in DOMAINS
     }
@@ -120,7 +120,7 @@ def test_the_yield_of_a_window_is_what_selection_with_that_window_gives(
         assert y.candidates >= y.inside >= y.pairs
     assert sum(y.pairs for y in found) == len(pairs)
     top = window[1] if window[1] is not None else 9.0
-    curve = margins.curve(margins.load(run, recipe), recipe.select, window[0], [window[0], top])
+    curve = margins.curve(margins.load(run), window[0], [window[0], top])
     assert sum(counts[-1] for counts in curve.values()) == len(pairs)
 
 
@@ -139,11 +139,11 @@ def test_margins_on_the_command_line(made: tuple[RunDir, Recipe], tmp_path: Path
 
 
 def test_margins_of_scores_that_are_newer_than_the_selection_are_refused(made: tuple[RunDir, Recipe]) -> None:
-    run, recipe = made
+    run, _ = made
     run.write_manifest(Manifest(stage="score", config="c", inputs={}, data="d"))
     run.write_manifest(Manifest(stage="select", config="c", inputs={"score": "other"}, data="d"))
     with pytest.raises(StageError, match="the scores are newer than the selection"):
-        margins.load(run, recipe)
+        margins.load(run)
 
 
 # --- trace
