@@ -159,7 +159,7 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
 
     funnel = json.loads((run / "select" / "funnel.json").read_text())
     assert funnel["num_prompts"] == 26 == sum(funnel["reasons"].values())
-    assert funnel["reasons"]["rejected_duplicate"] == 1
+    assert funnel["reasons"]["duplicate"] == 1
     assert funnel["reasons"]["no_response"] == 1
     agreement = json.loads((run / "score" / "agreement.json").read_text())
     assert agreement["chosen"] == "combined"
