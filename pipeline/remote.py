@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import shlex
 import tempfile
@@ -48,6 +49,7 @@ class Jobs:
     def _connect(self) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of each connection
         try:
             return JobSubmissionClient(self._address)
         except (RuntimeError, ConnectionError) as error:

@@ -17,6 +17,7 @@ import pytest
 import ray
 import yaml
 
+from fusechat.pipeline.cluster import free_port
 from fusechat.pipeline.errors import InputError, RecipeError
 from fusechat.pipeline.recipe import load
 from fusechat.pipeline.shipping import pack
@@ -172,3 +173,21 @@ def test_paths_that_mean_nothing_on_the_cluster_are_refused(recipe: Path, tmp_pa
         pack(recipe, load(recipe, ("prompts.train=[../secret]",)), tmp_path)
     with pytest.raises(InputError, match="can't be read"):
         pack(recipe, load(recipe, ("prompts.train=[gone.jsonl]",)), tmp_path)
+
+
+# --- following
+
+
+def test_a_lost_connection_costs_no_line_and_the_exit_code_is_the_jobs() -> None:
+    port = free_port()
+    server = subprocess.Popen([sys.executable, str(Path(__file__).parent / "fake_dashboard.py"), str(port)])
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while fusechat("jobs", "--address", address).returncode:
+            assert server.poll() is None
+        done = fusechat("logs", "j", "--address", address)
+    finally:
+        server.kill()
+        server.wait()
+    assert done.stdout == "".join(f"line {i}\n" for i in range(20))
+    assert (done.returncode, done.stderr) == (7, "fusechat: j: failed: it broke\n")
