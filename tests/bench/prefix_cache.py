@@ -71,9 +71,9 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
         )
         after = handle.counters.remote().result()
     finally:
-        run._close()
-    used = {k: after[k] - before[k] for k in after}
-    return used["prompt"] - used["cached"], used["prompt"] / len(rows) / samples
+        run.close()
+    prompt, cached = (after[kind] - before[kind] for kind in ("prompt", "cached"))
+    return prompt - cached, prompt / len(rows) / samples
 
 
 def main() -> None:

@@ -119,8 +119,8 @@ class Job:
         return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
     def engines(self) -> list[psutil.Process]:
-        """vLLM's engine processes on this machine that belong to the run or its cluster."""
-        return [p for p in psutil.process_iter(["name"]) if (p.info["name"] or "").startswith("VLLM::Engine")]
+        """vLLM's engine processes that belong to the run or its cluster, which both descend from this process."""
+        return [p for p in psutil.Process().children(recursive=True) if p.name().startswith("VLLM::Engine")]
 
     def finish(self) -> None:
         """Waits for a good end."""
