@@ -54,7 +54,7 @@ def bare(recipe: Path) -> Iterator[tuple[str, int]]:
             command.append(f"--{name}" if value else f"--no-{name}")
         else:
             command += [f"--{name}", str(value)]
-    command += ["--distributed-executor-backend", "uni", "--disable-log-requests"]
+    command += ["--distributed-executor-backend", "uni"]
     env = os.environ | cpu_env(1.5) | {"VLLM_LOGGING_LEVEL": "WARNING"}
     with (recipe.parent / "vllm.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

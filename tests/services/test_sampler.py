@@ -1,0 +1,112 @@
+"""/v1/sample's core against sources that answer, fail, or never say a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+
+from fusechat.pipeline.config import EndpointSource
+from fusechat.pipeline.errors import AskFailedError
+from fusechat.pipeline.recipe import load
+from fusechat.pipeline.sampling import Asked
+from fusechat.pipeline.wire import Generated, GenerateRequest
+from fusechat.services.bodies import SampleBody, Sampled, SourceError
+from fusechat.services.sampler import Sampler, Scoring
+
+
+class Answering:
+    """A source that answers at once."""
+
+    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        for wanted in request["samples"]:
+            yield Generated(
+                response_id=wanted["response_id"],
+                text="four",
+                finish_reason="stop",
+                reject="",
+                prompt_tokens=3,
+                completion_tokens=1,
+            )
+
+
+class Failing:
+    """A source that can't."""
+
+    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        raise AskFailedError("http_error: 500 from /srv/secret/app.py")
+        yield
+
+
+class Silent:
+    """A source that never answers; says when it was left."""
+
+    def __init__(self) -> None:
+        self.left = False
+
+    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        try:
+            await asyncio.Event().wait()
+            yield Generated(response_id="", text="", finish_reason="", reject="", prompt_tokens=0, completion_tokens=0)
+        finally:
+            self.left = True
+
+
+@pytest.fixture
+def sampler_of(tmp_path: Path) -> Any:
+    def made(**askers: Any) -> Sampler:
+        recipe = load(small.recipe(tmp_path, small.prompts(1), samples=1, source={}))
+        asked = [
+            Asked(
+                source=EndpointSource(
+                    kind="endpoint", name=name, url="http://127.0.0.1:9/v1", model="m", samples={"instruction": 2}
+                ),
+                revision="r",
+                template="t",
+                seed=0,
+            )
+            for name in askers
+        ]
+        return Sampler(recipe, asked, askers)
+
+    return made
+
+
+BODY = SampleBody(messages=[{"role": "user", "content": "2 + 2?"}])  # type: ignore[list-item]
+
+
+async def first(events: AsyncIterator[Any], num: int) -> list[Any]:
+    found = []
+    async for event in events:
+        found.append(event)
+        if len(found) == num:
+            break
+    await events.aclose()  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_silent_source_holds_no_other_up_and_is_left_with_its_caller(sampler_of: Any) -> None:
+    silent = Silent()
+    sampler = sampler_of(silent=silent, answering=Answering())
+    found = asyncio.run(asyncio.wait_for(first(sampler.sample(BODY, Scoring()), 2), 5))
+    assert [(type(e), e.source, e.text) for e in found] == [(Sampled, "answering", "four")] * 2
+    assert silent.left
+
+
+def test_a_failing_source_is_an_error_beside_the_others_answers(sampler_of: Any) -> None:
+    sampler = sampler_of(failing=Failing(), answering=Answering())
+
+    async def everything() -> list[Any]:
+        return [event async for event in sampler.sample(BODY, Scoring())]
+
+    found = asyncio.run(asyncio.wait_for(everything(), 5))
+    assert sorted(type(e).__name__ for e in found) == ["Sampled", "Sampled", "SourceError"]
+    (error,) = [e for e in found if isinstance(e, SourceError)]
+    assert error.source == "failing"
+    assert error.code == "unavailable"
+    assert "500" in error.message
+    assert "/srv/secret" not in error.message
