@@ -85,7 +85,7 @@ def served(folder: Path, *, source: dict[str, Any] | None = None, **settings: An
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     found = Service(f"http://127.0.0.1:{port}", folder, path, process, time.time(), metrics_port, keys)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600  # on a machine that others use too; a test has a time limit of its own
         while "serve: ready" not in said.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not start: {said.read_text()}")
