@@ -79,6 +79,7 @@ def _row(index: int) -> dict[str, Any]:
         "prompt_id": f"prompt-{index}",
         "domain": "math",
         "source": "source",
+        "revision": "revision",
     }
 
 
