@@ -80,6 +80,10 @@ def _row(index: int) -> dict[str, Any]:
         "domain": "math",
         "source": "source",
         "revision": "revision",
+        "template": "t",
+        "params": "{}",
+        "recipe": "r",
+        "code": "c",
     }
 
 
@@ -90,7 +94,8 @@ def sft_rows() -> Callable[..., pa.Table]:
     def make(count: int, responses: list[str] | None = None) -> pa.Table:
         answers = responses or ["the answer is " + "twelve " * (1 + i % 5) for i in range(count)]
         lines = [
-            _row(i) | {"completion": _messages("assistant", answers[i]), "response_id": f"r{i}", "reward": 0.5}
+            _row(i)
+            | {"completion": _messages("assistant", answers[i]), "response_id": f"r{i}", "seed": i, "reward": 0.5}
             for i in range(count)
         ]
         return pa.Table.from_pylist(lines, schema=SFT_ROW)
@@ -111,6 +116,8 @@ def pairs() -> Callable[..., pa.Table]:
                 "rejected": _messages("assistant", worse[i]),
                 "chosen_id": f"c{i}",
                 "rejected_id": f"j{i}",
+                "chosen_seed": i,
+                "rejected_seed": i,
                 "chosen_reward": 1.0,
                 "rejected_reward": 0.5,
                 "margin": 0.5,
