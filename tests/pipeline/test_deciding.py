@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
@@ -88,7 +88,7 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
     return slow, fast
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=prompts, select=selects)
 def _equal(drawn: list[Any], select: Select) -> None:
     slow, fast = both(drawn, select)
