@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
@@ -46,6 +46,32 @@ rules = st.builds(
 )
 selects = st.builds(Select, instruction=rules, math=rules, code=rules, chinese=rules)
 seen: Counter[str] = Counter()
+
+
+def _said(reward: float | None, text: str, correct: bool | None = None, **other: Any) -> tuple[Any, ...]:
+    found = {"source": "a", "tokens": 1, "finished": True, "rejected": False} | other
+    return found["source"], reward, text, found["tokens"], found["finished"], found["rejected"], correct
+
+
+STRICT = DomainRule(sft_fraction=0.5, margin=Margin(min=0.05, max=0.2), max_tokens=2)
+ONE_OF_EACH = [
+    ("instruction", True, [_said(0.1, "x"), _said(0.2, "y")]),  # selected_sft, unused
+    ("instruction", False, [_said(0.1, "x"), _said(0.2, "y")]),  # selected_pair
+    ("code", False, [_said(0.1, "x", True)]),  # selected_sft_fallback
+    ("instruction", False, [_said(0.1, "", rejected=True), _said(0.1, " ")]),  # no_response
+    ("instruction", False, [_said(0.1, "x", finished=False)]),  # truncated
+    ("instruction", False, [_said(0.1, "x", tokens=3)]),  # too_long
+    ("math", False, [_said(0.1, "x")]),  # unverified
+    ("math", False, [_said(0.1, "x", False)]),  # all_wrong
+    ("math", False, [_said(None, "x", True)]),  # no_score
+    ("math", False, [_said(0.1, "x", True)]),  # one_response
+    ("math", False, [_said(0.1, "x", True), _said(0.2, "y", True)]),  # all_right
+    ("math", False, [_said(0.1, "x", True), _said(0.2, "y", True), _said(0.2, "y", False, source="b")]),  # one_sided
+    ("instruction", False, [_said(0.1, "x"), _said(0.1, "y")]),  # tie
+    ("instruction", False, [_said(0.1, "x"), _said(0.11, "y")]),  # margin_too_small
+    ("instruction", False, [_said(0.1, "x"), _said(0.9, "y")]),  # margin_too_large
+]
+"""A prompt for each reason, with responses for each status: random tables reach them nearly always, these always."""
 
 
 def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, Any]]:
@@ -90,6 +116,12 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
 
 @settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=prompts, select=selects)
+@example(
+    drawn=ONE_OF_EACH,
+    select=Select(
+        instruction=STRICT, math=STRICT, code=STRICT.model_copy(update={"fallback_to_sft": True}), chinese=STRICT
+    ),
+)
 def _equal(drawn: list[Any], select: Select) -> None:
     slow, fast = both(drawn, select)
     assert fast == slow

@@ -35,6 +35,7 @@ engine.kill()
 def test_all_threads_give_way_and_the_engine_does_not() -> None:
     found = json.loads(subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True).stdout)
     (before,) = found["before"]
-    assert found["threads"] == [max(10, before)] * 2
+    assert len(found["threads"]) >= 2  # a thread that was joined may still be listed
+    assert set(found["threads"]) == {max(10, before)}
     assert found["later"] == [max(10, before)]
     assert found["engine"] == [before]
