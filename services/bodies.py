@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -123,7 +124,20 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-class Generation(Body):
+class ForEngine(Body):
+    """What goes to an engine: its messages are UTF-8, and no lone surrogate is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unicode(cls, value: Any) -> Any:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("a text holds a lone surrogate") from error
+        return value
+
+
+class Generation(ForEngine):
     """What chat and completions share: OpenAI's parameters, and vLLM's own sampling parameters."""
 
     model: str
@@ -188,7 +202,7 @@ class CompletionBody(Generation):
     echo: bool = False
 
 
-class SamplingOverride(Body):
+class SamplingOverride(ForEngine):
     """Sampling parameters in place of the recipe's; what is left out stays."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
