@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Service]
 
 def state(service: serving.Service) -> str:
     """What /ready says of the model."""
-    models = httpx.get(f"{service.url}/ready", trust_env=False).json()["models"]
+    models = httpx.get(f"{service.url}/ready", timeout=30, trust_env=False).json()["models"]
     found: str = models["smollm2"]["state"]
     return found
 
