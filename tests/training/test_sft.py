@@ -110,7 +110,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_refusals_of_the_worker_reach_the_driver(
     ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
