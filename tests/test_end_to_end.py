@@ -163,9 +163,10 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     assert funnel["reasons"]["no_response"] == 1
     agreement = json.loads((run / "score" / "agreement.json").read_text())
     assert agreement["chosen"] == "combined"
-    assert agreement["run"]["lengths"]["combined"] == agreement["run"]["lengths"]["likelihood"]
     (ranks,) = [r for r in agreement["run"]["ranks"] if {r["a"], r["b"]} == {"likelihood", "combined"}]
     assert ranks["spearman"] == pytest.approx(1)
+    # Likelihood has also scored those of the agreement's sample that selection can't use.
+    assert agreement["run"]["lengths"]["combined"]["num"] == ranks["num"] > 0
     samples = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
     assert [r["text"] for r in samples if r["source"] == "old"] == ["没有。"]
     assert [r["reject"].split(":")[0] for r in samples if r["reject"]] == ["prompt_too_long"] * 2
