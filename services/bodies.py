@@ -130,10 +130,14 @@ class ForEngine(Body):
     @model_validator(mode="before")
     @classmethod
     def _unicode(cls, value: Any) -> Any:
+        if not isinstance(value, dict):  # bytes, where the media type is not JSON's: pydantic says so
+            return value
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise ValueError("a text holds a lone surrogate") from error
+        except RecursionError as error:
+            raise ValueError("its values are nested too deep") from error
         return value
 
 

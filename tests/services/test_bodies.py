@@ -30,3 +30,17 @@ def test_nor_by_the_sampling_parameters_of_a_sample() -> None:
     with pytest.raises(ValidationError, match="lone surrogate"):
         SampleBody.model_validate({"messages": ASKED, "sampling": {"stop": ["\ud83d"]}})
     assert SampleBody.model_validate({"messages": ASKED, "sampling": {"stop": ["\U0001f600"]}}).sampling.stop
+
+
+@pytest.mark.parametrize("body", [b'{"model": "m"}', [], "x", None])
+def test_a_body_that_is_no_object_is_refused_as_one(body: Any) -> None:
+    with pytest.raises(ValidationError, match="valid dictionary"):
+        ChatBody.model_validate(body)
+
+
+def test_values_nested_deeper_than_json_can_be_written() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ValidationError, match="nested too deep"):
+        ChatBody.model_validate({"model": "m", "messages": ASKED, "logit_bias": deep})

@@ -73,6 +73,15 @@ def test_bodies(service: serving.Service) -> None:
     assert num > 200
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_media_types_other_than_json(service: serving.Service, kind: str) -> None:
+    with service.client() as http:
+        for route in (CHAT, "/v1/completions", "/v1/sample", "/v1/score", "/v1/verify"):
+            found = http.post(route, content=json.dumps(GOOD).encode(), headers={"Content-Type": kind})
+            assert found.status_code == 400, (route, found.status_code, found.text[:200])
+            assert found.json()["error"]["code"] == "invalid_request"
+
+
 @pytest.mark.parametrize(
     "path",
     [
