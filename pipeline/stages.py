@@ -203,7 +203,7 @@ def evaluate(run: Run) -> Outcome:
         tokens += read
     answers = evaluation.answers(rows, by_id, verdicts, ratings)
     run.dir.write_table(answers, "evaluate", "answers.parquet")
-    summary = metrics.summarise(answers, recipe.seed)
+    summary = metrics.summarise(answers)
     run.dir.write_json(summary, "evaluate", "metrics.json")
     return Outcome(digest(answers.to_pylist()), {"answers": len(answers)}, tokens)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from fusechat.training.statistics import accuracy_interval, mean_interval, paired_difference
+from fusechat.training.statistics import accuracy_interval, mean_interval, paired
 
 COMPARISONS = (("sft", "target"), ("dpo", "target"), ("dpo", "sft"))
 Row = dict[str, Any]
@@ -26,17 +27,16 @@ RATED: dict[str, Callable[[Row], bool]] = {
 }
 
 
-def summarise(answers: pa.Table, seed: int) -> dict[str, Any]:
+def summarise(answers: pa.Table) -> dict[str, Any]:
     """The content of evaluate/metrics.json.
 
     Args:
         answers: ANSWER; an answer of a verified domain that got no verdict counts as wrong.
-        seed: of the bootstrap.
 
     Returns:
         `models`: name -> domain -> num_items, accuracy, low, high; `comparisons`: model, baseline, domain, num_items,
-        difference, low, high; `ratings` and `rating_comparisons`: the same of a judge's ratings; `lengths`: name ->
-        domain -> num_items, truncated, mean_tokens.
+        difference, low, high, p, test; `ratings` and `rating_comparisons`: the same of a judge's ratings; `lengths`:
+        name -> domain -> num_items, truncated, mean_tokens.
     """
     rows = answers.to_pylist()
     names = list(dict.fromkeys(r["model"] for r in rows))
@@ -56,7 +56,7 @@ def summarise(answers: pa.Table, seed: int) -> dict[str, Any]:
         for domain, belongs in RATED.items():
             values = [r["rating"] for r in rated if r["model"] == name and belongs(r)]
             if values:
-                mean, low, high = mean_interval(values, seed)
+                mean, low, high = mean_interval(values)
                 ratings[name][domain] = {"num_items": len(values), "mean": mean, "low": low, "high": high}
         lengths[name] = {}
         for domain in sorted({r["domain"] for r in rows}):
@@ -68,15 +68,15 @@ def summarise(answers: pa.Table, seed: int) -> dict[str, Any]:
             }
     return {
         "models": models,
-        "comparisons": _compare(verified, VERIFIED, lambda r: float(bool(r["correct"])), seed),
+        "comparisons": _compare(verified, VERIFIED, lambda r: float(bool(r["correct"]))),
         "ratings": ratings,
-        "rating_comparisons": _compare(rated, RATED, lambda r: float(r["rating"]), seed),
+        "rating_comparisons": _compare(rated, RATED, lambda r: float(r["rating"])),
         "lengths": lengths,
     }
 
 
 def _compare(
-    rows: list[Row], domains: dict[str, Callable[[Row], bool]], value: Callable[[Row], float], seed: int
+    rows: list[Row], domains: dict[str, Callable[[Row], bool]], value: Callable[[Row], float]
 ) -> list[dict[str, Any]]:
     """Paired differences on the prompts that both models answered."""
     found = []
@@ -87,16 +87,6 @@ def _compare(
             both = sorted(mine.keys() & theirs.keys())
             if not both:
                 continue
-            difference, low, high = paired_difference([mine[p] for p in both], [theirs[p] for p in both], seed)
-            found.append(
-                {
-                    "model": model,
-                    "baseline": baseline,
-                    "domain": domain,
-                    "num_items": len(both),
-                    "difference": difference,
-                    "low": low,
-                    "high": high,
-                }
-            )
+            compared = paired([mine[p] for p in both], [theirs[p] for p in both])
+            found.append({"model": model, "baseline": baseline, "domain": domain, **asdict(compared)})
     return found

@@ -42,6 +42,7 @@ def write(run: RunDir, recipe: Recipe) -> Path:
     environment.filters["percent"] = lambda x: f"{100 * x:.1f}"
     environment.filters["points"] = lambda x: f"{100 * x:+.1f}"
     environment.filters["number"] = lambda x: "none" if x is None else f"{x:.3f}"
+    environment.filters["p"] = lambda x: "< 0.001" if x < 0.001 else f"{x:.3f}"
     environment.filters["clean"] = clean
     environment.filters["quoted"] = quoted
     page = environment.get_template("report.html.jinja").render(figures=figures, domains=DOMAINS, **content)

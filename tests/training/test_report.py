@@ -98,7 +98,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> RunDir:
             )  # fmt: skip
     answers = pa.Table.from_pylist(rows, schema=ANSWER)
     made.write_table(answers, "evaluate", "answers.parquet")
-    made.write_json(summarise(answers, 0), "evaluate", "metrics.json")
+    made.write_json(summarise(answers), "evaluate", "metrics.json")
     made.write_manifest(
         Manifest(stage="sample", config="c", inputs={}, data="d", counts={"responses": 80}, versions={"ray": "2"})
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from fusechat.pipeline.records import ANSWER
 from fusechat.training.metrics import summarise
-from fusechat.training.statistics import accuracy_interval, paired_difference
+from fusechat.training.statistics import accuracy_interval, holm, interval, paired
 
 
 def test_wilson_interval() -> None:
@@ -17,24 +19,73 @@ def test_wilson_interval() -> None:
     assert accuracy_interval([False] * 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
 
 
-def test_paired_difference_is_seeded_and_paired() -> None:
-    first, second = [1.0, 1, 0, 1] * 20, [0.0, 1, 0, 1] * 20
-    mean, low, high = paired_difference(first, second, seed=3)
-    assert mean == pytest.approx(0.25)
-    assert 0.1 < low < 0.25 < high < 0.4
-    assert paired_difference(first, second, seed=3) == (mean, low, high)
-    assert paired_difference(first, first, seed=0) == (0, 0, 0)
+def test_paired_differences_of_verdicts_against_known_values() -> None:
+    # By hand: 44 / 102 - 9 / 102 = 0.3431, and 1.96 * sqrt((53 / 102 - 0.3431 ** 2) / 102) = 0.1230 around it.
+    found = paired([1] * 43 + [0] * 8 + [1] * 49, [0] * 43 + [1] * 8 + [1] * 49)
+    assert (found.test, found.num_items) == ("mcnemar", 100)
+    assert (found.difference, found.low, found.high) == pytest.approx((0.35, 0.2201, 0.4662), abs=1e-4)
+    assert found.p == pytest.approx(2 * sum(math.comb(51, k) for k in range(9)) / 2**51)
+    same = paired([1, 0, 1], [1, 0, 1])
+    assert (same.difference, same.p) == (0, 1)
+    assert same.low < 0 < same.high  # three items that agree prove nothing
 
 
-def test_the_interval_covers() -> None:
-    generator = np.random.default_rng(0)
+def test_paired_differences_of_graded_scores_are_a_t_test() -> None:
+    found = paired([3.0, 4, 5, 4], [2.0, 4, 3, 3])
+    # Differences 1, 0, 2, 1: mean 1, standard error 0.4082, t(3) = 2.449.
+    assert (found.test, found.difference) == ("t", 1)
+    assert (found.low, found.high) == pytest.approx((1 - 3.1824 * 0.40825, 1 + 3.1824 * 0.40825), abs=1e-3)
+    assert found.p == pytest.approx(0.0917, abs=1e-4)
+    assert paired([2.5, 3], [1.5, 2]).p == 0
+    with pytest.raises(ValueError, match="3 and 2"):
+        paired([1, 2, 3], [1, 2])
+
+
+@pytest.mark.parametrize("kind", ["score", "difference", "graded"])
+def test_intervals_hold_what_is_true_in_93_to_97_of_100_tables(kind: str) -> None:
+    generator = np.random.default_rng(9)
     held = 0
-    for table in range(200):
-        before = generator.random(60) < 0.3
-        after = before | (generator.random(60) < 0.2)  # true difference: 0.7 * 0.2 = 0.14
-        _, low, high = paired_difference(after, before, seed=table)
-        held += low <= 0.14 <= high
-    assert 0.89 <= held / 200 <= 0.99
+    for _ in range(1000):
+        num = int(generator.integers(80, 300))
+        ease = generator.random(num)  # items differ, and both models feel it
+        if kind == "score":
+            _, low, high = interval((ease < 0.3).tolist())
+            true = 0.3
+        elif kind == "difference":
+            before = ease < 0.3
+            after = np.where(before, generator.random(num) < 0.9, generator.random(num) < 0.2)
+            found = paired(after.tolist(), before.tolist())
+            low, high, true = found.low, found.high, 0.3 * 0.9 + 0.7 * 0.2 - 0.3
+        else:
+            first, second = generator.normal(3.4 + ease, 0.7), generator.normal(3 + ease, 0.5)
+            found = paired(first.tolist(), second.tolist())
+            low, high, true = found.low, found.high, 0.4
+        held += low <= true <= high
+    assert 930 <= held <= 970
+
+
+def test_a_true_null_is_rejected_no_more_often_than_the_level_says() -> None:
+    generator = np.random.default_rng(4)
+    rejected = 0
+    for _ in range(1000):
+        first, second = generator.random((2, 120)) < 0.5
+        rejected += paired(first.tolist(), second.tolist()).p <= 0.05
+    assert rejected <= 65  # the exact test is on the safe side
+
+
+def test_holm() -> None:
+    # Holm (1979) by hand: 4 * 0.005, 3 * 0.01, 2 * 0.03, then no less than that.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holm_holds_the_level_over_many_suites() -> None:
+    generator = np.random.default_rng(2)
+    wrong = sum(min(holm(generator.random(14).tolist())) <= 0.05 for _ in range(2000))
+    assert wrong / 2000 == pytest.approx(0.05, abs=0.015)
+    alone = sum(min(generator.random(14)) <= 0.05 for _ in range(2000))
+    assert alone / 2000 > 0.4
 
 
 def answer(
@@ -63,7 +114,7 @@ def test_metrics() -> None:
         for model, right in (("target", i < 1), ("sft", i < 5), ("dpo", i < 6)):
             rows.append(answer(model, f"m{i}", "math" if i % 2 else "code", right, None, i < 8))
             rows.append(answer(model, f"i{i}", "instruction", None, 3.0 if model == "target" else 4.0, False))
-    found = summarise(pa.Table.from_pylist(rows, schema=ANSWER), seed=0)
+    found = summarise(pa.Table.from_pylist(rows, schema=ANSWER))
     assert list(found["models"]) == ["target", "sft", "dpo"]
     assert found["models"]["dpo"]["verified"]["accuracy"] == pytest.approx(0.6)
     assert found["models"]["dpo"]["verified"]["num_items"] == 10
@@ -82,4 +133,4 @@ def test_metrics() -> None:
 
 def test_an_answer_without_a_verdict_is_wrong() -> None:
     rows = [answer("target", "p", "math", None, None, True)]
-    assert summarise(pa.Table.from_pylist(rows, schema=ANSWER), seed=0)["models"]["target"]["math"]["accuracy"] == 0
+    assert summarise(pa.Table.from_pylist(rows, schema=ANSWER))["models"]["target"]["math"]["accuracy"] == 0
