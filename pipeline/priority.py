@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -30,9 +31,11 @@ def give_way() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     for task in Path("/proc/self/task").iterdir():
         thread = int(task.name)
-        niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+        try:
+            niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+        except ProcessLookupError:  # it ended since the list was made
+            continue
         # struct sched_attr, first version: size, policy, flags, nice, priority, runtime, deadline, period.
         attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, niceness, 0, SLICE_NS, 0, 0)
-        if libc.syscall(number, thread, attributes, 0):
-            error = ctypes.get_errno()
+        if libc.syscall(number, thread, attributes, 0) and (error := ctypes.get_errno()) != errno.ESRCH:
             raise OSError(error, f"sched_setattr: {os.strerror(error)}")

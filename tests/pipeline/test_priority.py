@@ -39,3 +39,24 @@ def test_all_threads_give_way_and_the_engine_does_not() -> None:
     assert set(found["threads"]) == {max(10, before)}
     assert found["later"] == [max(10, before)]
     assert found["engine"] == [before]
+
+
+CHURN = """
+import threading, time
+from fusechat.pipeline.priority import give_way
+
+def churn():
+    while time.monotonic() < end:
+        for t in [threading.Thread(target=int) for _ in range(20)]:
+            t.start()
+
+end = time.monotonic() + 1.5
+threading.Thread(target=churn).start()
+while time.monotonic() < end:
+    give_way()
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="priorities are set on Linux alone")
+def test_a_thread_that_ends_meanwhile_is_passed_over() -> None:
+    subprocess.run([sys.executable, "-c", CHURN], check=True, timeout=60)
