@@ -57,8 +57,9 @@ async def answer(engine: Any, route: Route, body: Mapping[str, Any], request_id:
             status = int(told.code)
             yield Piece(text=problem(status, told.message, told.type, param=told.param), status=status)
         elif isinstance(first_one, str):
-            async for piece in _stream(first_one, found, wants_usage):
-                yield piece
+            async with aclosing(_stream(first_one, found, wants_usage)) as pieces:
+                async for piece in pieces:
+                    yield piece
         else:
             usage = first_one.usage
             yield Piece(
@@ -78,27 +79,28 @@ def _first(error: Exception) -> str:
     return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
 
 
-async def _stream(first: str, rest: AsyncIterator[str], wants_usage: bool) -> AsyncIterator[Piece]:
+async def _stream(first: str, rest: AsyncIterator[str], wants_usage: bool) -> AsyncGenerator[Piece]:
     yield Piece(text=first, status=200)
-    async for text in coalesced(rest, INTERVAL_S):
-        if NO_CHOICES not in text:
-            yield Piece(text=text, status=200)
-            continue
-        events = text.split("\n\n")
-        last = next(i for i, e in enumerate(events) if NO_CHOICES in e)
-        usage = json.loads(events[last].removeprefix("data: "))["usage"]
-        if not wants_usage:
-            del events[last]
-        yield Piece(
-            text="\n\n".join(events),
-            status=200,
-            prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"] or 0,
-        )
+    async with aclosing(coalesced(rest, INTERVAL_S)) as texts:
+        async for text in texts:
+            if NO_CHOICES not in text:
+                yield Piece(text=text, status=200)
+                continue
+            events = text.split("\n\n")
+            last = next(i for i, e in enumerate(events) if NO_CHOICES in e)
+            usage = json.loads(events[last].removeprefix("data: "))["usage"]
+            if not wants_usage:
+                del events[last]
+            yield Piece(
+                text="\n\n".join(events),
+                status=200,
+                prompt_tokens=usage["prompt_tokens"],
+                completion_tokens=usage["completion_tokens"] or 0,
+            )
 
 
-async def coalesced(chunks: AsyncIterator[str], interval_s: float) -> AsyncIterator[str]:
-    """The chunks, joined to at most one each interval."""
+async def coalesced(chunks: AsyncIterator[str], interval_s: float) -> AsyncGenerator[str]:
+    """The chunks, joined to at most one each interval; once it is closed, nobody reads them any more."""
     queue: asyncio.Queue[str | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -126,3 +128,4 @@ async def coalesced(chunks: AsyncIterator[str], interval_s: float) -> AsyncItera
         await reader  # raises what the engine raised
     finally:
         reader.cancel()
+        await asyncio.wait((reader,))
