@@ -103,7 +103,8 @@ def verify(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> dict[str, dict[str, Any]]:
-    """Verdicts of all responses of the verified domains; response id -> VERDICT row."""
+    """Verdicts of all responses of the verified domains; response id -> VERDICT row. They hold for one time limit."""
+    folder = f"{folder}/{recipe.score.verify.timeout_s:g}s"
     parts = Parts(run, folder, VERDICT, "response_id")
     wanted = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
     done = parts.ids()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.pipeline import drawing, models, rewarding, sampling, scoring
-from fusechat.pipeline.config import ImportedSource, Model, Policy, RewardModel
+from fusechat.pipeline.config import DOMAINS, ImportedSource, Model, Policy
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.intake.readers import PromptFile
 from fusechat.pipeline.progress import Progress
@@ -54,11 +54,16 @@ def settings(run: Run, stage: str) -> str:
             [PromptFile(entry, run.base).fingerprint() for entry in r.prompts.entries],
         ],
         "sample": lambda: [asked, r.seed, r.sample.buckets],
-        "score": lambda: [[_what(x) for x in r.rewards], r.score.reward, r.score.agreement_sample, r.select],
+        # Of the selection only what decides which responses are scored: another window finds its scores there.
+        "score": lambda: [
+            [rewarding.made(run, x.name) for x in r.rewards],
+            [r.score.reward, r.score.agreement_sample, r.score.verify.timeout_s],
+            {d: r.select.rule(d).keep_truncated for d in DOMAINS},
+        ],
         "select": lambda: [r.select],
         "sft": lambda: [r.sft, target, r.seed],
         "dpo": lambda: [r.dpo, target, r.seed],
-        "evaluate": lambda: [r.evaluate.sampling, judge, target, r.seed],
+        "evaluate": lambda: [r.evaluate.sampling, judge, target, r.seed, r.score.verify.timeout_s],
         "report": lambda: [r.name],
     }
     return digest(stage, [_plain(p) for p in parts[stage]()])
@@ -281,11 +286,6 @@ class _Steps:
         """The last step is done."""
         if self._shown:
             self._progress.end(self._stage)
-
-
-def _what(reward: RewardModel) -> dict[str, Any]:
-    """What a reward model's scores hang on."""
-    return reward.model_dump(mode="json", exclude={"placement", "max_batch_tokens"})
 
 
 def _revision(run: Run, model: Model) -> str:
