@@ -54,6 +54,9 @@ def print_funnel(run: RunDir, console: Console | None = None) -> None:
         sums = [sum(counts.values()) for counts in by.values()]
         share = 100 * sum(funnel["reasons"].values()) / max(total, 1)
         table.add_row("all", *map(str, sums), str(sum(sums)), f"{share:.1f}", style="bold")
+        # A table that is squeezed loses digits and reasons; a terminal that is too narrow breaks its lines instead.
+        needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+        console.width = max(console.width, needed)
         console.print(table)
     if funnel["aside"]:
         console.print("set aside: " + ", ".join(f"{num} {name}" for name, num in funnel["aside"].items()))

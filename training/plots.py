@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
@@ -34,44 +36,62 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Where the bands of the funnel's picture lie; everything is in prompts, from the top down."""
+
+    bands: list[tuple[str, str, int, float, float]]
+    """Domain, reason, prompts, and where the band begins on the left and on the right."""
+    domains: dict[str, tuple[float, int]]
+    """Domain -> where it begins on the left, and its prompts."""
+    reasons: dict[str, tuple[float, int]]
+    """Reason -> where it begins on the right, and its prompts; what was selected comes first, then the largest."""
+    height: float
+
+
+def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
+    """Lays out the flow from domains to reasons: each prompt lies in one band."""
+    totals: Counter[str] = Counter()
+    for counts in by_domain.values():
+        totals.update(counts)
+    total = totals.total()
+    gap, room = 0.02 * max(total, 1), 0.06 * max(total, 1)  # a thin band still needs room for its label
+    domains, top = {}, 0.0
+    for domain, counts in by_domain.items():
+        domains[domain] = (top, sum(counts.values()))
+        top += max(domains[domain][1] + gap, room)
+    reasons, bottom = {}, 0.0
+    for reason in sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r])):
+        reasons[reason] = (bottom, totals[reason])
+        bottom += max(totals[reason] + gap, room)
+    filled = {reason: begin for reason, (begin, _) in reasons.items()}
+    bands = []
+    for domain, counts in by_domain.items():
+        left = domains[domain][0]
+        for reason in reasons:
+            if num := counts.get(reason, 0):
+                bands.append((domain, reason, num, left, filled[reason]))
+                left += num
+                filled[reason] += num
+    return Flow(bands, domains, reasons, max(top, bottom))
+
+
 def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     """A flow from all prompts over domains to reasons; band widths are prompts."""
-    domains = {d: sum(r.values()) for d, r in by_domain.items()}
-    totals: dict[str, int] = {}
-    for reasons in by_domain.values():
-        for reason, num in reasons.items():
-            totals[reason] = totals.get(reason, 0) + num
-    ordered = sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r]))
-    total, gap = sum(domains.values()), 0.02 * max(sum(domains.values()), 1)
-    figure, axes = _figure(height=max(3.4, 0.42 * len(ordered) + 1))
-    left, starts = 0.0, {}
-    for domain, num in domains.items():
-        starts[domain] = left
-        left += num + gap
-    right, ends = 0.0, {}
-    # A thin band still needs room for its label.
-    room = 0.06 * max(total, 1)
-    for reason in ordered:
-        ends[reason] = right
-        right += max(totals[reason] + gap, room)
-    filled = dict.fromkeys(ordered, 0.0)
-    for i, (domain, reasons) in enumerate(by_domain.items()):
-        y = starts[domain]
-        for reason in ordered:
-            num = reasons.get(reason, 0)
-            if num:
-                _band(axes, y, ends[reason] + filled[reason], num, PALETTE[i % len(PALETTE)])
-                y += num
-                filled[reason] += num
-        axes.text(
-            -0.02, -(starts[domain] + domains[domain] / 2), f"{domain}\n{domains[domain]}", ha="right", va="center"
-        )
-    for reason in ordered:
-        share = 100 * totals[reason] / max(total, 1)
-        label = f"{reason}  {totals[reason]} ({share:.1f}%)"
-        axes.text(1.02, -(ends[reason] + totals[reason] / 2), label, ha="left", va="center")
+    laid = flow(by_domain)
+    total = sum(num for _, _, num, _, _ in laid.bands)
+    colours = {domain: PALETTE[i % len(PALETTE)] for i, domain in enumerate(laid.domains)}
+    figure, axes = _figure(height=max(3.4, 0.42 * len(laid.reasons) + 1))
+    for domain, _, num, left, right in laid.bands:
+        _band(axes, left, right, num, colours[domain])
+    for domain, (begin, num) in laid.domains.items():
+        axes.text(-0.02, -(begin + num / 2), f"{domain}\n{num}", ha="right", va="center")
+    for reason, (begin, num) in laid.reasons.items():
+        label = f"{reason}  {num} ({100 * num / max(total, 1):.1f}%)"
+        axes.text(1.02, -(begin + num / 2), label, ha="left", va="center")
     axes.set_xlim(-0.25, 1.6)
-    axes.set_ylim(-max(left, right) - gap, gap * 2)
+    margin = 0.03 * max(laid.height, 1)
+    axes.set_ylim(-laid.height - margin, margin)
     axes.axis("off")
     axes.set_title(f"From {total} prompts to rows")
     return _svg(figure)

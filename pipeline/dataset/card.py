@@ -12,16 +12,30 @@ import yaml
 from fusechat.pipeline.config import DOMAINS, EndpointSource, Recipe, Source
 from fusechat.pipeline.shards import RunDir, versions
 
+_LLAMA_SINCE_3_1 = (
+    "Llama Community License: a model trained on its outputs and distributed has a name that begins with 'Llama', and "
+    "shows 'Built with Llama'; over 700 million monthly users need a licence"
+)
+_QWEN = (
+    "Qwen License: a model trained on its outputs and distributed shows 'Built with Qwen' or 'Improved using Qwen'; "
+    "over 100 million monthly users need a licence"
+)
 LICENCES = {
-    "gemma": "Gemma Terms of Use: its prohibited uses pass on; a model trained on its outputs may be a derivative",
-    "mistral-large": "Mistral Research License: no commercial use",
-    "llama": "Llama Community License: models trained on its outputs carry 'Llama' in their name",
-    "qwen2.5-72b": "Qwen License: a notice is due; over 100 million monthly users need a licence",
-    "qwen2.5-math-72b": "Qwen License: a notice is due; over 100 million monthly users need a licence",
-    "qwen": "mostly Apache-2.0; some sizes carry the Qwen License",
+    "gemma": "Gemma Terms of Use: outputs are free, but a model trained on them to perform like Gemma is a derivative, "
+    "to which the terms and their prohibited uses pass on",
+    "gemma-4": "Apache-2.0",
+    "mistral-large": "Mistral AI Research License: for research alone, its outputs too; no commercial use",
+    "llama": "a Llama Community License; outputs of Llama 2 and 3 must not improve other models, those from 3.1 on may",
+    **{f"llama-3.{i}": _LLAMA_SINCE_3_1 for i in (1, 2, 3)},
+    "qwen2.5-72b": _QWEN,
+    "qwen2.5-math-72b": _QWEN,
+    "qwen2.5-3b": "Qwen Research License: no commercial use",
+    "qwen2.5-coder-3b": "Qwen Research License: no commercial use",
+    "qwen2.5-coder": "Apache-2.0",
+    "qwen": "mostly Apache-2.0; some sizes carry a Qwen licence",
     "smollm2": "Apache-2.0",
 }
-"""Start or part of a model's name -> its terms in short; the longest that fits counts."""
+"""Part of a model's name -> its terms in short, as they stood when this was written; the longest part counts."""
 
 NO_LICENCE = "not known to fusechat: see the model's own card"
 
@@ -96,22 +110,25 @@ def _sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
     rows = []
     for source in recipe.sources:
         name = source.name
-        model = _model(source)
-        rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), used[name], licence(model or name)])
+        model = model_of(source)
+        rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), used[name], licence(model, name)])
     return _table(["source", "model", "revision", "rows", "terms"], rows)
 
 
-def _model(source: Any) -> str:
+def model_of(source: Any) -> str:
+    """What the recipe names the source's model: hub id, folder, packages, an endpoint's name; empty if imported."""
     if isinstance(source, Source):
         wheels = source.model.wheels
         return source.model.hub or (" ".join(wheels.packages) if wheels else source.model.path or "")
     return source.model if isinstance(source, EndpointSource) else ""
 
 
-def licence(model: str) -> str:
-    """The model's terms in short, by its name."""
-    fits = [name for name in LICENCES if name in model.lower()]
-    return LICENCES[max(fits, key=len)] if fits else NO_LICENCE
+def licence(model: str, source: str = "") -> str:
+    """The model's terms in short, by its name; where that says nothing (a folder, a package), by the source's name."""
+    for known_as in (model.lower(), source.lower()):
+        if fits := [name for name in LICENCES if name in known_as]:
+            return LICENCES[max(fits, key=len)]
+    return NO_LICENCE
 
 
 def _stages(run: RunDir) -> list[list[Any]]:

@@ -4,7 +4,8 @@
     python tests/bench/selection.py --no-pandas 3000000
 
 Prompts have 4 sources with 5 samples each; texts, scores and verdicts follow from the prompt's number alone. Each step
-runs in a process of its own, on two cores; its memory is the largest resident set of that process.
+runs in a process of its own, on two cores; its memory is the largest resident set of that process. pandas is no
+requirement of fusechat's own: datasets and trl bring it, so every environment from the lock files has it.
 """
 
 from __future__ import annotations

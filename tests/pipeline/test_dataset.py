@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from fusechat.pipeline import selection
 from fusechat.pipeline.cli import app
-from fusechat.pipeline.config import DOMAINS, DomainRule, Margin, Recipe, Select
-from fusechat.pipeline.dataset import margins
+from fusechat.pipeline.config import DOMAINS, DomainRule, Margin, Recipe, Select, packaged_recipes
+from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
 from fusechat.pipeline.dataset.check import PROMISES, check
 from fusechat.pipeline.dataset.export import export
@@ -27,8 +27,10 @@ from fusechat.pipeline.dataset.opened import opened
 from fusechat.pipeline.dataset.push import push
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
+from fusechat.pipeline.recipe import load
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, digest, prompt_id
 from fusechat.pipeline.shards import Manifest, Parts, RunDir
+from fusechat.training import report
 
 NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
 
@@ -136,6 +138,22 @@ def test_margins_on_the_command_line(made: tuple[RunDir, Recipe], tmp_path: Path
         CliRunner().invoke(app, ["margins", run.url, "--min", "0.2", "--max", "0.1"], catch_exceptions=False)
     with pytest.raises(UserError, match=r"must end in \.png or \.svg"):
         CliRunner().invoke(app, ["margins", run.url, "--plot", "m.gif"], catch_exceptions=False)
+
+
+def test_the_reports_curve_is_what_the_command_counts(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    found = report.collect(run, recipe)
+    curve = found["yields"]
+    assert "<svg" in report.draw(found)["yields"]
+    assert set(curve["curves"]) == {"instruction", "math", "code"}  # chinese is all SFT
+    assert curve["tops"]["instruction"] == recipe.select.instruction.margin.max
+    ends = range(0, len(curve["edges"]), 30)
+    for end in ends:
+        window = ["--min", repr(curve["low"]), "--max", repr(curve["edges"][end])]
+        rows = json.loads(call("margins", run.url, *window, "--json").stdout)
+        for domain, counts in curve["curves"].items():
+            assert counts[end] == sum(row["pairs"] for row in rows if row["domain"] == domain), (domain, end)
+    assert any(counts[0] < counts[60] < counts[120] for counts in curve["curves"].values())
 
 
 def test_margins_of_scores_that_are_newer_than_the_selection_are_refused(made: tuple[RunDir, Recipe]) -> None:
@@ -339,7 +357,34 @@ def test_the_card_says_what_is_in_it_and_under_whose_terms(made: tuple[RunDir, R
     num_sft, num_pairs = (run.read_table("select", f"{n}.parquet").num_rows for n in ("sft", "pairs"))
     assert f"| all |  | {num_sft} | {num_pairs} |" in text
     assert LICENCES["gemma"] in text and "not known to fusechat" in text and "select:" in text
-    assert licence("Qwen/Qwen2.5-Math-72B-Instruct").startswith("Qwen License")
+
+
+TERMS = {
+    "google/gemma-2-27b-it": "Gemma Terms of Use",
+    "mistralai/Mistral-Large-Instruct-2407": "Mistral AI Research License",
+    "Qwen/Qwen2.5-72B-Instruct": "Qwen License",
+    "Qwen/Qwen2.5-Math-72B-Instruct": "Qwen License",
+    "meta-llama/Llama-3.1-70B-Instruct": "Llama Community License",
+    "smollm2-135m": "Apache-2.0",
+    "qwen2.5-coder-0.5b": "Apache-2.0",
+    "gemma3-270m": "Gemma Terms of Use",
+}
+"""What FuseChat-3.0's sources and the demo's are licensed under, as their own cards say."""
+
+
+@pytest.mark.parametrize("path", sorted(packaged_recipes().glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_card_knows_the_terms_of_every_source_that_ships(path: Path) -> None:
+    for source in load(path).served:
+        model = card.model_of(source)
+        expected = TERMS[model if model in TERMS else source.name]
+        assert licence(model, source.name).partition(":")[0] == expected
+
+
+def test_terms_of_models_that_nothing_is_known_of() -> None:
+    assert licence("x/y", "teacher") == licence("", "") == card.NO_LICENCE
+    assert licence("/models/mine", "gemma-2-9b") == LICENCES["gemma"]  # a folder says nothing
+    assert licence("x/Llama-2-7B").startswith("a Llama Community License; outputs of Llama 2")
+    assert licence("google/gemma-4-27b-it") == "Apache-2.0"
 
 
 def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ ATTACKS = {
     "patches the pipe": "import os\nos.write = lambda fd, data: len(data)\nos.read = lambda fd, n: b'\\0' * n\ndef f(x): return 0",
     "patches the values": "import sys\nm = sys.modules['fusechat.pipeline.verify.values']\nm.encode = lambda v: '2'\nm.decode = lambda v: ((1,), {})\ndef f(x): return 0",
     "patches the candidate": "import sys\nm = sys.modules['fusechat.pipeline.verify.candidate']\nm._call = lambda *a: ('passed', 'passed')\ndef f(x): return 0",
-    "forges a verdict": "import os, json\nfor fd in range(3, 32):\n    try: os.write(fd, b'\\0\\0\\0\\x20' + b'(\"returned\", \"2\")'.ljust(32))\n    except OSError: pass\ndef f(x): return 0",
-    "answers before it is asked": "import os\nfor fd in range(3, 32):\n    try: os.write(fd, (b'\\0\\0\\0\\x11' + b'(\"returned\",\"42\")') * 50)\n    except OSError: pass\ndef f(x): return 0",
+    "forges a verdict": "import os, json\nfor fd in range(3, 32):\n    try: os.write(fd, b'\\0\\0\\0\\x02=2')\n    except OSError: pass\ndef f(x): return 0",
+    "answers before it is asked": "import os\nfor fd in range(3, 32):\n    try: os.write(fd, b'\\0\\0\\0\\x03=42' * 50)\n    except OSError: pass\ndef f(x): return 0",
     "forges a tagged value": "def f(x): return {'\\0value': ('iterator', [2])}",
     "forges a builder": "def f(x): return {'\\0value': ('__import__', 'os')}",
     "always equal dict": "class E(dict):\n    def __eq__(self, o): return True\n    __hash__ = None\ndef f(x): return E()",
@@ -153,6 +153,10 @@ ATTACKS = {
     "reads the tests from descriptors": "import os\ndef f(x):\n    for fd in range(3, 32):\n        try: data = os.read(fd, 1 << 16)\n        except OSError: continue\n        if b'assert' in data: return x + 1",
     "reads the tests from raw memory": "import ctypes, re\ndef f(x):\n    for o in range(id('a') - (1 << 16), id('a') + (1 << 16), 1 << 12):\n        if b'assert f(' in ctypes.string_at(o, 1 << 12): return x + 1",
     "sets a trace in other frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame.f_back: frame = frame.f_back\n    return 2 if 'tests' in frame.f_locals and isinstance(frame.f_locals['tests'], str) else 0",
+    "signals by a pipe's owner": "import ctypes, os\ndef f(x):\n    r, w = os.pipe()\n    call = ctypes.CDLL(None).fcntl\n    return x + 1 if call(r, 8, os.getppid()) == 0 or call(r, 10, 9) == 0 else 0",
+    "slows its parent": "import ctypes, os\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).setpriority(0, os.getppid(), 19) == 0 else 0",
+    "takes the worker's descriptors": "import os\ndef f(x):\n    for fd in range(3, 1024):\n        try: os.pread(fd, 64, 0)\n        except OSError: continue\n        return x + 1",
+    "becomes root again": "import ctypes\ndef f(x):\n    return x + 1 if ctypes.CDLL(None).setuid(0) == 0 else 0",
     "reads another process": "import os\ndef f(x):\n    open(f'/proc/{os.getppid()}/mem', 'rb').read(1); return x + 1",
 }  # fmt: skip
 
@@ -199,12 +203,10 @@ def test_a_level_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 LOSE = """
-import ctypes, os, struct, sys
-from fusechat.pipeline.verify import sandbox
+import os, sys
+from fusechat.pipeline.verify import sandbox, syscalls
 sandbox.no_new_privileges()
-program = sandbox._program(sandbox.ARCH_X86_64, (int(sys.argv[1]),), (), x32=False)
-buffer = ctypes.create_string_buffer(b"".join(program))
-sandbox._prctl(22, 2, struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+sandbox._filter_calls(syscalls.program(syscalls.ARCH_X86_64, (int(sys.argv[1]),), [], x32=False))
 os.execv(sys.executable, [sys.executable, "-I", "-m", "fusechat.pipeline.verify.worker", "2", "512", "strict", "code"])
 """
 """A kernel that refuses one system call, and the worker on it."""
