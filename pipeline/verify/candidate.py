@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
 from typing import Any, NoReturn
 
 from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_REPLY, receive, send
+from fusechat.pipeline.verify.frames import MAX_REPLY, RAISED, RETURNED, Reader, send
 
 MAX_PRINTED = MAX_REPLY // 4
 PIPE = 60_000
@@ -17,48 +18,50 @@ PIPE = 60_000
 
 
 def serve(
-    code: str, entry_point: str | None, ask: int, reply: int, timeout_s: float, memory_mb: int, level: str
+    code: str, entry_point: str | None, ask: int, reply: int, limits: sandbox.Limits, address_space: int
 ) -> NoReturn:
     """Confines the process, then runs the code and answers what `ask` brings on `reply`."""
     try:
         sandbox.keep_only(ask, reply)
-        sandbox.confine(level, timeout_s, memory_mb)
+        gc.enable()
+        sandbox.confine(limits, address_space)
+        asked = Reader(ask)
         if entry_point is None:
-            _programs(code, ask, reply)
+            _programs(code, asked, reply)
         else:
-            _functions(code, entry_point, ask, reply)
+            _functions(code, entry_point, asked, reply)
     finally:
         os._exit(1)
 
 
-def _functions(code: str, entry_point: str, ask: int, reply: int) -> None:
+def _functions(code: str, entry_point: str, asked: Reader, reply: int) -> None:
     names: dict[str, Any] = {"__name__": "solution"}
     problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
     while True:
-        args, kwargs = values.decode(receive(ask).decode())
-        _answer(reply, ("raised", problem) if problem else _call(names, entry_point, args, kwargs))
+        args, kwargs = values.decode(asked.receive().decode())
+        _answer(reply, (RAISED, problem) if problem else _call(names, entry_point, args, kwargs))
 
 
-def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[str, Any]:
+def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[bytes, str]:
     result: list[Any] = []
     problem = _caught(lambda: result.append(names[entry_point](*args, **kwargs)))
     if problem:
-        return "raised", problem
+        return RAISED, problem
     if not result:
-        return "raised", "SystemExit: it exited"
+        return RAISED, "SystemExit: it exited"
     encoded: list[str] = []
     # An iterator's own code runs here too.
     problem = _caught(lambda: encoded.append(values.encode(result[0])))
-    return ("raised", f"returned {problem}") if problem or not encoded else ("returned", encoded[0])
+    return (RAISED, f"returned {problem}") if problem or not encoded else (RETURNED, encoded[0])
 
 
-def _programs(code: str, ask: int, reply: int) -> None:
+def _programs(code: str, asked: Reader, reply: int) -> None:
     while True:
-        stdin = values.decode(receive(ask, 64 << 20).decode())
+        stdin = values.decode(asked.receive(64 << 20).decode())
         _answer(reply, _program(code, stdin))
 
 
-def _program(code: str, stdin: str) -> tuple[str, Any]:
+def _program(code: str, stdin: str) -> tuple[bytes, str]:
     """Runs the code as a program: `sys.stdin`, its `buffer`, `input()` and, where it fits into a pipe, descriptor 0."""
     given = stdin.encode("utf-8", "surrogateescape")
     printed: Any = _Printed()
@@ -73,10 +76,10 @@ def _program(code: str, stdin: str) -> tuple[str, Any]:
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
     problem = _caught(lambda: exec(compile(code, "<response>", "exec"), {"__name__": "__main__"}))  # noqa: S102
     if problem:
-        return "raised", problem
+        return RAISED, problem
     with contextlib.suppress(ValueError):  # it may have closed its stdout
         out.flush()
-    return "returned", values.encode(bytes(printed.kept).decode("utf-8", "replace"))
+    return RETURNED, values.encode(bytes(printed.kept).decode("utf-8", "replace"))
 
 
 class _Printed(io.BufferedIOBase):
@@ -96,8 +99,9 @@ class _Printed(io.BufferedIOBase):
         return len(data)
 
 
-def _answer(reply: int, outcome: tuple[str, Any]) -> None:
-    send(reply, repr(outcome).encode("utf-8", "backslashreplace"))
+def _answer(reply: int, outcome: tuple[bytes, str]) -> None:
+    """What came of a call: `=` and the value, or `!` and what was raised."""
+    send(reply, outcome[0] + outcome[1].encode("utf-8", "backslashreplace"))
 
 
 def _caught(run: Any) -> str:

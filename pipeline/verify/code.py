@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 from fusechat.pipeline.verify import candidate, judge
 from fusechat.pipeline.verify.blocks import defines, extract_code, prelude_of
 from fusechat.pipeline.verify.frames import read_all
+from fusechat.pipeline.verify.sandbox import Limits
 
 GRACE_S = 0.3
 """The judge says first which test was late; it is killed this much after the deadline."""
@@ -28,15 +30,24 @@ PRELOADED = (
 )  # fmt: skip
 
 
+def preload() -> None:
+    """Imports what checks need, so that neither they nor the candidates open a file for it; for what forks."""
+    import pyflakes.checker  # noqa: F401
+
+    for name in PRELOADED:
+        __import__(name)
+    gc.disable()  # a fork turns it on again; here each check collects
+    gc.collect()
+    gc.freeze()
+
+
 def check(
     response: str,
     entry_point: str | None,
     prompt: str,
     tests: int,
     ask_for_tests: Any,
-    timeout_s: float,
-    memory_mb: int,
-    level: str,
+    limits: Limits,
 ) -> dict[str, Any]:
     """A verdict on one response.
 
@@ -60,7 +71,7 @@ def check(
     if entry_point is not None and not defines(tree, entry_point):
         return _verdict("error", f"does not define {entry_point}", code, found)
     prelude = prelude_of(prompt, entry_point)
-    return _run(code, entry_point, prelude, found, tests, ask_for_tests, timeout_s, memory_mb, level)
+    return _run(code, entry_point, prelude, found, tests, ask_for_tests, limits)
 
 
 def findings(tree: ast.Module) -> list[str]:
@@ -98,25 +109,26 @@ def _run(
     found: list[str],
     tests: int,
     ask_for_tests: Any,
-    timeout_s: float,
-    memory_mb: int,
-    level: str,
+    limits: Limits,
 ) -> dict[str, Any]:
     """Forks candidate and judge, waits for the judge's verdict, kills both."""
-    for name in PRELOADED:
-        __import__(name)
+    address_space = limits.address_space()
+    # pyflakes leaves cycles. What else is new is then out of collectors' sight: a fork's would write to it, and what a
+    # fork writes to is copied.
+    gc.collect()
+    gc.freeze()
     ask_read, ask_write = os.pipe()
     reply_read, reply_write = os.pipe()
     verdict_read, verdict_write = os.pipe()
     candidate_pid = os.fork()
     if candidate_pid == 0:
         whole = f"{prelude}\n{code}" if prelude else code
-        candidate.serve(whole, entry_point, ask_read, reply_write, timeout_s, memory_mb, level)
-    deadline = time.monotonic() + timeout_s
+        candidate.serve(whole, entry_point, ask_read, reply_write, limits, address_space)
+    deadline = time.monotonic() + limits.timeout_s
     judge_pid = os.fork()
     if judge_pid == 0:
         ends = ask_write, reply_read, verdict_write
-        judge.serve(tests, entry_point, prelude, *ends, deadline, timeout_s, memory_mb, level)
+        judge.serve(tests, entry_point, prelude, *ends, deadline, limits, address_space)
     for fd in (ask_read, ask_write, reply_read, reply_write, verdict_write):
         os.close(fd)
     try:
@@ -127,7 +139,7 @@ def _run(
         ended = [_end(pid) for pid in (judge_pid, candidate_pid)]
     sign, memory = ended[1]
     if text is None:
-        return _verdict("timeout", f"no verdict within {timeout_s:g} s", code, found, memory)
+        return _verdict("timeout", f"no verdict within {limits.timeout_s:g} s", code, found, memory)
     if not text:
         return _verdict("error", "the judge gave no verdict", code, found, memory)
     told = json.loads(text)

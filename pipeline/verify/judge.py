@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gc
 import json
 import os
 import traceback
 from typing import Any, NoReturn
 
 from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_TESTS, LateError, receive, send, write
+from fusechat.pipeline.verify.frames import MAX_TESTS, RETURNED, LateError, Reader, receive, send, write
 
 Found = tuple[str, str]
 """A reason and a detail. `no_tests` says that the tests are to blame."""
@@ -35,31 +36,33 @@ def serve(
     entry_point: str | None,
     prelude: str,
     ask: int,
-    reply: int,
+    replied: int,
     verdict: int,
     deadline: float,
-    timeout_s: float,
-    memory_mb: int,
-    level: str,
+    limits: sandbox.Limits,
+    address_space: int,
 ) -> NoReturn:
     """Confines the process, reads the tests from `source`, writes reason and detail to `verdict`."""
     try:
         source = os.dup(source)
-        sandbox.keep_only(ask, reply, verdict, source)
-        sandbox.confine(level, timeout_s, memory_mb)
+        sandbox.keep_only(ask, replied, verdict, source)
+        gc.enable()
+        sandbox.confine(limits, address_space)
+        replies = Reader(replied)
         tests = receive(source, MAX_TESTS).decode()
 
         def call(request: Any) -> Any:
             try:
                 send(ask, values.encode(request).encode("utf-8", "backslashreplace"))
-                outcome, value = ast.literal_eval(receive(reply, deadline=deadline).decode("utf-8", "replace"))
-                if outcome == "returned":
-                    return values.decode(value)
+                reply = replies.receive(deadline=deadline)
+                text = reply[1:].decode("utf-8", "replace")
+                if reply[:1] == RETURNED:
+                    return values.decode(text)
             except (OSError, EOFError) as error:
                 raise CandidateError("the candidate's process ended") from error
             except (ArithmeticError, LookupError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
                 raise CandidateError(f"no plain value crossed: {type(e).__name__}: {e}") from e
-            problem = str(value)[:300]
+            problem = text[:300]
             raise _KINDS.get(problem.partition(":")[0], CandidateError)(problem)
 
         found = _programs(tests, call) if entry_point is None else _functions(tests, entry_point, prelude, call)
@@ -69,7 +72,7 @@ def serve(
 
 
 def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
-    """Runs assert lines or `check(candidate)` statement by statement against the candidate's function."""
+    """Runs assert lines or `check(candidate)` against the candidate's function."""
 
     def candidate(*args: Any, **kwargs: Any) -> Any:
         return call((args, kwargs))
@@ -77,28 +80,33 @@ def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
     names: dict[str, Any] = {"__name__": "tests"}
     try:
         tree = ast.parse(tests)
+        defined = any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in tree.body)
+        if defined and not any(_calls_check(n) for n in tree.body):
+            tree.body.append(ast.parse(f"check({entry_point})").body[0])
+        program = compile(tree, "<tests>", "exec")
         if prelude:
             exec(compile(prelude, "<prompt>", "exec"), names)  # noqa: S102 - the tests' side, confined too
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing was tested
         return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
+    if not any(isinstance(n, ast.Assert | ast.Expr | ast.For | ast.Try | ast.If | ast.With) for n in tree.body):
+        return "no_tests", "the tests assert nothing"
     names |= {entry_point: candidate, "candidate": candidate}
-    called = any(isinstance(n, ast.Expr) and ast.unparse(n).startswith("check(") for n in tree.body)
-    if any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in tree.body) and not called:
-        tree.body.append(ast.parse(f"check({entry_point})").body[0])
-    num_tests = 0
-    for statement in tree.body:
-        num_tests += isinstance(statement, ast.Assert | ast.Expr | ast.For | ast.Try | ast.If | ast.With)
-        try:
-            exec(compile(ast.Module([statement], []), "<tests>", "exec"), names)  # noqa: S102 - the tests, confined too
-        except LateError as error:
-            return "timeout", _failing(tree, error)
-        except CandidateError as error:
-            return _kind(str(error)), f"{_failing(tree, error)}: {error}"
-        except AssertionError as error:
-            return "failed", _failing(tree, error)
-        except Exception as error:  # noqa: BLE001 - the tests compare what a model returned
-            return "failed", f"{_failing(tree, error)}: {type(error).__name__}: {error}"
-    return ("passed", "") if num_tests else ("no_tests", "the tests assert nothing")
+    try:
+        exec(program, names)  # noqa: S102 - the tests, confined too
+    except LateError as error:
+        return "timeout", _failing(tree, error)
+    except CandidateError as error:
+        return _kind(str(error)), f"{_failing(tree, error)}: {error}"
+    except AssertionError as error:
+        return "failed", _failing(tree, error)
+    except Exception as error:  # noqa: BLE001 - the tests compare what a model returned
+        return "failed", f"{_failing(tree, error)}: {type(error).__name__}: {error}"
+    return "passed", ""
+
+
+def _calls_check(node: ast.stmt) -> bool:
+    call = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check"
 
 
 def _failing(tree: ast.Module, error: BaseException) -> str:

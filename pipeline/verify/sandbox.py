@@ -1,4 +1,8 @@
-"""Walls around model-written code, raised in the process itself just before it runs.
+"""Walls around model-written code: what is the same for every check is raised once, the rest just before it runs.
+
+A worker settles (`settle`): whatever it forks inherits these walls and can't lose them. Each process that it forks for
+a check then takes another user, limits of its own, and a filter without the calls that the worker itself needs
+(`confine`).
 
 Levels: `basic` needs no_new_privs, rlimits and seccomp; `strict` needs an unprivileged user and Landlock as well. A
 level that lost a layer is refused (`missing_layers`), never quietly weakened.
@@ -10,41 +14,40 @@ import contextlib
 import ctypes
 import functools
 import os
-import platform
 import resource
 import struct
 import sys
 import sysconfig
 from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fusechat.pipeline.verify.syscalls import filters
 
 NOBODY = 65534
 LAYERS = {"basic": ("no_new_privs", "seccomp"), "strict": ("unprivileged", "no_new_privs", "landlock", "seccomp")}
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE, PR_SET_PDEATHSIG = 38, 22, 4, 1
-SECCOMP_MODE_FILTER, ALLOW, DENY, KILL = 2, 0x7FFF0000, 0x00050001, 0x80000000
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_GET_SECCOMP = 38, 39, 22, 21
+PR_SET_DUMPABLE, PR_SET_PDEATHSIG = 4, 1
+SECCOMP_MODE_FILTER = 2
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 ALL_ACCESS = (1 << 13) - 1  # every right of Landlock's first version
+CAPABILITY_VERSION_3 = 0x20080522
+MAX_DESCRIPTORS = 32
 
-ARCH_X86_64, ARCH_AARCH64 = 0xC000003E, 0xC00000B7
-# Processes, privileges, other processes' memory, sockets, signals, kernel surfaces, and changes to the file system.
-DENIED_X86_64 = (
-    41, 42, 43, 44, 45, 46, 47, 49, 50, 53, 56, 57, 58, 59, 62, 101, 129, 200, 234, 297, 288, 299, 307, 310, 311, 312,
-    435, 322, 272, 308, 165, 166, 155, 161, 321, 298, 319, 425, 426, 427, 323, 424, 434, 438, 29, 30, 31, 64, 65, 66,
-    68, 69, 70, 71, 240, 241, 242, 243, 248, 249, 250, 246, 320, 175, 313, 176, 105, 106, 113, 114, 116, 117, 119, 122,
-    123, 126, 76, 77, 82, 83, 84, 85, 86, 87, 88, 90, 91, 92, 93, 94, 132, 133, 188, 189, 190, 197, 198, 199, 235, 258,
-    259, 260, 261, 263, 264, 265, 266, 268, 280, 285, 316, 437, 452, 253, 254, 294, 300, 303, 304, 428, 429, 430, 431,
-    432, 433, 442, 169, 160, 302, 157, 317, 203, 314, 144, 142,
-)  # fmt: skip
-OPEN, OPENAT = 2, 257
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-DENIED_AARCH64 = (
-    198, 199, 200, 201, 202, 203, 204, 205, 206, 207, 211, 212, 220, 221, 129, 117, 138, 130, 131, 240, 269, 243, 242,
-    270, 271, 272, 435, 281, 97, 268, 40, 39, 51, 261, 280, 241, 279, 425, 426, 427, 282, 424, 434, 438, 194, 195, 196,
-    190, 191, 192, 193, 186, 187, 188, 189, 180, 181, 182, 183, 184, 185, 217, 218, 219, 104, 294, 105, 273, 106, 144,
-    146, 143, 145, 147, 149, 159, 45, 46, 38, 34, 35, 36, 37, 33, 52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16, 276, 437,
-    452, 26, 27, 262, 263, 264, 265, 428, 429, 430, 431, 432, 433, 442, 164, 261, 167, 277, 122, 274, 119,
-)  # fmt: skip
+
+class Limits(NamedTuple):
+    """What a check may use, and the level of its walls."""
+
+    level: str
+    timeout_s: float
+    memory_mb: int
+    statm: int
+    """Descriptor of the worker's /proc/self/statm, opened before Landlock closes /proc."""
+
+    def address_space(self) -> int:
+        """Bytes that a process may map that this one forks now: what it inherits, and the memory of a check."""
+        return int(os.pread(self.statm, 64, 0).split()[0]) * _PAGE + (self.memory_mb << 20)
 
 
 def missing_layers(level: str) -> list[str]:
@@ -55,54 +58,64 @@ def missing_layers(level: str) -> list[str]:
         "landlock": _probe_landlock,
         "seccomp": _probe_seccomp,
     }
-    with contextlib.suppress(OSError):
-        _filter()
-        if "landlock" in LAYERS[level]:
-            _ruleset()
-    return [name for name in LAYERS[level] if not _holds(probes[name])]
+    with contextlib.suppress(OSError):  # made before the forks, which then only read them
+        for program in filters():
+            _loaded(program)
+    names = LAYERS[level]
+    if os.geteuid() == 0 and "unprivileged" not in names:  # root is never kept, whatever the level
+        names = ("unprivileged", *names)
+    return [name for name in names if not _holds(probes[name])]
 
 
-def confine(level: str, timeout_s: float, memory_mb: int) -> None:
-    """Raises the walls around the calling process, for good.
+def settle(level: str) -> None:
+    """Raises, for good, the walls that a worker and all that it forks have in common.
+
+    From here on nothing can be imported but from Python's own library, and no file can be written.
 
     Raises:
-        OSError: a wall could not be raised; the caller must not run the code then.
+        OSError: a wall could not be raised; no code may run then.
     """
-    _prctl(PR_SET_PDEATHSIG, 9)
-    size = _size()
-    # Made by root, if not before: the library may lie in a folder that the other user can't enter.
-    ruleset = _ruleset() if level == "strict" else None
-    if level == "strict" or os.geteuid() == 0:
-        drop_privileges()
+    _drop_groups()
     no_new_privileges()
     _prctl(PR_SET_DUMPABLE, 0)
-    limits = {
-        resource.RLIMIT_AS: size + (memory_mb << 20),
-        resource.RLIMIT_CPU: int(timeout_s) + 2,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_NOFILE: 32,
-    }
+    limits = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_DESCRIPTORS}
     for kind, value in limits.items():
         resource.setrlimit(kind, (value, value))
-    if ruleset is not None:
-        _restrict(ruleset)
-    seccomp()
+    if level == "strict":
+        landlock()
+    _filter_calls(filters()[0])
+
+
+def confine(limits: Limits, address_space: int) -> None:
+    """Raises the walls around the calling process, for good, inside those of its worker.
+
+    Raises:
+        OSError: a wall is not there or could not be raised; the caller must not run the code then.
+    """
+    if limits.level == "strict" or os.geteuid() == 0:
+        drop_privileges()
+    _prctl(PR_SET_PDEATHSIG, 9)  # now: another user forgets it, and dumpable too
+    _prctl(PR_SET_DUMPABLE, 0)
+    cpu_s = int(limits.timeout_s) + 2
+    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
+        raise OSError("the worker has not settled")
+    if limits.level == "strict":
+        _read_nothing("/")
+    _filter_calls(filters()[1])
 
 
 def keep_only(*fds: int) -> None:
-    """Closes all descriptors but these and Landlock's, which `confine` uses up; stdio becomes /dev/null."""
-    if _ruleset.cache_info().currsize:
-        fds = (*fds, _ruleset())
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
+    """Closes all descriptors but these; stdio becomes what the worker's stderr is: /dev/null."""
+    for fd in (0, 1):
+        os.dup2(2, fd)
     low = 3
     for fd in sorted(fds):
         os.closerange(low, fd)
         low = fd + 1
-    os.closerange(low, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536))
+    os.closerange(low, MAX_DESCRIPTORS)
 
 
 def drop_privileges() -> None:
@@ -112,13 +125,19 @@ def drop_privileges() -> None:
         OSError: privileges are left.
     """
     if os.geteuid() == 0:
+        _drop_groups()
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    if _CAPGET(_CAPABILITY_HEADER, _CAPABILITIES) != 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    effective = _CAPABILITIES.raw[0:4] + _CAPABILITIES.raw[12:16]
+    if os.geteuid() == 0 or effective != bytes(8):
+        raise OSError("privileges are left")
+
+
+def _drop_groups() -> None:
+    if os.geteuid() == 0 and (os.getgroups() or os.getresgid() != (NOBODY, NOBODY, NOBODY)):
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    with open("/proc/self/status", "rb") as status:
-        fields = dict(line.split(b":", 1) for line in status.read().splitlines() if b":" in line)
-    if os.geteuid() == 0 or int(fields.get(b"CapEff", b"1"), 16):
-        raise OSError("privileges are left")
 
 
 def no_new_privileges() -> None:
@@ -132,12 +151,6 @@ def landlock() -> None:
     Raises:
         OSError: the kernel has no Landlock.
     """
-    _restrict(_ruleset())
-
-
-@functools.cache
-def _ruleset() -> int:
-    """Descriptor of the rules; made once, before the forks, which costs more than all other walls together."""
     attributes = struct.pack("Q", ALL_ACCESS)
     ruleset = _syscall(LANDLOCK_CREATE, attributes, len(attributes), 0)
     for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
@@ -145,10 +158,6 @@ def _ruleset() -> int:
         rule = struct.pack("=Qi", READ_FILE | READ_DIR, handle)
         _syscall(LANDLOCK_ADD, ruleset, 1, rule, 0)
         os.close(handle)
-    return ruleset
-
-
-def _restrict(ruleset: int) -> None:
     _syscall(LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
 
@@ -159,53 +168,19 @@ def seccomp() -> None:
     Raises:
         OSError: the kernel or the machine has no filter for it.
     """
-    program = _filter()
-    buffer = ctypes.create_string_buffer(program)
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
-    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header)
+    for program in filters():
+        _filter_calls(program)
+
+
+def _filter_calls(program: bytes) -> None:
+    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(_loaded(program)[0]))
 
 
 @functools.cache
-def _filter() -> bytes:
-    """The filter's program; made once, before the forks.
-
-    Raises:
-        OSError: nobody wrote one for this machine.
-    """
-    machine = platform.machine()
-    if machine == "x86_64":
-        return b"".join(_program(ARCH_X86_64, DENIED_X86_64, ((OPEN, 1), (OPENAT, 2)), x32=True))
-    if machine == "aarch64":
-        return b"".join(_program(ARCH_AARCH64, DENIED_AARCH64, ((56, 2),), x32=False))
-    raise OSError(f"no system call filter for {machine}")
-
-
-def _program(arch: int, denied: tuple[int, ...], opens: tuple[tuple[int, int], ...], *, x32: bool) -> list[bytes]:
-    """A BPF program over struct seccomp_data: number at 0, architecture at 4, arguments from 16 in steps of 8."""
-
-    def load(offset: int) -> bytes:
-        return struct.pack("HBBI", 0x20, 0, 0, offset)
-
-    def equal(value: int, yes: int, no: int) -> bytes:
-        return struct.pack("HBBI", 0x15, yes, no, value)
-
-    def end(action: int) -> bytes:
-        return struct.pack("HBBI", 0x06, 0, 0, action)
-
-    program = [load(4), equal(arch, 1, 0), end(KILL), load(0)]
-    if x32:  # the same calls under other numbers
-        program += [struct.pack("HBBI", 0x35, 0, 1, 0x40000000), end(KILL)]
-    for number in denied:
-        program += [equal(number, 0, 1), end(DENY)]
-    for number, argument in opens:
-        program += [
-            equal(number, 0, 4),
-            load(16 + 8 * argument),
-            struct.pack("HBBI", 0x45, 0, 1, WRITES),  # any of these bits
-            end(DENY),
-            end(ALLOW),
-        ]
-    return [*program, end(ALLOW)]
+def _loaded(program: bytes) -> tuple[Any, Any]:
+    """struct sock_fprog, and the program that it points to."""
+    code = ctypes.create_string_buffer(program)
+    return ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))), code
 
 
 def _holds(probe: Callable[[], None]) -> bool:
@@ -222,8 +197,12 @@ def _holds(probe: Callable[[], None]) -> bool:
 def _probe_landlock() -> None:
     no_new_privileges()
     landlock()
+    _read_nothing("/etc/hostname")
+
+
+def _read_nothing(path: str) -> None:
     try:
-        os.close(os.open("/etc/hostname", os.O_RDONLY))
+        os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
         return
     raise OSError("files can still be opened")
@@ -239,20 +218,19 @@ def _probe_seccomp() -> None:
     raise OSError("processes can still be started")
 
 
-def _size() -> int:
-    """Address space of this process, bytes."""
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[0]) * resource.getpagesize()
-
-
+_PAGE = resource.getpagesize()
 _LIBC = ctypes.CDLL(None, use_errno=True)
+# Found and shaped once: a process that is forked for a check copies every page that it has to write to.
+_PRCTL, _CAPGET = _LIBC.prctl, _LIBC.capget
+_PRCTL.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+_CAPABILITY_HEADER, _CAPABILITIES = struct.pack("Ii", CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
 
 
-def _prctl(*arguments: int | bytes) -> None:
-    padded = (*arguments, *(0,) * (5 - len(arguments)))
-    values = [a if isinstance(a, bytes) else ctypes.c_ulong(a) for a in padded]
-    if _LIBC.prctl(*values) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {arguments[0]!r}")
+def _prctl(option: int, argument: int = 0, address: int = 0) -> int:
+    result: int = _PRCTL(option, argument, address, 0, 0)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+    return result
 
 
 def _syscall(number: int, *arguments: int | bytes) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import logging
 import os
 import resource
 import sys
@@ -14,7 +12,7 @@ from typing import Any
 def main() -> None:
     """Arguments: seconds a check, MiB of address space a check, name of the sandbox level, math or code.
 
-    What checks code never imports sympy: a third less to copy at each fork, and a second less to start again.
+    What checks code forks for each of them, so it imports little: no sympy, no threading.
     """
     timeout_s, memory_mb, level, domain = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     # Nothing that a library prints may look like a verdict.
@@ -22,25 +20,28 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    # Both take a while, which no check should pay for.
-    if domain == "math":
-        import math_verify  # noqa: F401
-    else:
-        import pyflakes.checker  # noqa: F401
-
-    from fusechat.pipeline.verify import code, sandbox
     from fusechat.pipeline.verify.frames import MAX_TESTS, receive
 
-    missing = sandbox.missing_layers(level) if domain == "code" else []
-    _say(answers, {"missing": missing} if missing else {"ready": True})
-    if missing:
-        return
     # What sympy makes of an answer, and what the parser makes of code, grows in this process.
-    limit = (memory_mb + 2048) << 20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    logging.disable(logging.CRITICAL)  # math-verify logs the response
-    gc.collect()
-    gc.freeze()  # so that a fork's collector touches, and so copies, none of it
+    resource.setrlimit(resource.RLIMIT_AS, ((memory_mb + 2048) << 20, resource.RLIM_INFINITY))
+    if domain == "math":
+        import logging
+
+        import math_verify  # noqa: F401 - takes a while, which no check should pay for
+
+        logging.disable(logging.CRITICAL)  # it logs the response
+    else:
+        from fusechat.pipeline.verify import code, sandbox
+
+        missing = sandbox.missing_layers(level)
+        if missing:
+            _say(answers, {"missing": missing})
+            return
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
+        limits = sandbox.Limits(level, timeout_s, memory_mb, statm)
+        code.preload()
+        sandbox.settle(level)
+    _say(answers, {"ready": True})
     while True:
         try:
             task = json.loads(receive(0, MAX_TESTS))
@@ -55,9 +56,7 @@ def main() -> None:
             task["prompt"],
             0,
             lambda: _say(answers, {"tests": True}),
-            timeout_s,
-            memory_mb,
-            level,
+            limits,
         )
         _say(answers, verdict)
         if verdict["reason"] in ("timeout", "memory") or "no verdict" in verdict["detail"]:

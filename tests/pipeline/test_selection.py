@@ -456,9 +456,10 @@ def test_more_rows_a_prompt_by_setting() -> None:
 # Bad input: a clear error or a counted reason, never a silent row.
 
 
-def test_a_shard_that_is_half_written_stops_the_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["prompts/train", "sample", "score"])
+def test_a_shard_that_is_half_written_stops_the_stage(tmp_path: Path, folder: str) -> None:
     run, recipe = make_run(tmp_path, 5)
-    part = Path(run.path(run.files("sample")[0]))
+    part = Path(run.path(run.files(*folder.split("/"))[0]))
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(StageError, match=r"bucket \d.*can't be read"):
         selection.run_select(run, recipe, "rm")
@@ -502,6 +503,7 @@ def test_a_source_that_left_the_recipe_yields_no_row_and_is_counted(tmp_path: Pa
 @pytest.mark.parametrize(
     ("score", "reason"),
     [(math.nan, "no_score"), (math.inf, "no_score"), (-math.inf, "no_score"), (None, "no_score"), (0.1, "tie")],
+    ids=["nan", "infinite", "minus infinite", "missing", "all equal"],
 )
 def test_scores_that_say_nothing_have_their_reason(score: float | None, reason: str) -> None:
     prompts, responses, _ = tables(80)
