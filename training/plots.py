@@ -54,16 +54,9 @@ def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
     totals: Counter[str] = Counter()
     for counts in by_domain.values():
         totals.update(counts)
-    total = totals.total()
-    gap, room = 0.02 * max(total, 1), 0.06 * max(total, 1)  # a thin band still needs room for its label
-    domains, top = {}, 0.0
-    for domain, counts in by_domain.items():
-        domains[domain] = (top, sum(counts.values()))
-        top += max(domains[domain][1] + gap, room)
-    reasons, bottom = {}, 0.0
-    for reason in sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r])):
-        reasons[reason] = (bottom, totals[reason])
-        bottom += max(totals[reason] + gap, room)
+    domains, left_end = _stacked({d: sum(counts.values()) for d, counts in by_domain.items()}, totals.total())
+    ordered = sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r]))
+    reasons, right_end = _stacked({r: totals[r] for r in ordered}, totals.total())
     filled = {reason: begin for reason, (begin, _) in reasons.items()}
     bands = []
     for domain, counts in by_domain.items():
@@ -73,7 +66,18 @@ def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
                 bands.append((domain, reason, num, left, filled[reason]))
                 left += num
                 filled[reason] += num
-    return Flow(bands, domains, reasons, max(top, bottom))
+    return Flow(bands, domains, reasons, max(left_end, right_end))
+
+
+def _stacked(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
+    """One below the other: where each begins, and where the last one's room ends; a thin one has room for its label."""
+    gap, room = 0.02 * max(total, 1), 0.06 * max(total, 1)
+    places, end = {}, 0.0
+    for name, size in sizes.items():
+        height = max(size + gap, room)
+        places[name] = (end + (height - size) / 2, size)
+        end += height
+    return places, end
 
 
 def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
@@ -85,11 +89,11 @@ def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     for domain, _, num, left, right in laid.bands:
         _band(axes, left, right, num, colours[domain])
     for domain, (begin, num) in laid.domains.items():
-        axes.text(-0.02, -(begin + num / 2), f"{domain}\n{num}", ha="right", va="center")
+        axes.text(-0.02, -(begin + num / 2), f"{domain}  {num}", ha="right", va="center")
     for reason, (begin, num) in laid.reasons.items():
         label = f"{reason}  {num} ({100 * num / max(total, 1):.1f}%)"
         axes.text(1.02, -(begin + num / 2), label, ha="left", va="center")
-    axes.set_xlim(-0.25, 1.6)
+    axes.set_xlim(-0.36, 1.6)
     margin = 0.03 * max(laid.height, 1)
     axes.set_ylim(-laid.height - margin, margin)
     axes.axis("off")
