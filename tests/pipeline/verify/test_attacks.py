@@ -192,6 +192,26 @@ def test_strict_sandbox_reads_no_file(pool: VerifierPool, path: str) -> None:
     assert (verdict.correct, verdict.reason) == (False, "forbidden")
 
 
+def test_the_worker_itself_is_behind_the_walls_that_checks_share(pool: VerifierPool) -> None:
+    assert code(pool, "def f(x):\n    return x + 1").correct
+    (worker,) = [p for p in psutil.Process().children() if p.cmdline()[-1] == "code"]
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    limits = Path(f"/proc/{worker.pid}/limits").read_text().splitlines()
+    assert next(line for line in limits if line.startswith("Max file size")).split()[3:5] == ["0", "0"]
+
+
+def test_what_checks_code_imports_little_since_each_fork_costs_what_it_holds() -> None:
+    heavy = "{'threading', 'subprocess', 'logging', 'dataclasses', 'sympy', 'pydantic'}"
+    lines = (
+        "import sys, fusechat.pipeline.verify.worker",
+        "from fusechat.pipeline.verify import code, sandbox",
+        f"code.preload(); print(*{heavy} & sys.modules.keys())",
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def test_a_level_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's answer to a missing layer, taken at the process boundary."""
     from fusechat.pipeline.verify import pool as module
