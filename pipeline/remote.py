@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import shlex
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import FusechatError, RunDirectoryError, UserError, plain
@@ -26,6 +28,8 @@ ANSWER_S = 10.0
 """Seconds in which the cluster must answer a question."""
 LOST_S = 600.0
 """Seconds for which a lost connection is tried again; the job goes on meanwhile."""
+CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers of Ray that tell of each connection and each upload."""
 TOKEN_HINT = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
 
 
@@ -43,13 +47,15 @@ class Jobs:
         if not re.match(r"https?://[^/]", address):
             raise UserError(f"--address: must be the dashboard's, http://HOST:8265 (given: {address!r})")
         self._address = address.rstrip("/")
+        _take_own_token(self._address)
         self._check_version()
         self._client: JobSubmissionClient = self._connect()
 
     def _connect(self) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of each connection
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             return JobSubmissionClient(self._address)
         except (RuntimeError, ConnectionError) as error:
@@ -244,3 +250,14 @@ class Jobs:
                 raise FusechatError(f"{job}: still {str(status).lower()} {wait_s:.0f} s after it was told to stop")
             time.sleep(0.3)
         return str(status.value)
+
+
+def _take_own_token(address: str) -> None:
+    """Lets a cluster of this machine have this machine's token, as Ray's own programs do.
+
+    The first local Ray leaves one in the user's folder, and `ray start` asks for it from then on. Another machine gets
+    a token only where one is set.
+    """
+    own = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+    if own and (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

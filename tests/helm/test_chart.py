@@ -64,6 +64,23 @@ def test_a_pod_has_the_gpus_of_one_replica() -> None:
         assert gpus(group) == source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size
 
 
+def test_a_classifier_has_a_worker_group_of_its_own(tmp_path: Path) -> None:
+    recipe = yaml.safe_load(FULL.read_text())
+    placement = {"num_gpus": 1, "num_cpus": 3, "memory_gb": 90}
+    classifier = {"name": "skywork", "kind": "classifier", "model": {"hub": "a/b", "revision": "main"}}
+    recipe["rewards"].append(classifier | {"placement": placement})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    done = helm("helm4", "template", "f", str(CHART), *given("minimal"), "--set-file", f"recipe={file}")
+    group = groups(only(list(yaml.safe_load_all(done.stdout)), "RayService"))["reward-skywork"]
+    assert json.loads(json.loads(group["rayStartParams"]["resources"])) == {"reward:skywork": 1}
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 1)
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (limits["nvidia.com/gpu"], limits["cpu"], limits["memory"]) == ("1", "4", "90Gi")
+    (need,) = [n for n in app.needs(load(file)) if n.name == "skywork"]
+    assert place([need], [{"CPU": 4, "GPU": 1, "memory": 90 * 2**30}])
+
+
 def test_each_group_holds_what_its_model_asks_for() -> None:
     recipe = load(FULL)
     found = list(groups(only(objects("minimal"), "RayService")).values())

@@ -58,7 +58,7 @@ def fusechat(*args: str, timeout: float = 100, **env: str) -> subprocess.Complet
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "COLUMNS": "200", **env},
+        env={**os.environ, "COLUMNS": "200", "RAY_AUTH_MODE": "disabled", **env},
     )
 
 
