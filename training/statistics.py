@@ -61,11 +61,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     """Compares two models on the same items, in the same order.
 
-    Verdicts: McNemar's exact test, a binomial test on the items where they differ (McNemar 1947; exact, since few items
-    differ in small suites), and Bonett and Price's adjusted Wald interval (2012), which keeps its coverage there. Test
-    and interval are two methods, so a p near 0.05 may stand beside an interval that just holds 0 or just doesn't.
-    Graded scores: the paired t test on the differences and its interval, as Miller 2024 (arXiv 2411.00640, section 4)
-    has it: both models' scores hang on the item, and the differences take that out.
+    Where all items that differ do so by as much (verdicts, or preferences against a baseline's 0.5): McNemar's exact
+    test, a binomial test on the items where they differ (McNemar 1947; exact, since few items differ in small suites),
+    and Bonett and Price's adjusted Wald interval (2012), which keeps its coverage there. Test and interval are two
+    methods, so a p near 0.05 may stand beside an interval that just holds 0 or just doesn't.
+    Else the paired t test on the differences and its interval, as Miller 2024 (arXiv 2411.00640, section 4) has it:
+    both models' scores hang on the item, and the differences take that out.
 
     Raises:
         ValueError: there is no item, or their numbers differ.
@@ -73,12 +74,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     if not first or len(first) != len(second):
         raise ValueError(f"as many scores of both models are needed, at least one; got {len(first)} and {len(second)}")
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    if _are_verdicts(first) and _are_verdicts(second):
+    sizes = np.unique(np.abs(differences[differences != 0]))
+    if len(sizes) <= 1:
+        size = float(sizes[0]) if len(sizes) else 1.0
         won, lost = int((differences > 0).sum()), int((differences < 0).sum())
         low, high = _bonett_price(won, lost, len(differences))
-        return Paired(len(differences), float(differences.mean()), low, high, mcnemar(won, lost), "mcnemar")
+        mean = float(differences.mean())
+        return Paired(len(differences), mean, size * low, size * high, mcnemar(won, lost), "mcnemar")
+    from scipy.stats import ttest_1samp
+
     mean, low, high = mean_interval(differences.tolist())
-    return Paired(len(differences), mean, low, high, _p_of_t(differences), "t")
+    return Paired(len(differences), mean, low, high, float(ttest_1samp(differences, 0.0).pvalue), "t")
 
 
 def mcnemar(won: int, lost: int) -> float:
@@ -96,14 +102,6 @@ def _bonett_price(won: int, lost: int, num: int) -> tuple[float, float]:
     plus, minus = (won + 1) / (num + 2), (lost + 1) / (num + 2)
     half = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((plus + minus - (plus - minus) ** 2) / (num + 2))
     return max(-1.0, plus - minus - half), min(1.0, plus - minus + half)
-
-
-def _p_of_t(differences: np.ndarray) -> float:
-    from scipy.stats import ttest_1samp
-
-    if len(differences) < 2 or not differences.std():  # without spread there is no t
-        return 1.0 if not differences.any() or len(differences) < 2 else 0.0
-    return float(ttest_1samp(differences, 0.0).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -122,11 +122,14 @@ def _fit(design: np.ndarray, wins: np.ndarray, clusters: np.ndarray) -> tuple[np
 
     def curvature(b: np.ndarray) -> np.ndarray:
         p = expit(x @ b)
-        return (x * (p * (1 - p))[:, None]).T @ x
+        found: np.ndarray = (x * (p * (1 - p))[:, None]).T @ x
+        return found
 
     found = minimize(loss, np.zeros(num), jac=True, hess=curvature, method="trust-exact").x
     bread = np.linalg.pinv(curvature(found))
     scores = np.zeros((int(clusters.max()) + 1, num))
     np.add.at(scores, clusters, design * (wins - expit(design @ found))[:, None])
     correction = len(scores) / max(len(scores) - num, 1)
-    return found, correction * bread @ (scores.T @ scores) @ bread
+    robust = correction * bread @ (scores.T @ scores) @ bread
+    # Two judgements of a pair tell at most twice as much as one: without residuals a sandwich is empty.
+    return found, robust + np.diag(np.maximum(np.diag(bread) / 2 - np.diag(robust), 0.0))

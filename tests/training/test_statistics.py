@@ -36,7 +36,10 @@ def test_paired_differences_of_graded_scores_are_a_t_test() -> None:
     assert (found.test, found.difference) == ("t", 1)
     assert (found.low, found.high) == pytest.approx((1 - 3.1824 * 0.40825, 1 + 3.1824 * 0.40825), abs=1e-3)
     assert found.p == pytest.approx(0.0917, abs=1e-4)
-    assert paired([2.5, 3], [1.5, 2]).p == 0
+    # A judge's preferences against the baseline's 0.5: ties and wins of one size are counts again.
+    judged = paired([1.0] * 9 + [0.5] * 3, [0.5] * 12)
+    assert (judged.test, judged.difference, judged.p) == ("mcnemar", 9 / 24, 2**-8)
+    assert 0 < judged.low < 9 / 24 < judged.high <= 0.5
     with pytest.raises(ValueError, match="3 and 2"):
         paired([1, 2, 3], [1, 2])
 
@@ -127,7 +130,8 @@ def test_metrics() -> None:
     assert 0 < whole["low"] < 0.5 < whole["high"] <= 1
     assert found["ratings"]["sft"]["instruction"]["mean"] == 4
     rated = next(c for c in found["rating_comparisons"] if (c["model"], c["baseline"]) == ("dpo", "target"))
-    assert (rated["difference"], rated["low"], rated["high"]) == (1, 1, 1)
+    assert (rated["difference"], rated["high"], rated["p"]) == (1, 1, 2**-9)
+    assert 0.5 < rated["low"] < 1
     assert found["lengths"]["dpo"]["math"] == {"num_items": 5, "truncated": 0, "mean_tokens": 7}
 
 

@@ -103,7 +103,8 @@ def test_style_control_recovers_models_that_share_a_judge() -> None:
 def test_a_judge_who_always_agrees_gives_a_finite_rate() -> None:
     found = length_controlled([1.0] * 50, [100] * 50, [100] * 50)
     assert 0.98 < found.win_rate < 1
-    assert found.low <= found.win_rate <= found.high <= 1
+    assert found.low < 0.97  # fifty wins of fifty are no certainty
+    assert found.high <= 1
 
 
 def test_the_style_of_an_answer() -> None:
