@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import data, fetch, jobs, keys, verify
+from fusechat.pipeline.commands import data, evaluate, fetch, jobs, keys, verify
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -90,8 +90,10 @@ def _stage_command(stage: str) -> None:
     app.command(name=stage, help=f"Bring the stage {stage} up to date; the stages before it must have run.")(command)
 
 
-for _stage in ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"):
+for _stage in ("prompts", "sample", "score", "select", "sft", "dpo"):
     _stage_command(_stage)
+app.command()(evaluate.evaluate)
+_stage_command("report")
 
 
 def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
@@ -107,7 +109,7 @@ def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
         from fusechat.pipeline.summary import print_funnel
 
         print_funnel(work.dir)
-    if stage in (None, "report", "evaluate"):
+    if stage in (None, "report"):
         from fusechat.pipeline.summary import print_summary
 
         print_summary(work.dir)

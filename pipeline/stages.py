@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline import drawing, models, rewarding, sampling, scoring
+from fusechat.pipeline import candidates, drawing, evaluating, models, rewarding
 from fusechat.pipeline.config import DOMAINS, ImportedSource, Model, Policy
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.intake.readers import PromptFile
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.records import RESPONSE, digest
+from fusechat.pipeline.records import digest
 from fusechat.pipeline.run import Outcome, Run, read_prompts
 from fusechat.pipeline.sampling import Asked, template_identity
-from fusechat.pipeline.shards import STAGES, Parts
+from fusechat.pipeline.shards import STAGES
 
 INPUTS: dict[str, tuple[str, ...]] = {
     "prompts": (),
@@ -63,7 +63,10 @@ def settings(run: Run, stage: str) -> str:
         "select": lambda: [r.select],
         "sft": lambda: [r.sft, target, r.seed],
         "dpo": lambda: [r.dpo, target, r.seed],
-        "evaluate": lambda: [r.evaluate.sampling, judge, target, r.seed, r.score.verify.timeout_s],
+        "evaluate": lambda: [
+            *(r.evaluate.sampling, judge, target, r.seed, r.score.verify.timeout_s),
+            *evaluating.settings(run),
+        ],
         "report": lambda: [r.name],
     }
     return digest(stage, [_plain(p) for p in parts[stage]()])
@@ -75,7 +78,10 @@ def inputs(run: Run, stage: str) -> dict[str, str]:
     Raises:
         StageError: one of them is missing.
     """
-    return {name: run.fingerprint(name) for name in INPUTS[stage]}
+    names = INPUTS[stage]
+    if stage == "evaluate":  # a model that is not evaluated need not have been trained
+        names = tuple(name for name in names if name == "prompts" or name in run.recipe.evaluate.names)
+    return {name: run.fingerprint(name) for name in names}
 
 
 def sample(run: Run) -> Outcome:
@@ -98,7 +104,8 @@ def sample_missing(run: Run, pilot: int | None = None) -> int:
             for s in sources
         }
 
-    return drawing.draw(run, "sample", "sample", "train", run.asked, services, pilot)
+    wants = [drawing.Want(one, run.prompts("train"), f"sample {one.source.name}") for one in run.asked]
+    return drawing.draw(run, "sample", "sample", wants, services, pilot)
 
 
 def select(run: Run) -> Outcome:
@@ -141,76 +148,9 @@ def dpo(run: Run) -> Outcome:
         training.train,
         run.dir.read_table("select", "pairs.parquet"),
         run.recipe.dpo,
-        trained_model(run, "sft"),
+        candidates.trained_model(run, "sft"),
         reference=run.dir.local_path("dpo", "reference"),
     )
-
-
-def trained_model(run: Run, stage: str) -> Path:
-    """Folder of the model that a training stage made."""
-    result = run.dir.read_json(stage, "result.json")
-    return run.dir.local_path(stage, result["folder"], "model")
-
-
-def evaluate(run: Run) -> Outcome:
-    """Stage `evaluate`: target, SFT and DPO models answer the held-out prompts."""
-    from fusechat.services import app
-    from fusechat.training import evaluate as evaluation
-    from fusechat.training import metrics
-
-    recipe, prompts = run.recipe, run.heldout_prompts
-    if not len(prompts):
-        raise StageError("evaluate", "prompts.heldout", "there is no held-out prompt")
-    folders = {
-        "target": run.model(recipe.target.model, "target"),
-        "sft": trained_model(run, "sft"),
-        "dpo": trained_model(run, "dpo"),
-    }
-    fingerprints = {
-        "target": _revision(run, recipe.target.model),
-        "sft": run.fingerprint("sft"),
-        "dpo": run.fingerprint("dpo"),
-    }
-    asked = [
-        Asked(
-            evaluation.as_source(n, recipe.evaluate),
-            fingerprints[n],
-            template_identity(run.target_template, "keep"),
-            recipe.seed,
-        )
-        for n in evaluation.MODELS
-    ]
-
-    def services(missing: list[Asked]) -> dict[str, Any]:
-        return {
-            a.source.name: app.source_service(
-                evaluation.as_source(a.source.name.removeprefix("model-"), recipe.evaluate),
-                folders[a.source.name.removeprefix("model-")],
-                run.target_template,
-                "evaluate",
-                recipe.sample.concurrency,
-            )
-            for a in missing
-        }
-
-    tokens = drawing.draw(run, "evaluate", "evaluate/samples", "heldout", asked, services)
-    parts = Parts(run.dir, "evaluate/samples", RESPONSE, "response_id")
-    run.ray()
-    wanted = sampling.wanted_ids(asked, prompts)
-    rows = [r for r in parts.read().to_pylist() if r["response_id"] in wanted]
-    by_id = {p["prompt_id"]: p for p in prompts.to_pylist()}
-    with run.shown("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
-        verdicts = scoring.verify(run.dir, "evaluate/verify", rows, by_id, recipe, show)
-    ratings: dict[str, dict[str, Any]] = {}
-    to_judge = evaluation.judged(recipe, rows)
-    if to_judge and recipe.evaluate.judge is not None:
-        ratings, read = rewarding.reward(run, recipe.evaluate.judge, to_judge, by_id, folder="evaluate/ratings")
-        tokens += read
-    answers = evaluation.answers(rows, by_id, verdicts, ratings)
-    run.dir.write_table(answers, "evaluate", "answers.parquet")
-    summary = metrics.summarise(answers)
-    run.dir.write_json(summary, "evaluate", "metrics.json")
-    return Outcome(digest(answers.to_pylist()), {"answers": len(answers)}, tokens)
 
 
 def report(run: Run) -> Outcome:
@@ -228,7 +168,7 @@ WORK: dict[str, Callable[[Run], Outcome]] = {
     "select": select,
     "sft": sft,
     "dpo": dpo,
-    "evaluate": evaluate,
+    "evaluate": evaluating.evaluate,
     "report": report,
 }
 

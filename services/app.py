@@ -187,4 +187,8 @@ def needs(recipe: Recipe) -> list[Need]:
     found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
     evaluate = recipe.evaluate
     found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
+    for own in evaluate.models:
+        if not isinstance(own, str) and (own.engine is not None or own.placement is not None):
+            engine, placement = own.engine or evaluate.engine, own.placement or evaluate.placement
+            found.append(engine_need("evaluate", engine, placement, f"evaluate.models.{own.name}"))
     return found

@@ -13,7 +13,8 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#9
 MODELS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
 
 
-def _figure(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
+def figure_of(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
+    """Figure and axes, in inches, in the style of all pictures."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,7 +27,8 @@ def _figure(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
     return pyplot.subplots(figsize=(width, height), layout="constrained", **options)
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """The figure as SVG text; it is closed."""
     from matplotlib import pyplot
 
     out = io.StringIO()
@@ -85,7 +87,7 @@ def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     laid = flow(by_domain)
     total = sum(num for _, _, num, _, _ in laid.bands)
     colours = {domain: PALETTE[i % len(PALETTE)] for i, domain in enumerate(laid.domains)}
-    figure, axes = _figure(height=max(3.4, 0.42 * len(laid.reasons) + 1))
+    figure, axes = figure_of(height=max(3.4, 0.42 * len(laid.reasons) + 1))
     for domain, _, num, left, right in laid.bands:
         _band(axes, left, right, num, colours[domain])
     for domain, (begin, num) in laid.domains.items():
@@ -98,7 +100,7 @@ def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     axes.set_ylim(-laid.height - margin, margin)
     axes.axis("off")
     axes.set_title(f"From {total} prompts to rows")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _band(axes: Any, left: float, right: float, width: float, colour: str) -> None:
@@ -113,7 +115,7 @@ def _band(axes: Any, left: float, right: float, width: float, colour: str) -> No
 def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     """Distribution of the reward, a row a source and domain, correct and incorrect apart where they are known."""
     names = [n for n in groups if groups[n]]
-    figure, axes = _figure(height=max(2.4, 0.3 * len(names) + 1))
+    figure, axes = figure_of(height=max(2.4, 0.3 * len(names) + 1))
     if names:
         boxes = axes.boxplot(
             [groups[n] for n in names],
@@ -129,13 +131,13 @@ def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
         axes.set_yticks(range(1, len(names) + 1), names)
     axes.set_xlabel(unit)
     axes.set_title("Reward by source and domain")
-    return _svg(figure)
+    return svg(figure)
 
 
 def lengths(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Reward against length, a panel a reward model, domains by colour."""
     names = [n for n in found if found[n]["points"]]
-    figure, axes = _figure(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
+    figure, axes = figure_of(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
     for i, name in enumerate(names):
         place, points = axes[i][0], found[name]["points"]
         for k, domain in enumerate(sorted({d for _, _, d in points})):
@@ -149,7 +151,7 @@ def lengths(found: Mapping[str, Mapping[str, Any]]) -> str:
         place.set_ylabel("reward")
         place.legend(frameon=False, fontsize=8)
     axes[-1][0].set_xlabel("characters of the response")
-    return _svg(figure)
+    return svg(figure)
 
 
 def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
@@ -161,7 +163,7 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
             i, j = names.index(pair["a"]), names.index(pair["b"])
             table[i][j] = table[j][i] = pair["spearman"]
     side = 1.2 + 0.9 * len(names)
-    figure, axes = _figure(width=side + 1.6, height=side)
+    figure, axes = figure_of(width=side + 1.6, height=side)
     axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1)
     for i, row in enumerate(table):
         for j, value in enumerate(row):
@@ -171,13 +173,13 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title("Rank correlation between reward models")
-    return _svg(figure)
+    return svg(figure)
 
 
 def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str) -> str:
     """Margins of all candidate pairs of one source, with the recipe's window."""
     names = [n for n in found if found[n]]
-    figure, axes = _figure(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
+    figure, axes = figure_of(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
     for i, name in enumerate(names):
         place = axes[i][0]
         place.hist(found[name], bins=40, color=PALETTE[i % len(PALETTE)])
@@ -187,7 +189,7 @@ def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[fl
         place.set_title(f"{name}: {len(found[name])} candidate pairs")
         place.set_ylabel("pairs")
     axes[-1][0].set_xlabel(f"margin, {unit}")
-    return _svg(figure)
+    return svg(figure)
 
 
 def yield_curves(
@@ -199,7 +201,7 @@ def yield_curves(
     unit: str = "reward",
 ) -> bytes:
     """Pairs that a window from `low` yields, by its upper end; dotted: the windows' ends that were asked for."""
-    figure, axes = _figure()
+    figure, axes = figure_of()
     for i, (domain, counts) in enumerate(curves.items()):
         colour = PALETTE[i % len(PALETTE)]
         axes.step(edges, counts, where="post", label=domain, color=colour)
@@ -212,7 +214,7 @@ def yield_curves(
     if curves:
         axes.legend(frameon=False)
     if kind == "svg":
-        return _svg(figure).encode()
+        return svg(figure).encode()
     from matplotlib import pyplot
 
     out = io.BytesIO()
@@ -223,7 +225,7 @@ def yield_curves(
 
 def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Training loss by step, a panel a stage."""
-    figure, axes = _figure(ncols=max(len(curves), 1), squeeze=False)
+    figure, axes = figure_of(ncols=max(len(curves), 1), squeeze=False)
     for i, (stage, points) in enumerate(curves.items()):
         place = axes[0][i]
         place.plot(
@@ -234,12 +236,12 @@ def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         place.set_ylabel("loss, nats")
         if stage == "dpo":
             place.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
-    return _svg(figure)
+    return svg(figure)
 
 
 def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains: Mapping[str, str]) -> str:
     """Held-out accuracy of each model by domain, with 95% intervals."""
-    figure, axes = _figure(height=3.4)
+    figure, axes = figure_of(height=3.4)
     width = 0.8 / max(len(models), 1)
     shown = [d for d in domains if all(d in m for m in models.values())]
     for i, (name, found) in enumerate(models.items()):
@@ -264,4 +266,4 @@ def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains:
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, ncols=3)
     axes.set_title("Held-out prompts, verified (bars: 95% interval)")
-    return _svg(figure)
+    return svg(figure)

@@ -12,7 +12,7 @@ from typing import Any
 from fusechat.pipeline.config import VERIFIED_DOMAINS, Recipe
 from fusechat.pipeline.records import FINISHED, RESPONSE, SCORE
 from fusechat.pipeline.shards import STAGES, Parts, RunDir
-from fusechat.training import plots
+from fusechat.training import benchmarks, plots, suite_plots
 
 DOMAINS = {
     "verified": "math + code",
@@ -26,7 +26,8 @@ CLIP = 700
 
 
 def write(run: RunDir, recipe: Recipe) -> Path:
-    """Writes report/report.html and report/report.md; returns the page's path. A stage that was not run is said so."""
+    """Writes the page, the same in Markdown, and the suites' table; returns the page's path. A stage that was not run
+    is said so."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -43,10 +44,15 @@ def write(run: RunDir, recipe: Recipe) -> Path:
     environment.filters["points"] = lambda x: f"{100 * x:+.1f}"
     environment.filters["number"] = lambda x: "none" if x is None else f"{x:.3f}"
     environment.filters["p"] = lambda x: "< 0.001" if x < 0.001 else f"{x:.3f}"
+    environment.filters["cell"] = benchmarks.words
     environment.filters["clean"] = clean
     environment.filters["quoted"] = quoted
-    page = environment.get_template("report.html.jinja").render(figures=figures, domains=DOMAINS, **content)
-    text = environment.get_template("report.md.jinja").render(domains=DOMAINS, **content)
+    suites = content["benchmarks"]
+    more = {"domains": DOMAINS, "note": benchmarks.NOTE, "table": suites and benchmarks.markdown(suites)}
+    page = environment.get_template("report.html.jinja").render(figures=figures, **more, **content)
+    text = environment.get_template("report.md.jinja").render(**more, **content)
+    if suites:
+        benchmarks.write(run, suites)
     run.write_bytes(page.encode("utf-8", "replace"), "report", "report.html")
     run.write_bytes(text.encode("utf-8", "replace"), "report", "report.md")
     return run.local_path("report", "report.html")
@@ -76,6 +82,7 @@ def collect(run: RunDir, recipe: Recipe) -> dict[str, Any]:
         "windows": {d: (recipe.select.rule(d).margin.min, recipe.select.rule(d).margin.max) for d in _domains()},
         "curves": {s: _curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
         "metrics": metrics,
+        "benchmarks": benchmarks.collect(run),
         "headline": _headline(metrics),
         "examples": _examples(run),
         "stages": _stages(run),
@@ -102,6 +109,11 @@ def draw(content: dict[str, Any]) -> dict[str, str]:
         makers["losses"] = lambda: plots.losses(content["curves"])
     if content["metrics"]:
         makers["accuracies"] = lambda: plots.accuracies(content["metrics"]["models"], DOMAINS)
+    if suites := content["benchmarks"]:
+        lines, names = suites["lines"], suites["names"]
+        makers["bars"] = lambda: suite_plots.bars(lines, names)
+        if suite_plots.can_radar(lines, names):
+            makers["radar"] = lambda: suite_plots.radar(lines, names)
     return {name: make() for name, make in makers.items()}
 
 

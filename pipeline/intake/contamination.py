@@ -83,16 +83,21 @@ class Evaluation:
 
     def overlap(self, content: str) -> Overlap | None:
         """The evaluation prompt that this text holds most of, if that is at least the threshold's share."""
+        return next(iter(self.overlaps(content)), None)
+
+    def overlaps(self, content: str) -> list[Overlap]:
+        """All evaluation prompts of which this text holds the threshold's share; that of which it holds most first."""
         words = text.words(content)
-        if (same := self._whole.get(_hash(words))) is not None:
-            return Overlap(place=self._places[same[0]], num=same[1], of=same[1])
         shared: Counter[int] = Counter()
         for gram in grams(words, self._config.n):
             held = self._holders.get(gram, ())
             shared.update((held,) if isinstance(held, int) else held)
-        if not shared:
-            return None
-        best = min(shared, key=lambda number: (-shared[number] / self._sizes[number], number))
-        if shared[best] < self._config.threshold * self._sizes[best]:
-            return None
-        return Overlap(place=self._places[best], num=shared[best], of=self._sizes[best])
+        found = [number for number in shared if shared[number] >= self._config.threshold * self._sizes[number]]
+        found.sort(key=lambda number: (-shared[number] / self._sizes[number], number))
+        same = self._whole.get(_hash(words))
+        first = [] if same is None else [Overlap(place=self._places[same[0]], num=same[1], of=same[1])]
+        return first + [
+            Overlap(place=self._places[number], num=shared[number], of=self._sizes[number])
+            for number in found
+            if same is None or number != same[0]
+        ]

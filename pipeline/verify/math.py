@@ -26,7 +26,7 @@ def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
 
     `correct` is none, with the reason `error`, only where the gold answer says nothing.
     """
-    wanted = _gold(gold)
+    wanted = gold_answer(gold)
     if not wanted:
         return None, "error", "", "the gold answer is empty"
     found = find(response)
@@ -41,7 +41,8 @@ def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
     return correct, "correct" if correct else "wrong", shown, ""
 
 
-def _gold(gold: str) -> str:
+def gold_answer(gold: str) -> str:
+    """The answer in a gold answer, which may be a whole solution with a box or `####`; empty where it says nothing."""
     if "\\boxed" in gold or "####" in gold:
         found = find(gold)
         return found.answer if found else ""

@@ -1,0 +1,67 @@
+"""`fusechat evaluate`: models on the held-out prompts and the recipe's suites."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusechat.pipeline.errors import UserError
+
+
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of evaluate.models, with commas between: target, sft, dpo, a source, a model that "
+            "evaluate.models names, a folder, a hub id (owner/name@revision). The others are compared with the first."
+        ),
+    ] = None,
+) -> None:
+    """Bring the stage evaluate up to date: held-out prompts and suites, answered, verified, judged, compared."""
+    from fusechat.pipeline.progress import Progress
+    from fusechat.pipeline.recipe import find, load
+    from fusechat.pipeline.run import Run
+    from fusechat.pipeline.summary import print_summary
+
+    path, changes = find(recipe), tuple(set_ or ())
+    loaded = load(path, changes)
+    if models is not None:
+        known = {m.name: m.model_dump(mode="json") for m in loaded.evaluate.models if not isinstance(m, str)}
+        sources = [s.name for s in loaded.sources]
+        chosen = [entry(text.strip(), known, sources) for text in models.split(",")]
+        loaded = load(path, (*changes, f"evaluate.models={json.dumps(chosen)}"))
+    run = Run(loaded, path.parent.resolve(), Progress())
+    run.walk(("evaluate",))
+    print_summary(run.dir)
+
+
+def entry(text: str, known: dict[str, dict[str, Any]], sources: list[str]) -> str | dict[str, Any]:
+    """What `evaluate.models` would hold for it.
+
+    Raises:
+        UserError: it is no model.
+    """
+    from fusechat.pipeline.config import TRAINED
+
+    if text in (*TRAINED, *sources):
+        return text
+    if text in known:
+        return known[text]
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return {"name": _name(folder.resolve().name), "model": {"path": str(folder.resolve())}}
+    identity, _, revision = text.partition("@")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and not text.startswith("."):
+        return {"name": _name(identity.split("/")[-1]), "model": {"hub": identity, "revision": revision or "main"}}
+    there = ", ".join((*TRAINED, *sources, *known))
+    raise UserError(f"--models: {text!r:.80} is no folder and none of {there}; a hub id is owner/name@revision")
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[:50] or "model"

@@ -1,0 +1,128 @@
+"""`fusechat evaluate`: which models are meant, and mistakes in the recipe's evaluation, each one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fusechat.pipeline import cli
+from fusechat.pipeline.commands.evaluate import entry
+from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.errors import RecipeError, UserError
+from fusechat.pipeline.recipe import load
+
+JUDGED = {"name": "j", "kind": "judged", "files": ["j.jsonl"], "judge": "a", "baseline": "target"}
+VERIFIED = {"name": "v", "kind": "verified", "files": ["v.jsonl"]}
+OWN = {"name": "other", "model": {"hub": "o/n", "revision": "main"}}
+
+
+def tree(**evaluate: Any) -> dict[str, Any]:
+    model = {"path": "models/a"}
+    return {
+        "name": "small",
+        "run_dir": "run",
+        "prompts": {"train": ["train.jsonl"]},
+        "sources": [
+            {"name": "a", "model": model, "samples": {"instruction": 1}},
+            {"name": "old", "kind": "imported"},
+        ],
+        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
+        "target": {"model": model},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "evaluate": evaluate,
+    }
+
+
+def read(folder: Path, **evaluate: Any) -> Recipe:
+    (folder / "r.yaml").write_text(yaml.safe_dump(tree(**evaluate)))
+    return load(folder / "r.yaml")
+
+
+def test_what_models_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "My Model").mkdir()
+    known = {"mine": {"name": "mine", "model": {"path": "x"}}}
+
+    def meant(text: str) -> Any:
+        return entry(text, known, ["qwen"])
+
+    assert [meant(t) for t in ("target", "dpo", "qwen")] == ["target", "dpo", "qwen"]
+    assert meant("mine") == known["mine"]
+    assert meant("./My Model") == {"name": "my-model", "model": {"path": str(tmp_path / "My Model")}}
+    assert meant("Qwen/Qwen2.5-7B") == {"name": "qwen2.5-7b", "model": {"hub": "Qwen/Qwen2.5-7B", "revision": "main"}}
+    assert meant("o/n@abc")["model"] == {"hub": "o/n", "revision": "abc"}
+    for wrong in ("nobody", "./missing/folder", "/missing", "a/b/c", ""):
+        with pytest.raises(UserError, match="is no folder and none of target, sft, dpo, qwen, mine"):
+            meant(wrong)
+
+
+def test_models_and_suites_load(tmp_path: Path) -> None:
+    recipe = read(
+        tmp_path,
+        models=["target", "a", OWN],
+        suites=[VERIFIED, {**JUDGED, "judge": "gpt", "baseline": "reference"}],
+        judges=[{"name": "gpt", "url": "https://h/v1", "model": "m"}],
+    )
+    assert recipe.evaluate.names == ("target", "a", "other")
+    assert read(tmp_path).evaluate.names == ("target", "sft", "dpo")
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "line"),
+    [
+        ({"models": ["target", "b"]}, "evaluate.models: 'b' is none of target, sft, dpo, a; a model of its own has"),
+        ({"models": ["old"]}, "evaluate.models: 'old' is none of"),
+        ({"models": []}, "evaluate.models: Tuple should have at least 1 item"),
+        ({"models": ["sft", "sft"]}, "evaluate.models: names must differ"),
+        ({"models": [{**OWN, "name": "a"}]}, "evaluate.models: 'a' is no name for a model of its own"),
+        ({"models": [{**OWN, "modl": 1}]}, "evaluate.models.0.modl: unknown key; allowed here: chat_template, engine"),
+        ({"suites": [{**VERIFIED, "kind": "odd"}]}, "evaluate.suites.0.kind: must be one of 'verified', 'judged'"),
+        ({"suites": [{**VERIFIED, "judge": "a"}]}, "evaluate.suites.0.judge: unknown key; allowed here: ask, files"),
+        ({"suites": [VERIFIED, VERIFIED]}, "evaluate.suites: names must differ"),
+        ({"suites": [{**VERIFIED, "form": "gsm9k"}]}, "evaluate.suites.0.form: Input should be 'rows', 'gsm8k'"),
+        ({"suites": [{**VERIFIED, "form": "arena_hard"}]}, "evaluate.suites.0: form arena_hard has nothing to verify"),
+        ({"suites": [{**JUDGED, "form": "math"}]}, "evaluate.suites.0: form math is verified, not judged"),
+        ({"suites": [{**VERIFIED, "ask": "Go."}]}, "evaluate.suites.0: ask must contain {prompt}"),
+        ({"suites": [{**JUDGED, "judge": "gpt"}]}, "evaluate.suites.0.judge: 'gpt' is none of a (given: 'gpt')"),
+        ({"suites": [VERIFIED, {**JUDGED, "baseline": "b"}]}, "evaluate.suites.1.baseline: 'b' is none of target, sft"),
+        ({"suites": [{**JUDGED, "instruction": "{prompt} {first}"}]}, "instruction must contain {second}"),
+        ({"judges": [{"name": "a", "url": "https://h", "model": "m"}]}, "evaluate.judges: 'a' is the name of another"),
+        (
+            {"suites": [{**VERIFIED, "samples": 4, "sampling": {"temperature": 0}}]},
+            "samples above 1 needs sampling.temperature above 0",
+        ),
+        ({"suites": [{**VERIFIED, "files": []}]}, "evaluate.suites.0.files: Tuple should have at least 1 item"),
+    ],
+)
+def test_mistakes_of_the_recipe(tmp_path: Path, evaluate: dict[str, Any], line: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        read(tmp_path, **evaluate)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def said(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> str:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["fusechat", *args])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code in (1, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("fusechat: ")
+    return lines[-1]
+
+
+def test_mistakes_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(tmp_path, placement={"num_cpus": 0.5})
+    assert "--models: 'nobody' is no folder" in said(
+        tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "nobody"
+    )
+    twice = said(tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "target, target")
+    assert "evaluate.models: names must differ" in twice

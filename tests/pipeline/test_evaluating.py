@@ -1,0 +1,225 @@
+"""Stage `evaluate` over real HTTP and Ray: suites answered, verified and judged, through a kill, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fusechat.pipeline.records import RESPONSE
+from fusechat.pipeline.shards import Parts, RunDir
+
+NUM = 24
+
+
+class Service:
+    """Models and judges behind OpenAI's route: `model` says who is asked, `who[model]` what it answers."""
+
+    def __init__(self) -> None:
+        self.who: dict[str, Callable[[str], str]] = {}
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self.wait_s = 0.0
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                text = body["messages"][-1]["content"]
+                service.asked[body["model"], text] += 1
+                time.sleep(service.wait_s)
+                message = {"role": "assistant", "content": service.who[body["model"]](text)}
+                answer = {
+                    "id": "c", "object": "chat.completion", "created": 1, "model": body["model"],
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
+                }  # fmt: skip
+                data = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    found = Service()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+def rows(path: Path, found: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
+
+
+def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
+    """Two models behind an endpoint, one suite that is verified and one that is judged."""
+    questions = [f"The question number {i} is: what are {i} plus one hundred and {i + 3} apples?" for i in range(NUM)]
+    train = [{"id": f"t{i}", "domain": "instruction", "prompt": f"Describe the town of {i}{i}."} for i in range(20)]
+    train[3]["prompt"] = f"Please help me with this. {questions[7]}"
+    rows(folder / "train.jsonl", train)
+    gold = [{"id": f"m{i}", "domain": "math", "prompt": q, "gold": str(2 * i + 103)} for i, q in enumerate(questions)]
+    rows(folder / "math.jsonl", [*gold, {"id": "bad", "domain": "math", "prompt": "What?", "gold": "\\boxed{"}])
+    rows(
+        folder / "open.jsonl", [{"id": f"o{i}", "domain": "instruction", "prompt": f"Tell of {i}."} for i in range(NUM)]
+    )
+    endpoint = {"kind": "endpoint", "url": url, "samples": {"instruction": 1}, "max_attempts": 1}
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    half = {"num_cpus": 0.5}
+    tree = {
+        "name": "t",
+        "run_dir": str(folder / "run"),
+        "prompts": {"train": ["train.jsonl"], "invalid": "reject"},
+        "sources": [
+            {**endpoint, "name": "weak", "model": "weak"},
+            {**endpoint, "name": "strong", "model": "strong"},
+            {"name": "hosted", "model": {"path": "model"}, "samples": {"instruction": 1}, "placement": half},
+        ],
+        "rewards": [{"kind": "likelihood", "name": "l", "source": "hosted"}],
+        "target": {"model": {"path": "model"}},
+        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
+        "dpo": {"learning_rate": 1e-6, "beta": 10},
+        "sample": {"buckets": 2, "concurrency": 4},
+        "score": {"verify": {"num_workers": 1, "sandbox": "basic"}},
+        "training": {"num_cpus": 0.5},
+        "evaluate": {
+            "placement": half,
+            "models": ["weak", "strong"],
+            "suites": [
+                {"name": "sums", "kind": "verified", "group": "math", "files": ["math.jsonl"]},
+                {"name": "tales", "kind": "judged", "group": "open", "files": ["open.jsonl"], "judge": "reads",
+                 "baseline": "weak"},
+            ],
+            "judges": [{"name": "reads", "url": url, "model": "judge", "max_attempts": 1}],
+            **evaluate,
+        },
+    }  # fmt: skip
+    path = folder / "r.yaml"
+    path.write_text(yaml.safe_dump(tree), "utf-8")
+    return path
+
+
+def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    if kill_when is not None:
+        while process.poll() is None and not kill_when():
+            time.sleep(0.02)
+        assert process.poll() is None, "it ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+    output, _ = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def model(share: int) -> Callable[[str], str]:
+    """Right in so many of four sums; its tales grow with its share."""
+
+    def answer(text: str) -> str:
+        numbers = [int(n) for n in re.findall(r"\d+", text)]
+        if "number" not in text:
+            return f"Once {numbers[0]} " + "was told of again. " * share
+        right = numbers[0] % 4 < share
+        return f"The answer is \\boxed{{{2 * numbers[0] + 103 if right else 1}}}."
+
+    return answer
+
+
+def longer(text: str) -> str:
+    """A judge who takes the longer answer; of tale 5 it says nothing, and of tale 6 it refuses."""
+    if "Tell of 5." in text:
+        return "I have no idea."
+    if "Tell of 6." in text:
+        return "I'm sorry, but I can't compare these."
+    first, second = re.findall(r"begins\]\n(.*?)\n\[Answer", text, re.DOTALL)
+    return f"So [[{'A' if len(first) > len(second) else 'B'}]]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
+    service.who = {"weak": model(1), "strong": model(3), "judge": longer}
+    path = recipe(tmp_path, service.url)
+    run = tmp_path / "run"
+    unread = fusechat("evaluate", path)
+    assert unread.returncode == 1
+    assert "stage prompts" in unread.stdout
+    assert fusechat("prompts", path).returncode == 0
+
+    service.wait_s = 0.4
+    durable: dict[str, str] = {}
+
+    def some() -> bool:
+        return len(list((run / "evaluate" / "judgements").rglob("*.parquet"))) > 1
+
+    killed = fusechat("evaluate", path, kill_when=some)
+    assert killed.returncode == -signal.SIGKILL
+    for folder in ("samples", "judgements"):
+        parts = Parts(RunDir(str(run)), f"evaluate/{folder}", RESPONSE, "response_id").read(columns=["text"])
+        durable |= {r["response_id"]: r["text"] for r in parts.to_pylist()}
+    under_way = service.asked.total() - len(durable)
+    assert 0 <= under_way <= 4 + 3  # what is in flight, and what had not become durable within a second
+
+    service.wait_s = 0.0
+    done = fusechat("evaluate", path)
+    assert done.returncode == 0, done.stdout
+    assert "1 rows can't be used" in done.stdout
+    assert "sums: 1 of 24 rows are held by training prompts, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
+    wanted = 2 * NUM + 2 * NUM + 2 * NUM  # two models on two suites, one pair a tale in both orders
+    assert len(service.asked) == wanted
+    assert service.asked.total() == wanted + under_way  # nothing that was durable was asked again
+
+    found = json.loads((run / "evaluate" / "suites.json").read_text())
+    sums, tales = found["suites"]
+    assert (sums["num_items"], sums["unusable"], sums["contaminated"]) == (NUM, 1, 1)
+    assert sums["scores"]["weak"]["score"]["value"] == 0.25
+    assert sums["scores"]["strong"]["score"]["value"] == 0.75
+    (compared,) = sums["comparisons"]
+    assert (compared["model"], compared["difference"], compared["test"]) == ("strong", 0.5, "mcnemar")
+    assert compared["p"] <= compared["p_holm"] < 0.01
+    assert sums["outcomes"] == [
+        {"model": "strong", "baseline": "weak", "domain": "math", "better": 12, "same": 12, "worse": 0}
+    ]
+    strong = tales["scores"]["strong"]
+    assert (strong["wins"], strong["ties"], strong["losses"]) == (NUM - 2, 0, 0)
+    assert strong["without_score"] == {"no_verdict": 1, "refused": 1}
+    assert tales["judging"]["judgements"] == 2 * NUM
+    assert tales["judging"]["tokens"] == 2 * NUM * 12
+    assert tales["scores"]["weak"]["score"]["value"] == 0.5
+    assert set(found["groups"]) == {"math", "open"}
+    assert found["versions"]["fusechat"]
+
+    again = fusechat("evaluate", path)
+    assert "evaluate: up to date" in again.stdout
+    only = fusechat("evaluate", path, "--models", "strong", "--set", "evaluate.suites.1.baseline=strong")
+    assert only.returncode == 0, only.stdout
+    assert service.asked.total() == wanted + under_way  # another list of models asks for nothing that is there
+    refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
+    assert refused.returncode == 1
+    assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
