@@ -113,6 +113,7 @@ def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
         from fusechat.pipeline.summary import print_summary
 
         print_summary(work.dir)
+        evaluate.print_suites(work.dir)
 
 
 def main() -> None:

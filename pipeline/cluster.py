@@ -60,7 +60,8 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
         if config.address is None:
             if settings is not None and settings.metrics_port is not None:
                 options["_metrics_export_port"] = settings.metrics_port
-            ray.init(num_cpus=config.num_cpus or num_cores(), include_dashboard=False, **options)
+            # Without `local` Ray would join whatever cluster of this machine it hears of, and refuse `num_cpus`.
+            ray.init(address="local", num_cpus=config.num_cpus or num_cores(), include_dashboard=False, **options)
         else:
             ray.init(address=config.address, **options)
     except ConnectionError as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusechat.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from fusechat.pipeline.shards import RunDir
 
 
 def evaluate(
@@ -39,6 +42,28 @@ def evaluate(
     run = Run(loaded, path.parent.resolve(), Progress())
     run.walk(("evaluate",))
     print_summary(run.dir)
+    print_suites(run.dir)
+
+
+def print_suites(run: RunDir) -> None:
+    """Prints the suites' table, where there is one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fusechat.training import benchmarks
+
+    found = benchmarks.collect(run)
+    if found is None:
+        return
+    table = Table(title="benchmarks, % (95% interval)", title_justify="left")
+    for name in ("", "items", *found["names"]):
+        table.add_column(name, justify="right" if name else "left")
+    for line in found["lines"]:
+        cells = [benchmarks.words(line.cells[name]) for name in found["names"]]
+        table.add_row(line.title, str(line.num_items) if line.kind == "suite" else "", *cells)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print(benchmarks.NOTE.format(first=found["first"]))
 
 
 def entry(text: str, known: dict[str, dict[str, Any]], sources: list[str]) -> str | dict[str, Any]:

@@ -18,8 +18,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from fusechat.pipeline.errors import FusechatError
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import load
 from fusechat.pipeline.records import RESPONSE
+from fusechat.pipeline.run import Run
 from fusechat.pipeline.shards import Parts, RunDir
 
 NUM = 24
@@ -127,12 +132,18 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
 def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A recipe that names no cluster starts its own, whatever others there are.
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
     )
     if kill_when is not None:
         while process.poll() is None and not kill_when():
             time.sleep(0.02)
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[0][-2000:]}"
         os.killpg(process.pid, signal.SIGKILL)
     output, _ = process.communicate()
     return subprocess.CompletedProcess(command, process.returncode, output)
@@ -223,3 +234,69 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
     assert refused.returncode == 1
     assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
+
+
+FAR = {"hub": "owner/name", "revision": "main"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"models": [{"name": "far", "model": FAR}]},
+            "stage models, far: owner/name@main can't be fetched from the hub",
+        ),
+        (
+            {
+                "suites": [
+                    {"name": "s", "kind": "verified", "files": [{**FAR, "columns": {"prompt": "q"}, "domain": "math"}]}
+                ]
+            },
+            "owner/name@main: the data set can't be loaded",
+        ),
+        ({"models": ["weak", "sft"]}, "stage sft, "),
+        ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "no model there: config.json is missing"),
+        ({"suites": [{"name": "s", "kind": "verified", "files": ["gone.jsonl"]}]}, "gone.jsonl: can't be read"),
+        ({"suites": [{"name": "s", "kind": "harness", "tasks": ["ifeval"]}]}, "suite s: kind harness needs"),
+    ],
+)
+def test_what_cant_be_had_is_one_line_before_anything_starts(
+    tmp_path: Path, changes: dict[str, Any], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suites = changes.get("suites", [{"name": "sums", "kind": "verified", "files": ["math.jsonl"]}])
+    path = recipe(tmp_path, "http://127.0.0.1:9/v1", models=changes.get("models", ["weak"]), suites=suites)
+    Run(load(path), tmp_path, Progress(Console(quiet=True))).walk(("prompts",))
+    if str(FAR["hub"]) in str(changes):  # the hub's client reads the environment as it is imported
+        for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
+            monkeypatch.setenv(name, value)
+        said = fusechat("evaluate", path)
+        assert said.returncode in (1, 2)
+        assert "ray: starting" not in said.stdout
+        last = said.stdout.splitlines()[-1]
+        assert last.startswith("fusechat: ")
+    else:
+        with pytest.raises(FusechatError) as error:
+            Run(load(path), tmp_path, Progress(Console(quiet=True))).walk(("evaluate",))
+        last = str(error.value)
+    assert line in last
+    assert "\n" not in last
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, service: Service) -> None:
+    service.who = {"weak": model(1)}
+    suite = {"name": "sums", "kind": "verified", "files": ["math.jsonl"]}
+    path = recipe(tmp_path, service.url, models=["weak"], suites=[suite], judges=[])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "nonsuch", "architectures": ["Nonsuch"]}')
+    assert fusechat("prompts", path).returncode == 0
+    said = fusechat("evaluate", path, "--models", f"{tmp_path}/broken,weak")
+    last = said.stdout.splitlines()[-1]
+    assert said.returncode == 1, said.stdout
+    assert last.startswith("fusechat: stage evaluate, model-broken: stage serve, model-broken: could not be started: ")
+    assert "nonsuch" in last
+    assert service.asked.total() == NUM
+    done = fusechat("evaluate", path)
+    assert done.returncode == 0, done.stdout
+    assert service.asked.total() == NUM  # what the other had answered was kept

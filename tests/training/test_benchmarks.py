@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fusechat.pipeline.commands.evaluate import print_suites
 from fusechat.pipeline.config import packaged_recipes
 from fusechat.pipeline.recipe import load
 from fusechat.pipeline.shards import RunDir
@@ -141,3 +142,14 @@ def test_without_suites_there_is_no_table(tmp_path: Path) -> None:
     report.write(empty, load(packaged_recipes() / "demo.yaml"))
     assert "The recipe names no suites." in empty.local_path("report", "report.html").read_text()
     assert not empty.exists("report", "benchmarks.json")
+
+
+def test_the_table_on_the_terminal(
+    run: RunDir, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    print_suites(run)
+    out = capsys.readouterr().out
+    assert "66.7 (54.1 to 77.3)*!" in out
+    assert "mean of math" in out
+    assert "differs from target" in out
