@@ -204,8 +204,8 @@ class Pods(Values):
     """E.g. `nvidia`."""
     priorityClassName: str = ""
     """Of all pods."""
-    sharedMemory: Quantity = "16Gi"
-    """Of /dev/shm: Ray's object store and NCCL; counts as the pod's memory."""
+    sharedMemory: str = Field(default="16Gi", pattern=r"^[1-9][0-9]*Gi$")
+    """Of /dev/shm: Ray's object store, which takes three quarters, and NCCL; counts as the pod's memory."""
     scratch: Quantity = "50Gi"
     """Of /tmp: Ray's session, spilled objects and logs."""
     terminationGracePeriodSeconds: int = Field(default=120, ge=0)

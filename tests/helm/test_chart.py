@@ -101,6 +101,16 @@ def test_a_jobs_cluster_holds_every_stage_of_the_recipe() -> None:
         check_capacity(loaded, app.needs(loaded), [node] * group["replicas"])
 
 
+@pytest.mark.parametrize("example", ["cpu-demo", "full-h100"])
+def test_rays_object_store_lies_in_shared_memory_and_leaves_some(example: str) -> None:
+    for kind in ("RayService", "RayJob"):
+        cluster = ray_cluster(only(objects(example), kind))
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            (shared,) = [v["emptyDir"]["sizeLimit"] for v in group["template"]["spec"]["volumes"] if v["name"] == "shm"]
+            size = int(shared.removesuffix("Gi")) * 2**30
+            assert int(group["rayStartParams"]["object-store-memory"]) == size * 3 // 4
+
+
 def test_replica_bounds_are_those_of_the_placement(tmp_path: Path) -> None:
     recipe = yaml.safe_load(FULL.read_text())
     recipe["sources"] = sources(placement={"num_gpus": 1, "min_replicas": 0, "max_replicas": 3})

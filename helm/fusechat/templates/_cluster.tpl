@@ -39,6 +39,7 @@ headGroupSpec:
     num-gpus: "0"
     dashboard-host: 0.0.0.0
     metrics-export-port: "8080"
+    object-store-memory: {{ include "fusechat.objectStore" $root }}
   template:
     metadata:
       {{- include "fusechat.podMetadata" (dict "root" $root "part" $part) | nindent 6 }}
@@ -82,6 +83,7 @@ workerGroupSpecs:
       resources: {{ printf "\"{\\\"%s:%s\\\": 1}\"" .kind .name | squote }}
       {{- end }}
       metrics-export-port: "8080"
+      object-store-memory: {{ include "fusechat.objectStore" $root }}
     template:
       metadata:
         {{- include "fusechat.podMetadata" (dict "root" $root "part" $part) | nindent 8 }}
@@ -101,6 +103,12 @@ workerGroupSpecs:
             resources:
               {{- include "fusechat.workerResources" (dict "root" $root "group" .) | nindent 14 }}
 {{- end }}
+{{- end -}}
+
+{{/* Bytes, as text. By itself Ray takes a share of the pod's memory, and lays it into /tmp where /dev/shm is smaller. */}}
+{{- define "fusechat.objectStore" -}}
+{{- $gib := trimSuffix "Gi" .Values.advanced.pods.sharedMemory | int64 -}}
+{{- mul $gib 805306368 | toString | quote -}}
 {{- end -}}
 
 {{- define "fusechat.resources" -}}
