@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.commands import data, evaluate, fetch, jobs, keys, verify
+from fusechat.pipeline.commands import data, evaluate, fetch, jobs, keys, plan, verify
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -43,28 +43,8 @@ def run(
     _walk(path, tuple(set_ or ()), None)
 
 
-@app.command()
-def plan(
-    recipe: RecipeArgument,
-    set_: SetOption = None,
-    pilot: Annotated[
-        int, typer.Option(min=0, help="First sample so many prompts from each source; what comes is kept.")
-    ] = 0,
-) -> None:
-    """Say what the sampling will take: prompts, samples, tokens, GPUs, disk and time."""
-    from fusechat.pipeline.planning import describe
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
-    from fusechat.pipeline.run import Run
-
-    path = find(recipe)
-    work = Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress())
-    work.walk(("prompts",), pilot)
-    typer.echo(describe(work))
-
-
 app.add_typer(keys.app, name="keys")
-for _command in (fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop, verify.verify):
+for _command in (plan.plan, fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop, verify.verify):
     app.command()(_command)
 data.register(app)
 

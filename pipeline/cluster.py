@@ -13,7 +13,7 @@ from typing import Any
 from fusechat.pipeline.config import Cluster, Recipe, Serve
 from fusechat.pipeline.errors import CapacityError, UserError
 from fusechat.pipeline.flow import WORKER_CPUS
-from fusechat.pipeline.hardware import num_cores
+from fusechat.pipeline.hardware import machine_memory, num_cores
 from fusechat.pipeline.placement import Need, Resources, check
 from fusechat.pipeline.priority import give_way
 
@@ -85,7 +85,7 @@ def local_nodes(config: Cluster) -> list[Resources] | None:
     if _has_gpus():
         return None
     # Ray keeps about three tenths of the memory for its object store.
-    memory = 0.7 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = 0.7 * machine_memory()
     return [{"CPU": float(config.num_cpus or num_cores()), "memory": memory}]
 
 
@@ -119,7 +119,11 @@ def training_need(recipe: Recipe) -> Need:
     bundle = {"CPU": training.num_cpus}
     if training.num_gpus:
         bundle["GPU"] = training.num_gpus
-    return Need("training", (bundle,) * training.num_workers, "training.num_workers, num_cpus or num_gpus")
+    if training.accelerator_type:
+        bundle[f"accelerator_type:{training.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    return Need(
+        "training", (bundle,) * training.num_workers, "training.num_workers, num_cpus, num_gpus or accelerator_type"
+    )
 
 
 def check_capacity(recipe: Recipe, served: list[Need], there: list[Resources], wait_s: float = 0) -> None:

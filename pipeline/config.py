@@ -534,11 +534,23 @@ class Optimization(Section):
     gradient_checkpointing: bool = False
     save_steps: int = Field(default=100, ge=1)
     logging_steps: int = Field(default=1, ge=1)
+    holdout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the rows, by a hash of the prompt, that are not trained on but choose the checkpoint."""
+    choose: Literal["last", "loss", "accuracy", "margin"] = "last"
+    """The model that training ends with: the last, or the better of the last two checkpoints by this metric on the
+    held-out rows (accuracy of tokens for SFT, of preferences for DPO; the margin is DPO's)."""
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if (self.choose == "last") != (self.holdout == 0):
+            raise ValueError("choose and holdout go together: a metric needs held-out rows, and they need a metric")
+        return self
 
 
 class Sft(Optimization):
     """Supervised fine-tuning on the selected responses; loss on the assistant's tokens only."""
 
+    choose: Literal["last", "loss", "accuracy"] = "last"
     packing: bool = False
     """The rows of a micro-batch in one sequence without padding, each attending only to itself."""
 
@@ -560,10 +572,30 @@ class Training(Section):
     """A worker."""
     num_gpus: float = Field(default=0, ge=0)
     """A worker."""
+    accelerator_type: str | None = None
+    """Ray's name of the devices' kind, e.g. `H100`: workers go to such nodes, and the plan knows memory and speed."""
     env: dict[str, str] = {}
     """Environment of the workers."""
     max_failures: int = Field(default=2, ge=0)
     """Restarts from the last checkpoint before a failure is final."""
+    checkpoints: str | None = Field(default=None, pattern="^s3://[^/]+")
+    """Where checkpoints are also sent while training goes on, `s3://bucket/prefix`; a new disk starts from them."""
+    shard: bool = False
+    """FSDP2: weights, gradients and Adam's moments are spread over the workers, in place of a whole copy on each."""
+    cpu_offload: bool = False
+    """With `shard`: they lie in the nodes' memory while they are not used, and Adam computes there."""
+    report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Where the metrics go beside metrics.jsonl; their addresses and keys come from `env`."""
+
+    @model_validator(mode="after")
+    def _sharding(self) -> Self:
+        if self.shard and self.num_workers == 1:
+            raise ValueError("shard spreads the model over workers: set num_workers to 2 or more, or shard to false")
+        if self.cpu_offload and not self.shard:
+            raise ValueError("cpu_offload needs shard: true")
+        if self.accelerator_type and not self.num_gpus:
+            raise ValueError("accelerator_type needs num_gpus above 0")
+        return self
 
 
 TRAINED = ("target", "sft", "dpo")

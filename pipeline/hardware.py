@@ -15,6 +15,11 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def machine_memory() -> float:
+    """Bytes of memory that this machine has."""
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
 def allocator_env() -> dict[str, str]:
     """A memory allocator that keeps what it was given: on CPU, returning pages is half of a training step's time.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusechat.pipeline import sampling
+from fusechat.pipeline.accelerators import ACCELERATORS, CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS, Accelerator, size_in_name
 from fusechat.pipeline.config import EndpointSource, Policy, Source
 from fusechat.pipeline.metering import Meter
 from fusechat.pipeline.placement import Need, Resources, place
@@ -18,9 +18,6 @@ from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.shards import Parts
 
-SHARE_OF_MAX_TOKENS = 0.5
-"""Expected length of a response where none was measured."""
-CHARS_A_TOKEN = 4.0
 BYTES_A_TOKEN = 2.0
 """On disk, compressed, where nothing was measured; a response's identities take `BYTES_A_ROW` more."""
 BYTES_A_ROW = 160
@@ -31,30 +28,8 @@ DRAIN = 0.3
 ENGINE_S = {"cpu": 60.0, "gpu": 180.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Accelerator:
-    """The stated model of hardware that was never measured: a decoding step reads all weights once and computes two
-    operations a parameter and sequence, at these shares of the data sheet's figures."""
-
-    bandwidth: float
-    """TB/s of device memory."""
-    compute: float
-    """Dense bfloat16 TFLOP/s."""
-
-
-ACCELERATORS = {
-    "H100": Accelerator(3.35, 989),
-    "H200": Accelerator(4.8, 989),
-    "A100": Accelerator(2.0, 312),
-    "L40S": Accelerator(0.86, 362),
-    "L4": Accelerator(0.3, 121),
-    "A10G": Accelerator(0.6, 70),
-}
 CPU = Accelerator(0.02, 0.1)
 BANDWIDTH_SHARE, COMPUTE_SHARE = 0.6, 0.4
-UNKNOWN_PARAMETERS = 8e9
-UNNAMED_SIZES = {"mistral-large": 123e9}
-"""Models whose names do not tell their size."""
 
 
 @dataclass(slots=True)
@@ -89,16 +64,16 @@ def estimate(run: Run) -> tuple[list[Estimate], float]:
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
     plans = sampling.plan(run.asked, run.prompts("train"), done, run.recipe.sample.buckets)
     lengths = _prompt_tokens(run)
-    measured = _measured(done)
+    lengths_of = _measured(done)
     size = _bytes_a_row(run, done)
     found = []
     for one, asked in zip(plans, run.asked, strict=True):
         source = asked.source
-        mine = [measured[source.name, d] for d in source.samples if (source.name, d) in measured]
+        mine = [lengths_of[source.name, d] for d in source.samples if (source.name, d) in lengths_of]
         tokens = 0.0
         for domain in source.samples:
             guess = SHARE_OF_MAX_TOKENS * source.sampling_for(domain).max_tokens
-            tokens += one.missing_by_domain[domain] * measured.get((source.name, domain), (guess, 0.0))[0]
+            tokens += one.missing_by_domain[domain] * lengths_of.get((source.name, domain), (guess, 0.0))[0]
         mean_prompt = sum(p for _, p in mine) / len(mine) if mine else 0.0
         prefill = sum(n * (mean_prompt or lengths.get(d, 0.0)) for d, n in one.missing_by_domain.items())
         seconds, rate, basis = _seconds(run, source, tokens, prefill, one.missing)
@@ -138,6 +113,11 @@ def _prompt_tokens(run: Run) -> dict[str, float]:
             total[0] += sum(len(m["content"]) for m in row["messages"])
             total[1] += 1
     return {d: chars / num / CHARS_A_TOKEN for d, (chars, num) in sums.items()}
+
+
+def sampled_lengths(run: Run) -> dict[tuple[str, str], tuple[float, float]]:
+    """(source, domain) -> mean tokens of response and prompt, of what was sampled."""
+    return _measured(Parts(run.dir, "sample", RESPONSE, "response_id"))
 
 
 def _measured(done: Parts) -> dict[tuple[str, str], tuple[float, float]]:
@@ -223,14 +203,8 @@ def _hardware(source: Source) -> tuple[str, Accelerator]:
 
 
 def parameters_of(source: Source) -> float:
-    """Parameters as the model's name tells them ("Qwen2.5-72B-Instruct", "135m"); 8e9 where it doesn't."""
-    name = source.model.hub or source.model.path or source.name
-    for known, size in UNNAMED_SIZES.items():
-        if known in name.lower():
-            return size
-    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])", name.replace("-", " ").replace("_", " "))
-    sizes = [float(number) * (1e9 if unit in "bB" else 1e6) for number, unit in found]
-    return max(sizes) if sizes else UNKNOWN_PARAMETERS
+    """Parameters as the model's name tells them; see `size_in_name`."""
+    return size_in_name(source.model.hub or source.model.path or source.name)
 
 
 def _total(run: Run, estimates: Sequence[Estimate]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
     )
 
 
+def refuse_missing_trackers(cluster: Training) -> None:
+    """Raises:
+    RecipeError: a package that `training.report_to` needs is not installed.
+    """
+    packages = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
+    for name in cluster.report_to:
+        if not any(find_spec(package) for package in packages[name]):
+            allowed = f"the package {packages[name][-1]} is not installed here and on the workers; install it"
+            raise RecipeError("training.report_to", name, allowed)
+
+
 def worker_env(cluster: Training) -> dict[str, str]:
     """Environment of a training worker; the recipe's `training.env` has the last word."""
     env = {
@@ -72,7 +84,10 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
         train_loop_config=dict(job),
         torch_config=TorchConfig(backend="nccl" if cluster.num_gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers, use_gpu=bool(cluster.num_gpus), resources_per_worker=resources
+            num_workers=cluster.num_workers,
+            use_gpu=bool(cluster.num_gpus),
+            resources_per_worker=resources,
+            accelerator_type=cluster.accelerator_type,
         ),
         run_config=RunConfig(
             name=stage,

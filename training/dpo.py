@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.config import Dpo, Training
-from fusechat.training import data, head, worker
+from fusechat.training import data, head, sharding, worker
 from fusechat.training.loop import Job, StepEvent, TrainResult
 from fusechat.training.loop import train as _train
 from fusechat.training.reference import with_reference
@@ -52,14 +52,14 @@ def _loop(config: dict[str, Any]) -> None:
     worker.work(config["job"], data.tokenize_pairs, _trainer)
 
 
-def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any) -> Any:
+def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any, heldout: Any = None) -> Any:
     from trl import DPOConfig, DPOTrainer
 
     config = job.config
     assert isinstance(config, Dpo)
-    lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in dataset]
+    lengths = _lengths(dataset)
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
+    class Trainer(sharding.trainer_class(job, DPOTrainer)):  # type: ignore[misc]
         """TRL's trainer on tokenized pairs, ordered for little padding; reference values stay on disk."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -71,7 +71,15 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             if not job.use_gpu and head.fits(net.config):
                 head.install(net)  # the reference goes through the head that training uses
-            return with_reference(job, self, dataset, lengths, batch_size)
+            return with_reference(job, self, dataset, _lengths(dataset), batch_size)
 
     settings = DPOConfig(**arguments, beta=config.beta, loss_type=[config.loss_type], precompute_ref_log_probs=True)
-    return Trainer(model=net, args=settings, train_dataset=dataset, processing_class=tokenizer)
+    with sharding.hashable(job, net):
+        return Trainer(
+            model=net, args=settings, train_dataset=dataset, eval_dataset=heldout, processing_class=tokenizer
+        )
+
+
+def _lengths(pairs: Any) -> list[int]:
+    """Tokens that a pair is padded to."""
+    return [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in pairs]

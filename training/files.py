@@ -20,6 +20,9 @@ from fusechat.pipeline import errors
 WHOLE = "whole"
 """Marker in a checkpoint folder; the last file to be written. It holds the others' sizes in bytes."""
 
+METRICS = "metrics.jsonl"
+"""In a checkpoint that is also sent elsewhere: the metrics up to it."""
+
 
 def write(path: Path, content: bytes) -> None:
     """Writes a file that is whole or absent."""
@@ -108,6 +111,12 @@ def last_whole(checkpoints: Path, *, remove_half: bool = False) -> Path | None:
         for half in set(found) - set(whole):
             shutil.rmtree(half)
     return max(whole, key=step_of, default=None)
+
+
+def all_whole(checkpoints: Path) -> list[Path]:
+    """The whole checkpoints, oldest first."""
+    found = [p for p in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name) and is_whole(p)]
+    return sorted(found, key=step_of)
 
 
 def is_full(error: BaseException | str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fusechat.training import sharding
+
 TOKENS = 256
 """Tokens projected at a time: 256 x 49,152 float32 logits are 48 MiB."""
 
@@ -41,7 +43,8 @@ def install(model: Any) -> None:
         labels = labels[:, 1:]
         mask = labels != -100
         lm_head = model.get_output_embeddings()
-        found = head.apply(hidden[mask], lm_head.weight, lm_head.bias, labels[mask])
+        weight, bias = sharding.whole(lm_head.weight), sharding.whole(lm_head.bias)
+        found = head.apply(hidden[mask], weight, bias, labels[mask])
         spread = [x.new_zeros(mask.shape).masked_scatter(mask, x) for x in found]
         log_probs, entropy, mean_logits, is_top1 = spread
         return FusedCausalLMOutput(

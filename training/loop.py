@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,13 @@ class Job:
     seed: int
     reference: str | None = None
     """Folder of DPO's reference log-probabilities; none keeps them in `output`."""
+    report_to: tuple[str, ...] = ()
+    """Where the metrics also go: tensorboard, mlflow, wandb."""
+    checkpoints: str | None = None
+    """Where checkpoints are also sent, `s3://...`, a place of this training alone."""
+    shard: bool = False
+    cpu_offload: bool = False
+    """Of what is sharded."""
 
     def path(self, *parts: str) -> Path:
         """A path under the training's output folder."""
@@ -106,10 +113,16 @@ def train(
         chat_template=chat_template,
         seed=seed,
         reference=str(reference.resolve()) if reference else None,
+        report_to=cluster.report_to,
+        shard=cluster.shard,
+        cpu_offload=cluster.cpu_offload,
     )
+    ray_cluster.refuse_missing_trackers(cluster)
     if not (model / "config.json").exists():
         raise RecipeError("target.model", str(model), "must be a transformers folder with a config.json")
-    _hold_key(job, rows)
+    key = _hold_key(job, rows)
+    if cluster.checkpoints:
+        job = replace(job, checkpoints=f"{cluster.checkpoints.rstrip('/')}/{stage}-{key[:16]}")
     if not _done(job):
         try:
             files.write(job.path("rows.parquet"), files.parquet(rows))
@@ -127,7 +140,7 @@ def train(
             raise StageError(stage, str(output), "the workers returned without a model")
     for leftover in ("checkpoints", "ray"):  # the model is durable; what it was made from may go
         shutil.rmtree(job.path(leftover), ignore_errors=True)
-    for leftover in ("rows.parquet", "tokens.arrow"):
+    for leftover in ("rows.parquet", "tokens.arrow", "heldout.arrow"):
         job.path(leftover).unlink(missing_ok=True)
     counts = json.loads(job.path("result.json").read_text())
     return TrainResult(
@@ -143,14 +156,15 @@ def _done(job: Job) -> bool:
     return job.path("result.json").exists() and job.path("model").is_dir()
 
 
-def _hold_key(job: Job, rows: pa.Table) -> None:
-    """Ties the folder to what it is made from.
+def _hold_key(job: Job, rows: pa.Table) -> str:
+    """Ties the folder to what it is made from; returns the hash of that.
 
     Raises:
         RunDirectoryError: it holds a training of other rows or settings, or can't be written.
     """
     same = {"stage": job.stage, "model": job.model, "template": job.chat_template, "seed": job.seed}
-    key = digest(same, job.config.model_dump(mode="json"), job.num_workers, rows.column("row_id").to_pylist())
+    workers = [job.num_workers, "sharded"] if job.shard else job.num_workers
+    key = digest(same, job.config.model_dump(mode="json"), workers, rows.column("row_id").to_pylist())
     file = job.path("key.json")
     try:
         if not file.exists():
@@ -159,6 +173,7 @@ def _hold_key(job: Job, rows: pa.Table) -> None:
             raise RunDirectoryError(f"{job.output}: holds a training of other rows or settings; use another folder")
     except OSError as error:
         raise RunDirectoryError(f"{job.output}: can't be written: {error.strerror}") from error
+    return key
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.records import digest
-from fusechat.training import data, files
+from fusechat.training import data, files, sharding
 from fusechat.training.loop import Job
 
 COLUMNS = pa.schema([("ref_chosen_logps", pa.float32()), ("ref_rejected_logps", pa.float32())])
 INPUTS = b"inputs"
 """Key of the file's metadata under which the inputs stand in full, so that a file says what it was made from."""
+NO_INPUTS = ("_name_or_path", "use_cache", "distributed_config")
+"""Of the model's configuration."""
 
 
 def with_reference(job: Job, trainer: Any, dataset: Any, lengths: list[int], batch_size: int) -> Any:
@@ -35,11 +38,14 @@ def with_reference(job: Job, trainer: Any, dataset: Any, lengths: list[int], bat
     rank, world = _place()
     if not _from_leader(load(file, found, len(dataset)) is not None if rank == 0 else None):
         mine: list[tuple[int, float, float]] = []
-        for batch in batches[rank::world]:
+        own = batches[rank::world]
+        for number, batch in enumerate(own + _fill(batches, own, world) if job.shard else own):
             tensors = trainer.data_collator([dataset[i] for i in batch])
             tensors = {name: tensor.to(trainer.accelerator.device) for name, tensor in tensors.items()}
             chosen, rejected = trainer.compute_ref_log_probs(trainer.model, tensors)
-            mine += zip(batch, chosen.tolist(), rejected.tolist(), strict=True)
+            if number < len(own):
+                mine += zip(batch, chosen.tolist(), rejected.tolist(), strict=True)
+        sharding.reshard(job, trainer.model)
         values = sorted(_gathered(mine))
         if rank == 0:
             columns = [[v[1] for v in values], [v[2] for v in values]]
@@ -51,9 +57,12 @@ def with_reference(job: Job, trainer: Any, dataset: Any, lengths: list[int], bat
 def inputs(job: Job, trainer: Any, dataset: Any, batches: list[list[int]]) -> dict[str, Any]:
     """All that the values hang on: another value of any of these names another file."""
     config = trainer.model.config.to_dict()
+    weights = trainer._precompute_model_hash
+    if job.shard:
+        weights = digest(_gathered([weights]))  # each worker hashed its share
     return {
-        "weights": trainer._precompute_model_hash,
-        "config": digest({k: str(v) for k, v in config.items() if k not in ("_name_or_path", "use_cache")}),
+        "weights": weights,
+        "config": digest({k: str(v) for k, v in config.items() if k not in NO_INPUTS}),
         "rows": rows_hash(dataset),
         "template": digest(trainer.processing_class.chat_template),
         "max_length": job.config.max_length,
@@ -90,6 +99,11 @@ def rows_hash(dataset: Any) -> str:
             hashed.update(column.flatten().to_numpy().tobytes())
             hashed.update(column.value_lengths().to_numpy().tobytes())
     return hashed.hexdigest()
+
+
+def _fill(batches: list[list[int]], own: list[list[int]], world: int) -> list[list[int]]:
+    """What a worker computes for nothing beside its own: a sharded model computes on all workers at once."""
+    return batches[:1] * (math.ceil(len(batches) / world) - len(own))
 
 
 def _place() -> tuple[int, int]:

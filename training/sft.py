@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.config import Sft, Training
-from fusechat.training import data, head, packing, worker
+from fusechat.training import data, head, packing, sharding, worker
 from fusechat.training.loop import Job, StepEvent, TrainResult
 from fusechat.training.loop import train as _train
 
@@ -60,7 +60,7 @@ def _loop(config: dict[str, Any]) -> None:
     worker.work(config["job"], data.tokenize_sft, _trainer)
 
 
-def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any) -> Any:
+def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any, heldout: Any = None) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     config = job.config
@@ -68,7 +68,7 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
     packed = config.packing
     lengths = [len(ids) for ids in dataset["input_ids"]]
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
+    class Trainer(sharding.trainer_class(job, SFTTrainer)):  # type: ignore[misc]
         """TRL's trainer with rows ordered for little padding, or packed."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -83,6 +83,7 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
         # rows come tokenized, cut and labelled
         args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=dataset,
+        eval_dataset=heldout,
         processing_class=tokenizer,
         data_collator=packing.collate if packed else None,
     )

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from fusechat.pipeline.errors import FusechatError, StageError
-from fusechat.training import data, files, packing
+from fusechat.pipeline.errors import FusechatError
+from fusechat.training import choosing, data, files, offsite, packing, recorder, sharding
 from fusechat.training.loop import Job
 
 Tokenize = Callable[[Any, data.Template, int], data.Tokens]
-MakeTrainer = Callable[[Job, dict[str, Any], Any, Any, Any], Any]
-
-KEPT = ("learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "entropy")
-"""What a metrics line keeps of the Trainer's log beside loss, tokens and DPO's own."""
-KEPT_GROUPS = ("rewards/", "logps/", "logits/")
-
-
-WINDOW = 10
-"""Logged steps over which a loss is averaged to see that it diverges."""
+MakeTrainer = Callable[[Job, dict[str, Any], Any, Any, Any, Any], Any]
 
 
 def work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer) -> None:
@@ -54,23 +44,35 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     if job.num_workers == 1:  # else one worker would copy its gradients through DDP's buckets, to no one
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
             os.environ.pop(name, None)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.path("tensorboard")))
     tokenizer = data.load_tokenizer(job.path(job.model), job.chat_template)
     template = data.Template(tokenizer, data.end_ids(job.path(job.model)))
-    prepared = _from_leader(leader, lambda: _prepare(job, tokenize, template))
+    sender = offsite.Offsite(job.stage, job.checkpoints) if leader and job.checkpoints else None
+    prepared = _from_leader(leader, lambda: _prepare(job, tokenize, template, sender))
     dataset = Dataset.from_file(str(job.path("tokens.arrow")))
+    chooses = job.config.choose != "last"
+    heldout = Dataset.from_file(str(job.path("heldout.arrow"))) if chooses else None
     # float32 masters: in bfloat16 a step of 1e-6 is rounded away
-    net = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
+    net = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32, **sharding.loading(job))
     if tokenizer.pad_token_id in {template.end_id, *template.end_ids}:
         # as padding_idx the end-of-turn token's embedding would get no gradient
         net.get_input_embeddings().padding_idx = None
-    trainer = make_trainer(job, arguments(job), net, tokenizer, dataset)
+    trainer = make_trainer(job, arguments(job), net, tokenizer, dataset, heldout)
     trainer.remove_callback(PrinterCallback)
-    sampler, ids = trainer._get_train_sampler(), prepared["row_ids"]
-    trainer.add_callback(_recorder(job, leader, lambda step: [ids[i] for i in sampler.of_step(step)]))
-    resume = prepared["resume"]
-    trainer.train(resume_from_checkpoint=resume)
+    rows = recorder.rows_of(prepared["row_ids"], trainer._get_train_sampler().of_step, dataset)
+    recorder.attach(trainer, job, leader, rows, sender)
+    if job.num_workers > 1 and not job.shard:
+        trainer.accelerator.ddp_handler.gradient_as_bucket_view = True  # else gradients are there twice
+    trainer.train(resume_from_checkpoint=prepared["resume"])
+    num_steps = trainer.state.global_step
+    if chooses:
+        choosing.choose(trainer, job)
+    net = trainer.accelerator.unwrap_model(trainer.model)
+    weights = sharding.gathered(net) if job.shard else None
     if leader:
-        _save(job, trainer, tokenizer, template, prepared)
+        _save(job, net, weights, num_steps, tokenizer, template, prepared)
+    if sender is not None:
+        sender.stop()
     torch.distributed.barrier()
 
 
@@ -93,12 +95,20 @@ def _from_leader(leader: bool, make: Callable[[], dict[str, Any]]) -> dict[str, 
     return made
 
 
-def _prepare(job: Job, tokenize: Tokenize, template: data.Template) -> dict[str, Any]:
+def _prepare(
+    job: Job, tokenize: Tokenize, template: data.Template, sender: offsite.Offsite | None = None
+) -> dict[str, Any]:
     """Tokens on disk, half checkpoints away, metrics back to the checkpoint that training goes on from."""
-    tokens = tokenize(pq.read_table(job.path("rows.parquet")), template, job.config.max_length)
+    rows, held = choosing.split(pq.read_table(job.path("rows.parquet")), job.stage, job.config.holdout)
+    tokens = tokenize(rows, template, job.config.max_length)
+    if held.num_rows:
+        files.write(job.path("heldout.arrow"), files.arrow(tokenize(held, template, job.config.max_length).table))
     files.write(job.path("tokens.arrow"), files.arrow(tokens.table))
     files.write(job.path("rejects.parquet"), files.parquet(tokens.rejects))
     checkpoint = files.last_whole(job.path("checkpoints"), remove_half=True)
+    if sender is not None and (fetched := sender.fetch(job.path("checkpoints"))):
+        checkpoint = fetched
+        shutil.copyfile(fetched / files.METRICS, job.path("metrics.jsonl"))
     files.keep_steps(job.path("metrics.jsonl"), files.step_of(checkpoint))
     return {
         "resume": str(checkpoint) if checkpoint else None,
@@ -115,6 +125,8 @@ def arguments(job: Job) -> dict[str, Any]:
     return {
         "output_dir": str(job.path("checkpoints")),
         "per_device_train_batch_size": config.micro_batch_size,
+        "per_device_eval_batch_size": config.micro_batch_size,
+        "prediction_loss_only": True,
         "gradient_accumulation_steps": job.accumulation,
         "num_train_epochs": config.num_epochs,
         "learning_rate": config.learning_rate,
@@ -138,7 +150,8 @@ def arguments(job: Job) -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": job.use_gpu,
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": list(job.report_to),
+        "run_name": f"{job.stage}-{job.path().name}",
     }
 
 
@@ -155,84 +168,30 @@ def rows_dealt(job: Job, lengths: list[int], trainer: Any) -> packing.BalancedBa
     )
 
 
-def diverges(losses: list[float]) -> bool:
-    """Whether the last ten logged losses are on average above three times the first ten."""
-    if len(losses) < 2 * WINDOW:
-        return False
-    first, last = losses[:WINDOW], losses[-WINDOW:]
-    return sum(last) > 3 * sum(first) and sum(last) - sum(first) > WINDOW
-
-
-def _recorder(job: Job, leader: bool, rows_of_step: Callable[[int], list[str]]) -> Any:
-    import torch
-    from transformers import TrainerCallback
-
-    class Recorder(TrainerCallback):  # type: ignore[misc]
-        """Writes metrics, marks whole checkpoints, stops where the loss is no number."""
-
-        def __init__(self) -> None:
-            self.seconds, self.tokens = time.monotonic(), 0
-            self.losses = [line["loss"] for line in files.read_jsonl(job.path("metrics.jsonl"))]
-
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.monotonic()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if state.global_step >= state.max_steps:
-                control.should_save = False  # the model itself is written next
-            return control
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            if "loss" not in logs:
-                return
-            self.losses.append(logs["loss"])
-            wrong = next((f"{n} is {logs[n]}" for n in ("loss", "grad_norm") if not math.isfinite(logs.get(n, 0))), "")
-            if not wrong and diverges(self.losses):
-                wrong = f"the loss diverges: {logs['loss']:.3g} after {self.losses[0]:.3g} at the start"
-            if wrong:
-                rows = ", ".join(rows_of_step(state.global_step))
-                cause = f"{wrong}; lower {job.stage}.learning_rate or look at the rows of this step: {rows}"
-                raise StageError(job.stage, f"step {state.global_step}", cause)
-            now, tokens = time.monotonic(), int(logs.get("num_tokens", 0))
-            line = {
-                "step": state.global_step,
-                "num_steps": state.max_steps,
-                "loss": logs["loss"],
-                "tokens": tokens - self.tokens,
-                "seconds": now - self.seconds,
-            }
-            self.seconds, self.tokens = now, tokens
-            line |= {k: v for k, v in logs.items() if k in KEPT or k.startswith(KEPT_GROUPS)}
-            if leader:
-                with open(job.path("metrics.jsonl"), "a") as out:
-                    out.write(json.dumps(line) + "\n")
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            torch.distributed.barrier()  # the other workers' RNG states belong to a whole checkpoint
-            if leader:
-                folder = job.path("checkpoints", f"checkpoint-{state.global_step}")
-                files.mark_whole(folder)
-
-    return Recorder()
-
-
-def _save(job: Job, trainer: Any, tokenizer: Any, template: data.Template, prepared: dict[str, Any]) -> None:
+def _save(
+    job: Job, net: Any, weights: Any, num_steps: int, tokenizer: Any, template: data.Template, prepared: dict[str, Any]
+) -> None:
     """The model in the target's own dtype, with tokenizer, template and end-of-turn token."""
     import torch
     from transformers import AutoConfig
 
     partial = job.path("model.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    net = trainer.accelerator.unwrap_model(trainer.model)
     dtype = AutoConfig.from_pretrained(job.model).dtype
-    net.to(dtype if isinstance(dtype, torch.dtype) else torch.float32)
+    if not isinstance(dtype, torch.dtype):
+        dtype = torch.float32
+    if weights is None:
+        net.to(dtype)
+    else:
+        weights = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+        net.config.dtype, net.config.distributed_config = dtype, None
     net.config.use_cache = True  # gradient checkpointing turns it off
     ends = {*template.end_ids, template.end_id}
     net.generation_config.eos_token_id = sorted(ends) if len(ends) > 1 else template.end_id
-    net.save_pretrained(partial)
+    net.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
     result = {name: prepared[name] for name in ("num_rows", "num_truncated", "num_rejected")} | {
-        "num_steps": trainer.state.global_step,
+        "num_steps": num_steps,
         "num_tokens": sum(line["tokens"] for line in files.read_jsonl(job.path("metrics.jsonl"))),
     }
     files.settle(partial, job.path("model"))

@@ -112,11 +112,14 @@ def test_help_answers_at_once_and_names_every_stage(tmp_path: Path) -> None:
 
 
 def test_the_plan_needs_neither_weights_nor_cluster(place: Path, fusechat: Command) -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    (place / "models" / "a" / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
     said = fusechat("plan", "r.yaml", cwd=place)
-    assert said.code == 0
-    head, *_, last = said.out.splitlines()
+    assert said.code == 0, said
+    head = said.out.splitlines()[0]
     assert head.startswith("prompts: 1 (1 ")
-    assert "--pilot 64" in last
+    assert "--pilot 64" in said.out
+    assert "training: " in said.out
     assert " missing, " in said.out
 
 
@@ -287,7 +290,7 @@ def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Pat
         (
             {"training": {"num_workers": 3, "num_cpus": 1}},
             "fusechat: training needs 3 x (1 CPU), the cluster has 2 CPU; "
-            "change training.num_workers, num_cpus or num_gpus",
+            "change training.num_workers, num_cpus, num_gpus or accelerator_type",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -147,7 +147,7 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
     from transformers import AutoModelForCausalLM, PrinterCallback
 
     from fusechat.pipeline.config import Dpo, Optimization
-    from fusechat.training import data, dpo, sft, worker
+    from fusechat.training import data, dpo, recorder, sft, worker
     from fusechat.training.loop import Job
 
     def make(
@@ -159,6 +159,8 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
         reference: Path | None = None,
         seed: int = 0,
         dtype: str = "float32",
+        report_to: tuple[str, ...] = (),
+        heldout: pa.Table | None = None,
     ) -> Any:
         stage = "dpo" if isinstance(config, Dpo) else "sft"
         job = Job(
@@ -172,14 +174,22 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
             chat_template=chat_template,
             seed=seed,
             reference=str(reference) if reference else None,
+            report_to=report_to,
         )
+        job.path().mkdir(exist_ok=True)
         tokenizer = data.load_tokenizer(model, chat_template)
         tokenize, trainer = (data.tokenize_pairs, dpo._trainer) if stage == "dpo" else (data.tokenize_sft, sft._trainer)
-        tokens = tokenize(rows, data.Template(tokenizer, data.end_ids(model)), config.max_length)
+        template = data.Template(tokenizer, data.end_ids(model))
+        tokens = tokenize(rows, template, config.max_length)
+        held = Dataset(tokenize(heldout, template, config.max_length).table) if heldout is not None else None
         net = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
         arguments = worker.arguments(job) | {"save_strategy": "no"}
-        made = trainer(job, arguments, net, tokenizer, Dataset(tokens.table))
+        made = trainer(job, arguments, net, tokenizer, Dataset(tokens.table), held)
         made.remove_callback(PrinterCallback)
+        made.job = job
+        recorder.attach(
+            made, job, True, recorder.rows_of(tokens.row_ids, made._get_train_sampler().of_step, Dataset(tokens.table))
+        )
         return made
 
     return make

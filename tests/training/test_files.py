@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.training import files, worker
+from fusechat.training import files, recorder
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,4 +66,4 @@ def test_a_full_disk_is_recognised_whoever_says_it(error: Exception, full: bool)
     ],
 )
 def test_a_diverging_loss_is_told_from_a_noisy_one(losses: list[float], diverges: bool) -> None:
-    assert worker.diverges(losses) is diverges
+    assert recorder.diverges(losses) is diverges

@@ -1,0 +1,88 @@
+"""The better of the last two checkpoints: held-out rows by the prompt, the metric's direction, the chosen weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from fusechat.pipeline.config import Dpo, Sft, Training
+from fusechat.pipeline.errors import StageError
+from fusechat.training import choosing, dpo, files
+
+pytestmark = pytest.mark.timeout(120)
+
+COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
+
+
+def test_held_out_rows_hang_on_the_prompt_alone(sft_rows: Any) -> None:
+    rows = sft_rows(200)
+    trained, held = choosing.split(rows, "sft", 0.2)
+    assert 20 < held.num_rows < 60
+    ids = [set(t.column("row_id").to_pylist()) for t in (trained, held)]
+    assert not ids[0] & ids[1]
+    assert ids[0] | ids[1] == set(rows.column("row_id").to_pylist())
+    assert set(choosing.split(rows.slice(50), "sft", 0.2)[1].column("row_id").to_pylist()) <= ids[1]
+    assert choosing.split(rows, "sft", 0)[1].num_rows == 0
+    with pytest.raises(StageError, match=r"none of 3 rows would be held out; change dpo\.holdout"):
+        choosing.split(rows.slice(0, 3), "dpo", 1e-6)
+
+
+def test_a_metric_needs_held_out_rows_and_they_a_metric() -> None:
+    for settings in ({"choose": "loss"}, {"holdout": 0.1}):
+        with pytest.raises(ValidationError, match="go together"):
+            Dpo(learning_rate=1e-3, beta=1, **settings)
+    with pytest.raises(ValidationError, match="'last', 'loss' or 'accuracy'"):
+        Sft(learning_rate=1e-3, num_epochs=1, holdout=0.1, choose="margin")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "margin"])
+@pytest.mark.parametrize("good", [20, 30])
+def test_the_better_checkpoints_weights_are_chosen(build: Any, pairs: Any, metric: Any, good: int) -> None:
+    import torch
+
+    config = Dpo(learning_rate=1e-3, beta=0.1, num_epochs=4, holdout=0.1, choose=metric, **COMMON)
+    rows = pairs(12)
+    trainer = build(config, rows, heldout=rows)
+    before = {name: p.clone() for name, p in trainer.model.state_dict().items()}
+    trainer.train()
+    after = {name: p.clone() for name, p in trainer.model.state_dict().items()}
+    for step in (20, 30):
+        trainer.model.load_state_dict(after if step == good else before)
+        folder = trainer.job.path("checkpoints", f"checkpoint-{step}")
+        trainer.save_model(str(folder))
+        files.mark_whole(folder)
+    assert choosing.choose(trainer, trainer.job) == good
+    assert all(torch.equal(after[name], p) for name, p in trainer.model.state_dict().items())
+    said = json.loads(trainer.job.path("evaluation.json").read_text())
+    assert (said["metric"], said["chosen"]) == (metric, good)
+    assert set(said["values"]) == {"20", "30"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_training_ends_with_the_better_of_its_last_two(
+    ray_cluster: None, target: Path, pairs: Any, tmp_path: Path
+) -> None:
+    config = Dpo(learning_rate=1e-3, beta=0.1, num_epochs=2, holdout=0.2, choose="accuracy", save_steps=3, **COMMON)
+    rows: pa.Table = pairs(20)
+    trained, held = choosing.split(rows, "dpo", 0.2)
+    result = dpo.train(
+        rows,
+        model=target,
+        output=tmp_path / "dpo",
+        config=config,
+        cluster=Training(num_workers=2),
+        chat_template=None,
+        seed=0,
+    )
+    assert result.num_rows == trained.num_rows == 20 - held.num_rows
+    said = json.loads((tmp_path / "dpo" / "evaluation.json").read_text())
+    steps = [int(step) for step in said["values"]]
+    assert steps[-1] == result.num_steps
+    assert len(steps) == 2
+    assert said["chosen"] == max(steps, key=lambda s: (said["values"][str(s)], s))

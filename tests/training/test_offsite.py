@@ -1,0 +1,152 @@
+"""Checkpoints on S3, against a server process on this machine: sent in the background, retried, fetched whole."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.object_store import S3
+from fusechat.training import files
+from fusechat.training.offsite import Offsite
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing"),
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """An S3 server's address and process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while True:
+                assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not answer"
+                with contextlib.suppress(httpx.TransportError):
+                    httpx.get(endpoint).raise_for_status()
+                    break
+                time.sleep(0.1)
+            yield endpoint, process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def url(server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in a bucket that is there."""
+    settings = {
+        "AWS_ENDPOINT_URL": server[0],
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    bucket = tmp_path.name.replace("_", "-")
+    httpx.put(f"{server[0]}/{bucket}").raise_for_status()
+    return f"s3://{bucket}/checkpoints/sft-0"
+
+
+def checkpoint(folder: Path, step: int, size: int = 1000) -> Path:
+    made = folder / f"checkpoint-{step}"
+    made.mkdir(parents=True)
+    for name in ("model.safetensors", "optimizer.pt", files.METRICS):
+        (made / name).write_bytes(os.urandom(size))
+    files.mark_whole(made)
+    return made
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_what_was_sent_comes_back_whole_on_a_new_disk(url: str, tmp_path: Path) -> None:
+    sender = Offsite("sft", url)
+    made = [checkpoint(tmp_path / "here", step) for step in (10, 20, 100)]
+    for one in made:
+        sender.send(one)
+        sender.wait()
+    sender.check()
+    there = {Path(p).parent.name for p in S3().find(url.removeprefix("s3://"))}
+    assert there == {"checkpoint-20", "checkpoint-100"}  # the last two
+
+    fetched = Offsite("sft", url).fetch(tmp_path / "new")
+    assert fetched == tmp_path / "new" / "checkpoint-100"
+    assert content(fetched) == content(made[-1])
+    assert Offsite("sft", url).fetch(tmp_path / "new") is None  # it is here already
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["checkpoint-10", "checkpoint-100", "checkpoint-20"]
+
+
+def test_half_an_upload_gives_way_to_the_one_before(url: str, tmp_path: Path) -> None:
+    sender = Offsite("sft", url)
+    for step in (10, 20):
+        sender.send(checkpoint(tmp_path / "here", step))
+        sender.wait()
+    S3().fs.delete_file(f"{url.removeprefix('s3://')}/checkpoint-20/{files.WHOLE}")  # it is the last to be sent
+    fetched = sender.fetch(tmp_path / "new")
+    assert fetched is not None and fetched.name == "checkpoint-10"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["checkpoint-10"]
+
+
+def test_a_store_that_hangs_does_not_stop_training(
+    server: tuple[str, subprocess.Popen[bytes]], url: str, tmp_path: Path
+) -> None:
+    sender = Offsite("sft", url)
+    made = [checkpoint(tmp_path / "here", step) for step in (10, 20, 30)]
+    server[1].send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        for one in made:
+            sender.send(one)
+            sender.check()
+        assert time.monotonic() - began < 2
+        for file in made[0].iterdir():  # as the Trainer removes old checkpoints
+            file.unlink()
+        made[0].rmdir()
+    finally:
+        server[1].send_signal(signal.SIGCONT)
+    sender.wait()
+    sender.check()
+    fetched = sender.fetch(tmp_path / "new")
+    assert fetched is not None and fetched.name == "checkpoint-30"
+    # the first was under way, the second was overtaken by the third
+    assert {Path(p).parent.name for p in S3().find(url.removeprefix("s3://"))} == {"checkpoint-10", "checkpoint-30"}
+
+
+def test_an_upload_is_tried_again_before_it_is_fatal(url: str, tmp_path: Path) -> None:
+    missing = url.replace("s3://", "s3://not-yet-")
+    sender = Offsite("sft", missing, attempts=20, wait_s=0.01)
+    sender.send(checkpoint(tmp_path / "here", 10))
+    time.sleep(0.2)
+    sender.check()  # nothing is fatal yet
+    httpx.put(f"{os.environ['AWS_ENDPOINT_URL']}/{missing.split('/')[2]}").raise_for_status()
+    sender.wait()
+    sender.check()
+    assert sender.fetch(tmp_path / "new") is not None
+
+    refused = Offsite("sft", url.replace("s3://", "s3://never-"), attempts=2, wait_s=0.01)
+    refused.send(checkpoint(tmp_path / "here", 20))
+    refused.wait()
+    with pytest.raises(StageError, match=r"after 2 tries: there is no such bucket.*training\.checkpoints"):
+        refused.check()
+    assert not list((tmp_path / "here").glob("sending-*"))
