@@ -1,0 +1,115 @@
+"""DPO's step time: TRL's default (reference model in the loop, rows in random order) over fusechat's.
+
+    python tests/bench/dpo_steps.py [--run RUN] [--rounds 1]
+
+fusechat computes the reference log-probabilities before the first step and forms batches by length; the time of that
+pass is printed apart, since a second training of the same pairs finds its values on disk. The sides take turns, each in
+a process of its own, on the same random model and pairs, with the same allocator, float32 weights under bf16 autocast.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small
+import trainers
+
+
+def _pairs(args: Namespace) -> Any:
+    from datasets import Dataset
+
+    draw = random.Random(1)
+    sizes, _ = trainers.lengths(2 * args.batch * (args.steps + 1), args.run, args.max_length)
+    vocabulary = trainers.SHAPES[args.shape]["vocab_size"]
+    rows = []
+    for (prompt, chosen), (_, rejected) in zip(sizes[::2], sizes[1::2], strict=True):
+        room = args.max_length - prompt
+        rows.append(
+            {
+                "prompt_ids": trainers.ids(prompt, vocabulary, draw),
+                "chosen_ids": trainers.ids(min(chosen, room), vocabulary, draw),
+                "rejected_ids": trainers.ids(min(rejected, room), vocabulary, draw),
+            }
+        )
+    return Dataset.from_list(rows)
+
+
+def _measure(args: Namespace) -> dict[str, float]:
+    from fusechat.pipeline.config import Dpo
+    from fusechat.training import dpo, worker
+    from fusechat.training.loop import Job
+
+    config = Dpo(
+        learning_rate=1e-6,
+        beta=10,
+        global_batch_size=args.batch,
+        micro_batch_size=args.micro,
+        max_length=args.max_length,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(
+            stage="dpo",
+            model="",
+            output=folder,
+            config=config,
+            num_workers=1,
+            accumulation=args.batch // args.micro,
+            use_gpu=False,
+            chat_template=None,
+            seed=0,
+        )
+        arguments = trainers.arguments(worker.arguments(job))
+        net, tokenizer, pairs = trainers.model(args.shape), trainers.tokenizer(), _pairs(args)
+        started = time.monotonic()
+        if args.side == "fusechat":
+            trainer = dpo._trainer(job, arguments, net, tokenizer, pairs)
+        else:
+            from trl import DPOConfig, DPOTrainer
+
+            class Trainer(DPOTrainer):  # type: ignore[misc]
+                """TRL's trainer as it is, on pairs that come tokenized."""
+
+                def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+                    return dataset
+
+            plain = DPOConfig(**arguments, beta=config.beta, loss_type=[config.loss_type])
+            reference = trainers.model(args.shape)
+            trainer = Trainer(
+                model=net, ref_model=reference, args=plain, train_dataset=pairs, processing_class=tokenizer
+            )
+        before = time.monotonic() - started
+        return trainers.timed_steps(trainer) | {"before_s": before}
+
+
+def main() -> None:
+    """Prints a line a round and the ratio."""
+    parser = trainers.parser(__doc__, micro=4, batch=16, steps=1)
+    parser.add_argument("--rounds", type=int, default=1)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(_measure(args)))
+        return
+    print(small.machine(), "| lengths:", trainers.lengths(args.batch, args.run, args.max_length)[1])
+    ratios = []
+    for turn in range(1, args.rounds + 1):
+        theirs, ours = (trainers.side(__file__, name, sys.argv[1:]) for name in ("trl", "fusechat"))
+        ratios.append(theirs["seconds"] / theirs["steps"] / (ours["seconds"] / ours["steps"]))
+        print(
+            f"round {turn}: TRL {theirs['seconds'] / theirs['steps']:.2f} s a step, {theirs['peak_gib']:.2f} GiB; "
+            f"fusechat {ours['seconds'] / ours['steps']:.2f} s a step, {ours['peak_gib']:.2f} GiB, "
+            f"{ours['before_s']:.1f} s before the first; ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.4)")
+
+
+if __name__ == "__main__":
+    main()

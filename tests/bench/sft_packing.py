@@ -1,0 +1,96 @@
+"""SFT tokens/s: fusechat's step with packing over TRL's default (padding, rows in random order, its own head).
+
+    python tests/bench/sft_packing.py [--run RUN] [--rounds 2]
+
+The sides take turns, each in a process of its own, on the same random model and rows, with the same allocator, float32
+weights under bf16 autocast. Eight rows a pass are TRL's own default. Tokens are those of the rows; padding does not
+count.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small
+import trainers
+
+
+def _rows(args: Namespace) -> Any:
+    from datasets import Dataset
+
+    draw = random.Random(1)
+    sizes, _ = trainers.lengths(args.batch * (args.steps + 1), args.run, args.max_length)
+    vocabulary = trainers.SHAPES[args.shape]["vocab_size"]
+    rows = []
+    for prompt, response in sizes:
+        ids = trainers.ids(prompt + response, vocabulary, draw)
+        rows.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]})
+    return Dataset.from_list(rows)
+
+
+def _measure(args: Namespace) -> dict[str, float]:
+    from fusechat.pipeline.config import Sft
+    from fusechat.training import sft, worker
+    from fusechat.training.loop import Job
+
+    config = Sft(
+        learning_rate=1e-5,
+        num_epochs=1,
+        global_batch_size=args.batch,
+        micro_batch_size=args.micro,
+        max_length=args.max_length,
+        packing=True,
+    )
+    job = Job(
+        stage="sft",
+        model="",
+        output="",
+        config=config,
+        num_workers=1,
+        accumulation=args.batch // args.micro,
+        use_gpu=False,
+        chat_template=None,
+        seed=0,
+    )
+    arguments = trainers.arguments(worker.arguments(job))
+    net, tokenizer, rows = trainers.model(args.shape), trainers.tokenizer(), _rows(args)
+    if args.side == "fusechat":
+        trainer = sft._trainer(job, arguments, net, tokenizer, rows)
+    else:
+        from trl import SFTConfig, SFTTrainer
+
+        plain = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+        trainer = SFTTrainer(model=net, args=plain, train_dataset=rows, processing_class=tokenizer)
+    found = trainers.timed_steps(trainer)
+    return found | {"tokens_per_s": found["tokens"] / found["seconds"]}
+
+
+def main() -> None:
+    """Prints a line a round and the ratio."""
+    parser = trainers.parser(__doc__, micro=8, batch=8, steps=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(_measure(args)))
+        return
+    print(small.machine(), "| lengths:", trainers.lengths(args.batch, args.run, args.max_length)[1])
+    ratios = []
+    for turn in range(1, args.rounds + 1):
+        theirs, ours = (trainers.side(__file__, name, sys.argv[1:]) for name in ("trl", "fusechat"))
+        ratios.append(ours["tokens_per_s"] / theirs["tokens_per_s"])
+        print(
+            f"round {turn}: TRL {theirs['tokens_per_s']:.0f} tokens/s, {theirs['peak_gib']:.2f} GiB; "
+            f"fusechat {ours['tokens_per_s']:.0f} tokens/s, {ours['peak_gib']:.2f} GiB; ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.6)")
+
+
+if __name__ == "__main__":
+    main()
