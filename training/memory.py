@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusechat.pipeline.config import Dpo, Optimization, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError
@@ -50,25 +51,31 @@ def shape_of(folder: Path) -> Shape:
     Raises:
         RecipeError: its config.json is none of a causal language model.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
-        with torch.device("meta"):
-            net = AutoModelForCausalLM.from_config(config)
+        return shape(AutoConfig.from_pretrained(folder))
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RecipeError("target.model", str(folder), f"its config.json is no language model's: {reason}") from error
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+
+
+def shape(config: Any) -> Shape:
+    """The shape that a transformers configuration describes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    with torch.device("meta"):
+        net = AutoModelForCausalLM.from_config(text)
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Shape(
         parameters=sum(p.numel() for p in net.parameters()),
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        kv_width=(getattr(config, "num_key_value_heads", None) or heads) * width,
-        vocabulary=config.vocab_size,
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        kv_width=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * width,
+        vocabulary=text.vocab_size,
     )
 
 

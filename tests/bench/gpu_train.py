@@ -1,9 +1,12 @@
 """Tokens/s, MFU and peak memory of fusechat's own training steps on one device: no Ray, no weights, no prompts.
 
     python tests/bench/gpu_train.py [--shape llama-3.2-1b] [--length 2048] [--micro 4] [--batch 32] [--steps 8]
+    python tests/bench/gpu_train.py --shape llama-3.1-8b --micro 1 --checkpointing     # 160 GB and more
 
-Random weights in the shape of Llama-3.2-1B on a GPU; a tiny shape on the CPU, where nothing else is asked for. SFT
-packs `--micro` rows of `--length` / `--micro` tokens into each pass; DPO takes pairs of two responses of that length.
+Random weights in the shape of Llama-3.2-1B on a GPU; a tiny shape on the CPU, where nothing else is asked for. All
+weights are trained; what the plan says can't fit the device is refused. SFT packs `--micro` rows of `--length` /
+`--micro` tokens into each pass; DPO takes pairs of two responses of that length.
+
 MFU counts 6 operations a parameter and token, and those of causal attention, against the device's dense bfloat16 peak;
 what gradient checkpointing computes a second time does not count.
 """
@@ -27,8 +30,9 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
     import torch
     from datasets import Dataset
 
-    from fusechat.pipeline.config import Dpo, Optimization, Sft
+    from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
     from fusechat.training import dpo, efficiency, sft, worker
+    from fusechat.training import memory as needed
     from fusechat.training.loop import Job
 
     gpu = torch.cuda.is_available()
@@ -41,6 +45,11 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         "gradient_checkpointing": args.checkpointing,
     }
     config: Optimization = Sft(**common, packing=True) if stage == "sft" else Dpo(**common, beta=10)
+    if gpu:
+        memory = float(torch.cuda.get_device_properties(0).total_memory)
+        shape = needed.shape(trainers.configuration(args.shape))
+        a_pass = config.model_copy(update={"micro_batch_size": 1})  # its rows together have --length tokens
+        needed.check(stage, shape, a_pass, Training(num_gpus=1), memory, efficiency.device_name(gpu))
     net = trainers.model(args.shape, "cuda" if gpu else "cpu")
     draw, vocabulary = random.Random(0), net.config.vocab_size
     size, prompt = args.length // args.micro, args.length // args.micro // 4

@@ -55,16 +55,22 @@ SHAPES: dict[str, dict[str, Any]] = {
 """Sizes of random models, as their makers' configurations have them."""
 
 
+def configuration(shape: str) -> Any:
+    """A Llama of that shape."""
+    from transformers import LlamaConfig
+
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return LlamaConfig(**SHAPES[shape], **ids, max_position_embeddings=4096)
+
+
 def model(shape: str, device: str = "cpu") -> Any:
     """A Llama with random float32 weights."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     torch.manual_seed(0)
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = LlamaConfig(**SHAPES[shape], **ids, max_position_embeddings=4096)
     with torch.device(device):
-        return LlamaForCausalLM(config)
+        return LlamaForCausalLM(configuration(shape))
 
 
 def tokenizer() -> Any:
