@@ -61,7 +61,7 @@ def test_the_good_recipe_loads(tmp_path: Path) -> None:
     [
         ("run_dri", "x", "run_dri", "unknown key; allowed here: cluster, dpo, evaluate, name"),
         ("dpo.bta", 1, "dpo.bta", "unknown key; allowed here: beta, bf16"),
-        ("sft.learning_rte", 1, "sft.learning_rte", "unknown key; allowed here: bf16, global_batch_size"),
+        ("sft.learning_rte", 1, "sft.learning_rte", "unknown key; allowed here: bf16, choose, global_batch_size"),
         ("sources.1.samplng", {}, "sources.1.samplng", "unknown key; allowed here: chat_template, engine"),
         ("sources.0.sampling.topp", 1, "sources.0.sampling.topp", "allowed here: max_tokens, min_p"),
         ("select.math.margin.maximum", 1, "select.math.margin.maximum", "allowed here: max, min"),
