@@ -82,7 +82,7 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
     trainer = TorchTrainer(
         loop,
         train_loop_config=dict(job),
-        torch_config=TorchConfig(backend="nccl" if cluster.num_gpus else "gloo"),
+        torch_config=TorchConfig(backend=_backend(cluster)),
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
             use_gpu=bool(cluster.num_gpus),
@@ -102,6 +102,13 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
         if files.is_full(f"{error} {error.__cause__}"):
             raise files.full(stage, str(storage.parent)) from error
         raise StageError(stage, "training workers", _reason(stage, error)) from error
+
+
+def _backend(cluster: Training) -> str:
+    """torch's process group; gradients that lie in the node's memory are summed there."""
+    if not cluster.num_gpus:
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if cluster.cpu_offload else "nccl"
 
 
 def _reason(stage: str, error: Exception) -> str:

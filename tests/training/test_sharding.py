@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from fusechat.pipeline.config import Dpo, Sft, Training
-from fusechat.training import dpo, sft
+from fusechat.training import cluster, dpo, sft, sharding
+from fusechat.training.loop import Job
 
 COMMON: dict[str, Any] = {
     "num_epochs": 3,
@@ -64,6 +66,28 @@ def test_a_sharded_training_is_that_of_whole_copies(
     assert sharded.keys() == weights.keys()
     assert max(float((weights[name] - sharded[name]).abs().max()) for name in weights) < 1e-5
     assert sharded_config == config
+
+
+def test_offloading_is_asked_of_transformers_and_has_a_group_on_cpus() -> None:
+    job = Job(
+        stage="sft",
+        model="m",
+        output="o",
+        config=Sft(learning_rate=1e-2, packing=True, **COMMON),
+        num_workers=2,
+        accumulation=1,
+        use_gpu=True,
+        chat_template=None,
+        seed=0,
+        shard=True,
+        cpu_offload=True,
+    )
+    asked = sharding.loading(job)["distributed_config"]
+    assert (asked.fsdp_size, asked.fsdp_cpu_offload, asked.fsdp_mixed_precision) == (2, True, False)
+    assert sharding.loading(replace(job, shard=False)) == {}
+    on_gpus = {"num_workers": 2, "num_gpus": 1, "shard": True}
+    assert cluster._backend(Training(**on_gpus, cpu_offload=True)) == "cpu:gloo,cuda:nccl"
+    assert cluster._backend(Training(**on_gpus)) == "nccl"
 
 
 def test_sharding_needs_workers() -> None:
