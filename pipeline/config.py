@@ -658,11 +658,9 @@ class VerifiedSuite(Suite):
     """Answers a prompt; its score is the share of them that is right."""
 
     @model_validator(mode="after")
-    def _greedy(self) -> Self:
+    def _verifiable(self) -> Self:
         if self.form in ("alpaca_eval", "arena_hard"):
             raise ValueError(f"form {self.form} has nothing to verify; make the suite's kind judged")
-        if self.samples > 1 and self.sampling is not None and self.sampling.temperature == 0:
-            raise ValueError("samples above 1 needs sampling.temperature above 0: else all are the same")
         return self
 
 
@@ -845,6 +843,9 @@ class Recipe(Section):
         if clash := [name for i, name in enumerate(judges) if name in (*sources, *judges[:i])]:
             raise ValueError(f"evaluate.judges: {clash[0]!r} is the name of another judge or source")
         for i, suite in enumerate(evaluate.suites):
+            greedy = not isinstance(suite, HarnessSuite) and (suite.sampling or evaluate.sampling).temperature == 0
+            if isinstance(suite, VerifiedSuite) and suite.samples > 1 and greedy:
+                raise ValueError(f"evaluate.suites.{i}.samples: above 1 all are the same at sampling.temperature 0")
             if not isinstance(suite, JudgedSuite):
                 continue
             if suite.judge not in (*judges, *sources):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from fusechat.training.standings import pairs
 from fusechat.training.statistics import accuracy_interval, mean_interval, paired
 
-COMPARISONS = (("sft", "target"), ("dpo", "target"), ("dpo", "sft"))
 Row = dict[str, Any]
 
 VERIFIED: dict[str, Callable[[Row], bool]] = {
@@ -80,7 +80,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """Paired differences on the prompts that both models answered."""
     found = []
-    for model, baseline in COMPARISONS:
+    for model, baseline in pairs(list(dict.fromkeys(r["model"] for r in rows))):
         for domain, belongs in domains.items():
             mine = {r["prompt_id"]: value(r) for r in rows if r["model"] == model and belongs(r)}
             theirs = {r["prompt_id"]: value(r) for r in rows if r["model"] == baseline and belongs(r)}

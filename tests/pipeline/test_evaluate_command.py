@@ -94,8 +94,9 @@ def test_models_and_suites_load(tmp_path: Path) -> None:
         ({"judges": [{"name": "a", "url": "https://h", "model": "m"}]}, "evaluate.judges: 'a' is the name of another"),
         (
             {"suites": [{**VERIFIED, "samples": 4, "sampling": {"temperature": 0}}]},
-            "samples above 1 needs sampling.temperature above 0",
+            "evaluate.suites.0.samples: above 1 all are the same at sampling.temperature 0 (given: 4)",
         ),
+        ({"suites": [{**VERIFIED, "samples": 2}]}, "evaluate.suites.0.samples: above 1 all are the same"),
         ({"suites": [{**VERIFIED, "files": []}]}, "evaluate.suites.0.files: Tuple should have at least 1 item"),
     ],
 )

@@ -135,6 +135,14 @@ def test_metrics() -> None:
     assert found["lengths"]["dpo"]["math"] == {"num_items": 5, "truncated": 0, "mean_tokens": 7}
 
 
+def test_other_models_are_compared_with_the_first() -> None:
+    rows = [
+        answer(m, f"m{i}", "math", i < 2 + 4 * (m == "other"), None, True) for m in ("mine", "other") for i in range(9)
+    ]
+    (whole,) = [c for c in summarise(pa.Table.from_pylist(rows, schema=ANSWER))["comparisons"] if c["domain"] == "math"]
+    assert (whole["model"], whole["baseline"], whole["difference"]) == ("other", "mine", pytest.approx(4 / 9))
+
+
 def test_an_answer_without_a_verdict_is_wrong() -> None:
     rows = [answer("target", "p", "math", None, None, True)]
     assert summarise(pa.Table.from_pylist(rows, schema=ANSWER))["models"]["target"]["math"]["accuracy"] == 0
