@@ -44,7 +44,7 @@ def draw(
 
     Args:
         folder: of the responses' parts.
-        wants: several of one source, next to one another, share its service.
+        wants: several of one source are asked one after the other.
         services: the services by name of the sources that are hosted here; called for those that miss something.
         pilot: prompts a source, about; none takes all.
 
@@ -65,35 +65,39 @@ def draw(
     hosted = services([want.asked for want, _ in missing if not isinstance(want.asked.source, EndpointSource)])
     tokens = 0
 
-    def job(want: Want, found: sampling.Plan) -> Job:
-        one, name, source = want.asked, want.asked.source.name, want.asked.source
+    def job(name: str, mine: Sequence[tuple[Want, sampling.Plan]]) -> Job:
         service = hosted.get(name)
-        asker = Endpoint(source) if isinstance(source, EndpointSource) else Served(name)
-        replicas = source.placement.max_replicas if isinstance(source, Source) else 1
 
         def work() -> None:
             nonlocal tokens
             if service is not None:
                 run.dir.write_json({"start_s": run.fleet.start_s(name)}, folder, "meters", f"{name}.start.json")
-            with (
-                run.shown(want.label, found.total, found.total - found.missing) as show,
-                run.fleet.watched(name),
-            ):
-                tokens += feed(
-                    run.dir,
-                    want.prompts.folder,
-                    folder,
-                    one,
-                    asker,
-                    found.units,
-                    run.recipe.sample,
-                    show,
-                    replicas,
-                )
+            for want, found in mine:  # one after the other: a source has one bound on what is in flight
+                one, source = want.asked, want.asked.source
+                asker = Endpoint(source) if isinstance(source, EndpointSource) else Served(name)
+                replicas = source.placement.max_replicas if isinstance(source, Source) else 1
+                with (
+                    run.shown(want.label, found.total, found.total - found.missing) as show,
+                    run.fleet.watched(name),
+                ):
+                    tokens += feed(
+                        run.dir,
+                        want.prompts.folder,
+                        folder,
+                        one,
+                        asker,
+                        found.units,
+                        run.recipe.sample,
+                        show,
+                        replicas,
+                    )
 
         return Job(name, service, work)
 
-    failed = take_turns([job(*each) for each in missing], run.fleet)
+    by_source: dict[str, list[tuple[Want, sampling.Plan]]] = {}
+    for each in missing:
+        by_source.setdefault(each[0].asked.source.name, []).append(each)
+    failed = take_turns([job(name, mine) for name, mine in by_source.items()], run.fleet)
     if failed:
         raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
     return tokens

@@ -106,8 +106,6 @@ class Fleet:
                 app = serve.status().applications.get(name)
             status = "missing" if app is None else str(app.status.value)
             if status == "RUNNING":
-                if name in self._ready:  # somebody else has waited for it, and said so
-                    return
                 self._ready.add(name)
                 self._start_s[name] = time.monotonic() - self._started.get(name, began)
                 self._say(f"{name}: ready after {self._start_s[name]:.0f} s")

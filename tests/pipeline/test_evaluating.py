@@ -195,7 +195,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
         parts = Parts(RunDir(str(run)), f"evaluate/{folder}", RESPONSE, "response_id").read(columns=["text"])
         durable |= {r["response_id"]: r["text"] for r in parts.to_pylist()}
     under_way = service.asked.total() - len(durable)
-    assert 0 <= under_way <= 4 + 3  # what is in flight, and what had not become durable within a second
+    assert 0 <= under_way <= 16  # four in flight, and what had not become durable within a second
 
     service.wait_s = 0.0
     done = fusechat("evaluate", path)

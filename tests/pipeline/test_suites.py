@@ -166,3 +166,13 @@ def test_real_rows_are_all_usable(file: str, num: int) -> None:
     suite = VerifiedSuite(name="s", kind="verified", files=(file,))
     found = suites.load(suite, SHARED, Prompts(train=("x",)))
     assert (len(found.prompts), found.rejects) == (num, [])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public sets' rows are not part of the product")
+def test_the_gold_answers_of_gsm8k_are_right_and_others_wrong() -> None:
+    found = suites.load(
+        VerifiedSuite(name="s", kind="verified", files=("math_train.jsonl",)), SHARED, Prompts(train=("x",))
+    )
+    gold = [p["gold"] for p in found.prompts]
+    assert set(verdicts(found, [f"So it is \\boxed{{{g}}}." for g in gold])) == {True}
+    assert set(verdicts(found, [f"#### {g}7" for g in gold])) == {False}
