@@ -9,6 +9,8 @@ from typing import Any
 
 from fusechat.pipeline import models
 from fusechat.pipeline.config import DOMAINS, EndpointSource, EvaluatedModel, JudgedSuite, Model, Sampling, Source
+from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.folders import problem
 from fusechat.pipeline.records import digest
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling import Asked, template_identity
@@ -94,13 +96,20 @@ def trained_model(run: Run, stage: str) -> Path:
 
 
 def services(run: Run, there: Sequence[Candidate], missing: Sequence[Asked]) -> dict[str, Any]:
-    """The services by name of those of them that are hosted here and still miss something."""
+    """The services by name of those of them that are hosted here and still miss something.
+
+    Raises:
+        StageError: a model's folder can be seen to be broken, before any engine is started.
+    """
     from fusechat.services import app
 
     names = {a.source.name for a in missing}
     mine = [c for c in there if c.source.name in names and isinstance(c.source, Source)]
     folders: dict[str, Path] = {c.name: c.model for c in mine if isinstance(c.model, Path)}
     folders |= run.fetch({c.name: c.model for c in mine if isinstance(c.model, Model)})
+    for name, folder in folders.items():
+        if (why := problem(folder)) is not None:
+            raise StageError("evaluate", name, f"{folder} is no model: {why}")
     return {
         c.source.name: app.source_service(
             c.source,  # type: ignore[arg-type]

@@ -256,6 +256,7 @@ FAR = {"hub": "owner/name", "revision": "main"}
         ),
         ({"models": ["weak", "sft"]}, "stage sft, "),
         ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "no model there: config.json is missing"),
+        ({"models": ["target"]}, "model is no model: config.json names no architectures"),
         ({"suites": [{"name": "s", "kind": "verified", "files": ["gone.jsonl"]}]}, "gone.jsonl: can't be read"),
         ({"suites": [{"name": "s", "kind": "harness", "tasks": ["ifeval"]}]}, "suite s: kind harness needs"),
     ],
@@ -290,6 +291,7 @@ def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, se
     path = recipe(tmp_path, service.url, models=["weak"], suites=[suite], judges=[])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "nonsuch", "architectures": ["Nonsuch"]}')
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     assert fusechat("prompts", path).returncode == 0
     said = fusechat("evaluate", path, "--models", f"{tmp_path}/broken,weak")
     last = said.stdout.splitlines()[-1]
