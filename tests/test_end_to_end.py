@@ -121,7 +121,7 @@ def fusechat(
     if folder is not None:
         while process.poll() is None and len(list(folder.rglob("*.parquet"))) < files:
             time.sleep(0.05)
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[0]}"
         if kill_when is not None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
