@@ -91,7 +91,7 @@ def _measure(args: Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line a round and the ratio."""
-    parser = trainers.parser(__doc__, micro=4, batch=16, steps=1)
+    parser = trainers.parser(__doc__, micro=4, batch=8, steps=1)
     parser.add_argument("--rounds", type=int, default=1)
     args = parser.parse_args()
     if args.side:

@@ -23,6 +23,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
     },
+    "smollm2-6": {  # SmolLM2-135M with 6 of its 30 layers
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+    },
     "smollm2-135m": {
         "vocab_size": 49_152,
         "hidden_size": 576,
@@ -148,7 +157,7 @@ def side(script: str, name: str, options: list[str]) -> dict[str, float]:
 def parser(text: str | None, *, micro: int, batch: int, steps: int) -> argparse.ArgumentParser:
     """Options that both comparisons take, with their defaults."""
     options = argparse.ArgumentParser(description=text)
-    options.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
+    options.add_argument("--shape", choices=SHAPES, default="smollm2-6")
     options.add_argument("--micro", type=int, default=micro, help="rows a forward pass")
     options.add_argument("--batch", type=int, default=batch, help="rows a step")
     options.add_argument("--steps", type=int, default=steps, help="timed steps; one more warms up")
