@@ -34,12 +34,21 @@ def trainer_class(job: Job, base: Any) -> Any:
     import torch
     from safetensors.torch import load_file
     from torch.distributed.checkpoint import state_dict as states
+    from torch.distributed.tensor import DTensor
 
     class Sharded(base):  # type: ignore[misc]
         def __init__(self, *positional: Any, args: Any, **others: Any) -> None:
             args.save_only_model = True  # else the Trainer refuses, since it knows no checkpoint of a sharded optimizer
             super().__init__(*positional, args=args, **others)
             self.args.save_only_model = False  # this class does
+
+        def create_optimizer(self, *arguments: Any, **others: Any) -> Any:
+            reshard(job, self.model)
+            made = super().create_optimizer(*arguments, **others)
+            held = [p for group in made.param_groups for p in group["params"]]
+            if not all(isinstance(p, DTensor) for p in held):  # training would leave those weights as they are
+                raise RuntimeError("the optimizer holds a whole weight in place of this worker's share")
+            return made
 
         def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
             options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
