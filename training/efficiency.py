@@ -13,7 +13,7 @@ def multiplied(net: Any) -> int:
     """Parameters that every token is multiplied with; an embedding that is no head as well is only looked up."""
     total = sum(p.numel() for p in net.parameters())
     if net.config.get_text_config().tie_word_embeddings:
-        return total
+        return int(total)
     return int(total - net.get_input_embeddings().weight.numel())
 
 
@@ -26,7 +26,7 @@ def operations(config: Any, parameters: int, lengths: Iterable[int]) -> float:
     text = config.get_text_config()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     width = text.num_attention_heads * head
-    return sum(6.0 * parameters * n + 6.0 * text.num_hidden_layers * width * n * n for n in lengths)
+    return float(sum(6.0 * parameters * n + 6.0 * text.num_hidden_layers * width * n * n for n in lengths))
 
 
 def peak(device_name: str) -> float | None:
