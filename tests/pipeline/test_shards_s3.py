@@ -172,14 +172,18 @@ for num in range(1000):
 def test_an_interrupt_while_writing_leaves_a_whole_object_or_none(url: str) -> None:
     """Interrupts at random moments: whatever is there afterwards has all its bytes."""
     run, data, seen = RunDir(url), b"x" * 1000, 0
-    for num in range(150):
-        timer = threading.Timer(0.00002 * num, signal.raise_signal, (signal.SIGINT,))
-        try:
-            timer.start()
-            run.write_bytes(data, f"{num}.bin")
-            timer.join()
-        except KeyboardInterrupt:
-            seen += 1
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
+    try:
+        for num in range(150):
+            timer = threading.Timer(0.00002 * num, signal.raise_signal, (signal.SIGINT,))
+            try:
+                timer.start()
+                run.write_bytes(data, f"{num}.bin")
+                timer.join()
+            except KeyboardInterrupt:
+                seen += 1
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen
     assert {len(run._fs.cat_file(run.path(k.rsplit("/", 1)[1]))) for k in keys(url)} <= {len(data)}
 
