@@ -184,10 +184,15 @@ class Fleet:
                 serve.delete(name, _blocking=False)
 
 
+POINTER = "For further information visit"
+"""Begins the last line of pydantic's errors, which tells nothing."""
+
+
 def _reason(app: object) -> str:
     """Why an application is not up, in one line."""
     messages = [str(getattr(app, "message", ""))]
     messages += [str(d.message) for d in getattr(app, "deployments", {}).values()]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(POINTER)]
     telling = [line for line in lines if "Error" in line or "error" in line]
     return (telling or lines or [""])[-1][:500]
