@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 WATCH_S = 3.0
+TOLD = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
+"""Begins the line of a trace that says what went wrong; pydantic puts its own words before and after that line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +187,10 @@ class Fleet:
                 serve.delete(name, _blocking=False)
 
 
-POINTER = "For further information visit"
-"""Begins the last line of pydantic's errors, which tells nothing."""
-
-
 def _reason(app: object) -> str:
     """Why an application is not up, in one line."""
     messages = [str(getattr(app, "message", ""))]
     messages += [str(d.message) for d in getattr(app, "deployments", {}).values()]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(POINTER)]
-    telling = [line for line in lines if "Error" in line or "error" in line]
+    telling = [line for line in lines if TOLD.match(line)] or [line for line in lines if "error" in line.lower()]
     return (telling or lines or [""])[-1][:500]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from fusechat.pipeline.config import Engine, Placement, Recipe
 from fusechat.pipeline.errors import CapacityError
 from fusechat.pipeline.placement import Need
 from fusechat.services import app
-from fusechat.services.fleet import Fleet, Service
+from fusechat.services.fleet import Fleet, Service, _reason
 
 GIB = 2**30
 MODEL = {"hub": "owner/model", "revision": "main"}
@@ -126,3 +127,23 @@ def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
     empty = Fleet([{"CPU": 2}], [Need("the batch workers", ({"CPU": 1},), "cluster.num_cpus")], said.append)
     empty.make_room(Need("training", ({"CPU": 2},), "training.num_cpus"))
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("trace", "told"),
+    [
+        (
+            "ValidationError: 1 validation error for ModelConfig\n  Value error, The checkpoint has model type `x`.\n\n"
+            "You can update it with `pip`. [type=value_error]\n    For further information visit https://errors.x/v",
+            "Value error, The checkpoint has model type `x`.",
+        ),
+        (
+            "Traceback:\n  File 'error.py'\nRuntimeError: no such file\nThe replica is restarted.",
+            "RuntimeError: no such file",
+        ),
+        ("an error, in its own words\nand more", "an error, in its own words"),
+        ("nothing said", "nothing said"),
+    ],
+)
+def test_a_failed_start_is_told_by_the_line_that_says_why(trace: str, told: str) -> None:
+    assert _reason(SimpleNamespace(message="", deployments={"d": SimpleNamespace(message=trace)})) == told
