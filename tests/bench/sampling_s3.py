@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import httpx
 import small
+import stores
 from sampling_kills import Job, durable
 
 from fusechat.pipeline.errors import FusechatError
@@ -44,30 +44,10 @@ HOLD_S = 120.0
 @contextlib.contextmanager
 def store() -> Iterator[subprocess.Popen[bytes]]:
     """An S3 server with the bucket `bench`; this process and its children find it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    os.environ.update(
-        AWS_ENDPOINT_URL=endpoint,
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="test",
-        AWS_REGION="us-east-1",
-        AWS_EC2_METADATA_DISABLED="true",
-    )
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    httpx.put(f"{endpoint}/bench").raise_for_status()
-                    break
-                if process.poll() is not None:
-                    raise SystemExit("the S3 server ended at its start")
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.kill()
+    with tempfile.TemporaryDirectory() as folder, stores.served() as (endpoint, process):
+        os.environ.update(stores.environment(endpoint, Path(folder)))
+        httpx.put(f"{endpoint}/bench").raise_for_status()
+        yield process
 
 
 def broken(run: str) -> list[str]:

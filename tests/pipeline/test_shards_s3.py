@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+import stores
 from rich.console import Console
 
 from fusechat.pipeline.config import Recipe
@@ -55,38 +56,14 @@ def parts(run: RunDir) -> Parts:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3 server that lives as long as this module's tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                assert process.poll() is None, "the S3 server ended at its start"
-                assert time.monotonic() < deadline, "the S3 server does not answer"
-                with contextlib.suppress(httpx.TransportError):
-                    httpx.get(endpoint).raise_for_status()
-                    break
-                time.sleep(0.1)
-            yield endpoint
-        finally:
-            process.kill()
+    with stores.served() as (endpoint, _):
+        yield endpoint
 
 
 @pytest.fixture
 def url(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A run directory's URL in a bucket of its own; this process and its children find the server."""
-    settings = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "FUSECHAT_CACHE": str(tmp_path / "cache"),
-    }
+    settings = stores.environment(server, tmp_path) | {"FUSECHAT_CACHE": str(tmp_path / "cache")}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{digest(str(tmp_path))[:16]}"

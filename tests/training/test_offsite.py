@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import stores
 
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.object_store import S3
@@ -30,36 +28,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """An S3 server's address and process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not answer"
-                with contextlib.suppress(httpx.TransportError):
-                    httpx.get(endpoint).raise_for_status()
-                    break
-                time.sleep(0.1)
-            yield endpoint, process
-        finally:
-            process.kill()
+    with stores.served() as found:
+        yield found
 
 
 @pytest.fixture
 def url(server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place in a bucket that is there."""
-    settings = {
-        "AWS_ENDPOINT_URL": server[0],
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }
+    settings = stores.environment(server[0], tmp_path)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     bucket = tmp_path.name.replace("_", "-")
