@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fusechat.pipeline.commands import data, evaluate, fetch, jobs, keys, plan, verify
+from fusechat.pipeline.commands.arguments import RecipeArgument, SetOption, work_on
 from fusechat.pipeline.errors import FusechatError, Preempted
 
 app = typer.Typer(
@@ -20,9 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")]
-
 
 @app.command()
 def run(
@@ -31,16 +28,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
 ) -> None:
     """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
-    from fusechat.pipeline.recipe import find, load
-
-    path = find(recipe)
-    loaded = load(path, tuple(set_ or ()))
     if dry_run:
         from fusechat.pipeline.dryrun import describe
+        from fusechat.pipeline.recipe import find, load
 
-        typer.echo(describe(loaded))
+        typer.echo(describe(load(find(recipe), tuple(set_ or ()))))
         return
-    _walk(path, tuple(set_ or ()), None)
+    _walk(recipe, set_, None)
 
 
 app.add_typer(keys.app, name="keys")
@@ -52,20 +46,14 @@ data.register(app)
 @app.command()
 def serve(recipe: RecipeArgument, set_: SetOption = None) -> None:
     """Answer REST calls on this machine: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
-    from fusechat.pipeline.run import Run
     from fusechat.services.serving import serve_forever
 
-    path = find(recipe)
-    serve_forever(Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress()))
+    serve_forever(work_on(recipe, set_))
 
 
 def _stage_command(stage: str) -> None:
     def command(recipe: RecipeArgument, set_: SetOption = None) -> None:
-        from fusechat.pipeline.recipe import find
-
-        _walk(find(recipe), tuple(set_ or ()), stage)
+        _walk(recipe, set_, stage)
 
     app.command(name=stage, help=f"Bring the stage {stage} up to date; the stages before it must have run.")(command)
 
@@ -76,14 +64,10 @@ app.command()(evaluate.evaluate)
 _stage_command("report")
 
 
-def _walk(path: Path, changes: tuple[str, ...], stage: str | None) -> None:
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import load
-    from fusechat.pipeline.run import Run
+def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
     from fusechat.pipeline.shards import STAGES
 
-    recipe = load(path, changes)
-    work = Run(recipe, path.parent.resolve(), Progress())
+    work = work_on(recipe, changes)
     work.walk(STAGES if stage is None else (stage,))
     if stage == "select":
         from fusechat.pipeline.summary import print_funnel

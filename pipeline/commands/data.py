@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory or a recipe.")]
-SHOWN = 50
 
 
 def register(app: typer.Typer) -> None:

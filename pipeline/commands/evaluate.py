@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusechat.pipeline.commands.arguments import RecipeArgument, SetOption, work_on
 from fusechat.pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")] = None,
+    recipe: RecipeArgument,
+    set_: SetOption = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -27,19 +28,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Bring the stage evaluate up to date: held-out prompts and suites, answered, verified, judged, compared."""
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
-    from fusechat.pipeline.run import Run
     from fusechat.pipeline.summary import print_summary
 
-    path, changes = find(recipe), tuple(set_ or ())
-    loaded = load(path, changes)
+    run = work_on(recipe, set_)
     if models is not None:
+        loaded = run.recipe
         known = {m.name: m.model_dump(mode="json") for m in loaded.evaluate.models if not isinstance(m, str)}
         sources = [s.name for s in loaded.sources]
         chosen = [entry(text.strip(), known, sources) for text in models.split(",")]
-        loaded = load(path, (*changes, f"evaluate.models={json.dumps(chosen)}"))
-    run = Run(loaded, path.parent.resolve(), Progress())
+        run = work_on(recipe, [*(set_ or ()), f"evaluate.models={json.dumps(chosen)}"])
     run.walk(("evaluate",))
     print_summary(run.dir)
     print_suites(run.dir)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fusechat.pipeline.commands.arguments import RecipeArgument, SetOption
+
 AddressOption = Annotated[
     str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HOST:8265.")
 ]
@@ -16,9 +18,9 @@ COMMANDS = ("run", "prompts", "sample", "score", "select", "sft", "dpo", "evalua
 
 
 def submit(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")],
+    recipe: RecipeArgument,
     address: AddressOption,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")] = None,
+    set_: SetOption = None,
     stage: Annotated[str, typer.Option(help="One stage alone; by default all of them.")] = "run",
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not follow it.")] = False,
     grows: Annotated[

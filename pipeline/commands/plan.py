@@ -6,23 +6,21 @@ from typing import Annotated
 
 import typer
 
+from fusechat.pipeline.commands.arguments import RecipeArgument, SetOption, work_on
+
 
 def plan(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")] = None,
+    recipe: RecipeArgument,
+    set_: SetOption = None,
     pilot: Annotated[
         int, typer.Option(min=0, help="First sample so many prompts from each source; what comes is kept.")
     ] = 0,
 ) -> None:
     """Say what sampling and training will take: samples, tokens, GPUs, disk, memory and time."""
     from fusechat.pipeline.planning import describe, sampled_lengths
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
-    from fusechat.pipeline.run import Run
     from fusechat.training.planning import describe as describe_training
 
-    path = find(recipe)
-    work = Run(load(path, tuple(set_ or ())), path.parent.resolve(), Progress())
+    work = work_on(recipe, set_)
     work.walk(("prompts",), pilot)
     typer.echo(describe(work))
     prompts = work.prompts("train").read(columns=["domain", "messages"])
