@@ -9,17 +9,12 @@ a process of its own, on the same random model and pairs, with the same allocato
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 import tempfile
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import small
 import trainers
 
 
@@ -45,7 +40,6 @@ def _pairs(args: Namespace) -> Any:
 def _measure(args: Namespace) -> dict[str, float]:
     from fusechat.pipeline.config import Dpo
     from fusechat.training import dpo, worker
-    from fusechat.training.loop import Job
 
     config = Dpo(
         learning_rate=1e-6,
@@ -55,17 +49,7 @@ def _measure(args: Namespace) -> dict[str, float]:
         max_length=args.max_length,
     )
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(
-            stage="dpo",
-            model="",
-            output=folder,
-            config=config,
-            num_workers=1,
-            accumulation=args.batch // args.micro,
-            use_gpu=False,
-            chat_template=None,
-            seed=0,
-        )
+        job = trainers.job("dpo", config, folder)
         arguments = trainers.arguments(worker.arguments(job))
         net, tokenizer, pairs = trainers.model(args.shape), trainers.tokenizer(), _pairs(args)
         started = time.monotonic()
@@ -91,24 +75,17 @@ def _measure(args: Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line a round and the ratio."""
-    parser = trainers.parser(__doc__, micro=4, batch=8, steps=1)
-    parser.add_argument("--rounds", type=int, default=1)
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(_measure(args)))
-        return
-    print(small.machine(), "| lengths:", trainers.lengths(args.batch, args.run, args.max_length)[1])
-    ratios = []
-    for turn in range(1, args.rounds + 1):
-        theirs, ours = (trainers.side(__file__, name, sys.argv[1:]) for name in ("trl", "fusechat"))
+    ratios: list[float] = []
+    for theirs, ours in trainers.rounds(__file__, __doc__, _measure, micro=4, rounds=1):
         ratios.append(theirs["seconds"] / theirs["steps"] / (ours["seconds"] / ours["steps"]))
         print(
-            f"round {turn}: TRL {theirs['seconds'] / theirs['steps']:.2f} s a step, {theirs['peak_gib']:.2f} GiB; "
-            f"fusechat {ours['seconds'] / ours['steps']:.2f} s a step, {ours['peak_gib']:.2f} GiB, "
-            f"{ours['before_s']:.1f} s before the first; ratio {ratios[-1]:.2f}",
+            f"round {len(ratios)}: TRL {theirs['seconds'] / theirs['steps']:.2f} s a step, "
+            f"{theirs['peak_gib']:.2f} GiB; fusechat {ours['seconds'] / ours['steps']:.2f} s a step, "
+            f"{ours['peak_gib']:.2f} GiB, {ours['before_s']:.1f} s before the first; ratio {ratios[-1]:.2f}",
             flush=True,
         )
-    print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.4)")
+    if ratios:
+        print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.4)")
 
 
 if __name__ == "__main__":

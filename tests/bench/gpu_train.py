@@ -18,10 +18,8 @@ import json
 import random
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
 import small
 import trainers
 
@@ -33,7 +31,6 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
     from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
     from fusechat.training import dpo, efficiency, sft, worker
     from fusechat.training import memory as needed
-    from fusechat.training.loop import Job
 
     gpu = torch.cuda.is_available()
     common: dict[str, Any] = {
@@ -61,17 +58,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         else:
             rows.append({"prompt_ids": ids[:prompt], "chosen_ids": ids[prompt:size], "rejected_ids": ids[size:]})
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(
-            stage=stage,
-            model="",
-            output=folder,
-            config=config,
-            num_workers=1,
-            accumulation=args.batch // args.micro,
-            use_gpu=gpu,
-            chat_template=None,
-            seed=0,
-        )
+        job = trainers.job(stage, config, folder, use_gpu=gpu)
         arguments = trainers.arguments(worker.arguments(job))
         make = sft._trainer if stage == "sft" else dpo._trainer
         trainer = make(job, arguments, net, trainers.tokenizer(), Dataset.from_list(rows))

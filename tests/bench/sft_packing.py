@@ -9,15 +9,10 @@ count.
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import small
 import trainers
 
 
@@ -37,7 +32,6 @@ def _rows(args: Namespace) -> Any:
 def _measure(args: Namespace) -> dict[str, float]:
     from fusechat.pipeline.config import Sft
     from fusechat.training import sft, worker
-    from fusechat.training.loop import Job
 
     config = Sft(
         learning_rate=1e-5,
@@ -47,17 +41,7 @@ def _measure(args: Namespace) -> dict[str, float]:
         max_length=args.max_length,
         packing=True,
     )
-    job = Job(
-        stage="sft",
-        model="",
-        output="",
-        config=config,
-        num_workers=1,
-        accumulation=args.batch // args.micro,
-        use_gpu=False,
-        chat_template=None,
-        seed=0,
-    )
+    job = trainers.job("sft", config, "")
     arguments = trainers.arguments(worker.arguments(job))
     net, tokenizer, rows = trainers.model(args.shape), trainers.tokenizer(), _rows(args)
     if args.side == "fusechat":
@@ -73,23 +57,16 @@ def _measure(args: Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line a round and the ratio."""
-    parser = trainers.parser(__doc__, micro=8, batch=8, steps=1)
-    parser.add_argument("--rounds", type=int, default=2)
-    args = parser.parse_args()
-    if args.side:
-        print(json.dumps(_measure(args)))
-        return
-    print(small.machine(), "| lengths:", trainers.lengths(args.batch, args.run, args.max_length)[1])
-    ratios = []
-    for turn in range(1, args.rounds + 1):
-        theirs, ours = (trainers.side(__file__, name, sys.argv[1:]) for name in ("trl", "fusechat"))
+    ratios: list[float] = []
+    for theirs, ours in trainers.rounds(__file__, __doc__, _measure, micro=8, rounds=2):
         ratios.append(ours["tokens_per_s"] / theirs["tokens_per_s"])
         print(
-            f"round {turn}: TRL {theirs['tokens_per_s']:.0f} tokens/s, {theirs['peak_gib']:.2f} GiB; "
+            f"round {len(ratios)}: TRL {theirs['tokens_per_s']:.0f} tokens/s, {theirs['peak_gib']:.2f} GiB; "
             f"fusechat {ours['tokens_per_s']:.0f} tokens/s, {ours['peak_gib']:.2f} GiB; ratio {ratios[-1]:.2f}",
             flush=True,
         )
-    print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.6)")
+    if ratios:
+        print(f"ratio {sum(ratios) / len(ratios):.2f} (asked for: 1.6)")
 
 
 if __name__ == "__main__":

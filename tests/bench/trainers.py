@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import small
+
+from fusechat.pipeline.config import Optimization
 from fusechat.pipeline.hardware import allocator_env, num_cores
+from fusechat.training.efficiency import memory_gib
+from fusechat.training.loop import Job
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -121,6 +126,25 @@ def arguments(trainer: dict[str, Any]) -> dict[str, Any]:
     return trainer | {"save_strategy": "no", "logging_steps": 1_000_000, "output_dir": tempfile.gettempdir()}
 
 
+def job(stage: str, config: Optimization, output: str, *, use_gpu: bool = False) -> Job:
+    """A training of one worker, as the product's own steps take it.
+
+    Args:
+        output: folder of the reference log-probabilities, which SFT has none of.
+    """
+    return Job(
+        stage=stage,
+        model="",
+        output=output,
+        config=config,
+        num_workers=1,
+        accumulation=config.global_batch_size // config.micro_batch_size,
+        use_gpu=use_gpu,
+        chat_template=None,
+        seed=0,
+    )
+
+
 def timed_steps(trainer: Any) -> dict[str, float]:
     """Trains to the end; seconds, steps and tokens (no padding) after the first step, which warms up, and the peak
     memory of the process in GiB."""
@@ -137,9 +161,8 @@ def timed_steps(trainer: Any) -> dict[str, float]:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Clock())
     trainer.train()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (began, seen), (ended, all_seen) = marks[0], marks[-1]
-    return {"seconds": ended - began, "steps": len(marks) - 1, "tokens": all_seen - seen, "peak_gib": peak}
+    return {"seconds": ended - began, "steps": len(marks) - 1, "tokens": all_seen - seen, "peak_gib": memory_gib(False)}
 
 
 def side(script: str, name: str, options: list[str]) -> dict[str, float]:
@@ -154,14 +177,29 @@ def side(script: str, name: str, options: list[str]) -> dict[str, float]:
     return found
 
 
-def parser(text: str | None, *, micro: int, batch: int, steps: int) -> argparse.ArgumentParser:
-    """Options that both comparisons take, with their defaults."""
+def rounds(
+    script: str, text: str | None, measure: Callable[[argparse.Namespace], dict[str, float]], *, micro: int, rounds: int
+) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
+    """What TRL's side and fusechat's measured, by rounds; nothing in a side's own process, which measures and prints.
+
+    Args:
+        script, text: the benchmark's file and docstring.
+        measure: one side, `args.side`.
+        micro, rounds: defaults of the options.
+    """
     options = argparse.ArgumentParser(description=text)
     options.add_argument("--shape", choices=SHAPES, default="smollm2-6")
     options.add_argument("--micro", type=int, default=micro, help="rows a forward pass")
-    options.add_argument("--batch", type=int, default=batch, help="rows a step")
-    options.add_argument("--steps", type=int, default=steps, help="timed steps; one more warms up")
+    options.add_argument("--batch", type=int, default=8, help="rows a step")
+    options.add_argument("--steps", type=int, default=1, help="timed steps; one more warms up")
     options.add_argument("--max-length", type=int, default=1024)
     options.add_argument("--run", type=Path, default=None, help="a run directory whose responses give the lengths")
+    options.add_argument("--rounds", type=int, default=rounds)
     options.add_argument("--side", default=None, help=argparse.SUPPRESS)
-    return options
+    args = options.parse_args()
+    if args.side:
+        print(json.dumps(measure(args)))
+        return
+    print(small.machine(), "| lengths:", lengths(args.batch, args.run, args.max_length)[1])
+    for _ in range(args.rounds):
+        yield side(script, "trl", sys.argv[1:]), side(script, "fusechat", sys.argv[1:])
