@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import endpoints
 import small
 import yaml
 
@@ -82,28 +83,14 @@ def lost(path: Path, *changes: str) -> set[str]:
 def serve(host: str, port: int, delay_s: float) -> None:
     """Answers with words that hang on the request."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def reply(body: dict[str, Any]) -> endpoints.Reply:
+        time.sleep(delay_s)
+        number = zlib.crc32(json.dumps([body["messages"], body["seed"]]).encode())
+        text = " ".join(WORDS[number >> shift & 7 if number >> shift & 7 < 7 else 0] for shift in range(0, 24, 3))
+        return endpoints.good(text, usage={"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            time.sleep(delay_s)
-            number = zlib.crc32(json.dumps([body["messages"], body["seed"]]).encode())
-            text = " ".join(WORDS[number >> shift & 7 if number >> shift & 7 < 7 else 0] for shift in range(0, 24, 3))
-            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
-            answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-            data = json.dumps(answer | {"usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    ThreadingHTTPServer((host, port), Handler).serve_forever()
+    endpoints.Service(host, port).replies = reply
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

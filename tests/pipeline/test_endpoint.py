@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from endpoints import Reply, Service, good
 
 from fusechat.pipeline import endpoint
 from fusechat.pipeline.config import EndpointSource
@@ -21,70 +19,12 @@ from fusechat.pipeline.feeding import Pump
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted
 
-Reply = tuple[int, dict[str, str], bytes | None]
-
-
-def good(text: str = "four", **changes: Any) -> Reply:
-    body = {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
-    }
-    return 200, {}, json.dumps({**body, **changes}).encode()
-
-
-class Service:
-    """A real HTTP server whose answers a test scripts; the last one stays."""
-
-    def __init__(self) -> None:
-        self.replies: Callable[[dict[str, Any]], Reply] | list[Reply] = [good()]
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.times: list[float] = []
-        self.closing = threading.Event()
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                service.bodies.append(body)
-                service.headers.append({k.lower(): v for k, v in self.headers.items()})
-                service.times.append(time.monotonic())
-                if callable(service.replies):
-                    status, headers, data = service.replies(body)
-                else:
-                    status, headers, data = service.replies.pop(0) if len(service.replies) > 1 else service.replies[0]
-                if data is None:  # never
-                    service.closing.wait(20)
-                    return
-                self.send_response(status)
-                for name, value in {"content-type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
 
 @pytest.fixture
 def service() -> Iterator[Service]:
     found = Service()
     yield found
-    found.closing.set()
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import endpoints
 import pytest
 import yaml
 from rich.console import Console
@@ -34,51 +33,28 @@ ABORTS = "one in six of these runs ended with SIGABRT after its work was done an
 """Why the tests that start Ray wait: a test that fails by chance proves nothing."""
 
 
-class Service:
+class Service(endpoints.Service):
     """Models and judges behind OpenAI's route: `model` says who is asked, `who[model]` what it answers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.who: dict[str, Callable[[str], str]] = {}
         self.asked: Counter[tuple[str, str]] = Counter()
         self.wait_s = 0.0
-        service = self
+        self.replies = self._reply
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                text = body["messages"][-1]["content"]
-                service.asked[body["model"], text] += 1
-                time.sleep(service.wait_s)
-                message = {"role": "assistant", "content": service.who[body["model"]](text)}
-                answer = {
-                    "id": "c", "object": "chat.completion", "created": 1, "model": body["model"],
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
-                }  # fmt: skip
-                data = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def _reply(self, body: dict[str, Any]) -> endpoints.Reply:
+        text = body["messages"][-1]["content"]
+        self.asked[body["model"], text] += 1
+        time.sleep(self.wait_s)
+        return endpoints.good(self.who[body["model"]](text), model=body["model"])
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
     found = Service()
     yield found
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()
 
 
 def rows(path: Path, found: list[dict[str, Any]]) -> None:
