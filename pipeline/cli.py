@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from typing import Annotated
@@ -81,7 +82,7 @@ def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
 
 
 def main() -> None:
-    """Entry point: exit code 2 for the user's mistakes, 1 for failures."""
+    """Runs the command line: exit code 2 for the user's mistakes, 1 for failures."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -98,5 +99,25 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
 
 
+def entry() -> None:
+    """Entry point: main, in a process that has nothing else to do."""
+    code = 1  # of what nobody foresaw
+
+    @atexit.register  # before any other, so it runs last
+    def leave() -> None:
+        """Ends here where Ray was used: a thread of its own that calls Python while Python takes itself apart aborts
+        the process, whose work is done."""
+        if "ray" in sys.modules:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    entry()

@@ -333,3 +333,33 @@ def test_an_unknown_command_is_exit_code_2(tmp_path: Path, fusechat: Command) ->
     said = fusechat("frobnicate", cwd=tmp_path)
     assert said.code == 2
     assert "No such command 'frobnicate'" in said.err
+
+
+ABORTS = """
+import atexit, os, sys, types
+from fusechat.pipeline import cli
+from fusechat.pipeline.errors import UserError
+
+class Thread:
+    def __del__(self):  # as Python takes itself apart
+        os.abort()
+
+def app():
+    sys.modules["ray"] = types.ModuleType("ray")
+    sys.modules["ray"].thread = Thread()
+    atexit.register(print, "tidied up")
+    print("done")
+    end = sys.argv[1]
+    raise {"0": SystemExit(0), "3": SystemExit(3), "2": UserError("no"), "1": ValueError("a trace")}[end]
+
+cli.app = app
+cli.entry()
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_a_process_that_used_ray_ends_with_its_own_code_whatever_its_threads_do(code: int) -> None:
+    found = subprocess.run([sys.executable, "-c", ABORTS, str(code)], capture_output=True, text=True, check=False)
+    assert found.returncode == code, found.stderr
+    assert found.stdout == "done\ntidied up\n"
+    assert ("Traceback" in found.stderr) == (code == 1)
