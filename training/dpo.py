@@ -82,4 +82,5 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
 
 def _lengths(pairs: Any) -> list[int]:
     """Tokens that a pair is padded to."""
-    return [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in pairs]
+    columns = (data.num_tokens(pairs, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    return [prompt + max(chosen, rejected) for prompt, chosen, rejected in zip(*columns, strict=True)]

@@ -105,18 +105,20 @@ def step_of(checkpoint: Path | None) -> int:
 
 def last_whole(checkpoints: Path, *, remove_half: bool = False) -> Path | None:
     """The newest whole checkpoint; the others can be removed meanwhile."""
-    found = [p for p in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    whole = [p for p in found if is_whole(p)]
+    whole = all_whole(checkpoints)
     if remove_half:
-        for half in set(found) - set(whole):
+        for half in set(_checkpoints(checkpoints)) - set(whole):
             shutil.rmtree(half)
-    return max(whole, key=step_of, default=None)
+    return whole[-1] if whole else None
 
 
 def all_whole(checkpoints: Path) -> list[Path]:
     """The whole checkpoints, oldest first."""
-    found = [p for p in checkpoints.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name) and is_whole(p)]
-    return sorted(found, key=step_of)
+    return sorted(filter(is_whole, _checkpoints(checkpoints)), key=step_of)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
 
 
 def is_full(error: BaseException | str) -> bool:

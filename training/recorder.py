@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusechat.pipeline.errors import StageError
-from fusechat.training import efficiency, files
+from fusechat.training import data, efficiency, files
 from fusechat.training.loop import Job
 from fusechat.training.offsite import Offsite
 
@@ -41,8 +41,8 @@ class Rows:
 def rows_of(ids: Sequence[str], of_step: Callable[[int], list[int]], dataset: Any) -> Rows:
     """From SFT_TOKENS or PAIR_TOKENS."""
     if "input_ids" in dataset.column_names:
-        return Rows(ids=ids, of_step=of_step, sequences=[(len(x),) for x in dataset["input_ids"]])
-    columns = [[len(x) for x in dataset[name]] for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+        return Rows(ids=ids, of_step=of_step, sequences=[(n,) for n in data.num_tokens(dataset, "input_ids")])
+    columns = [data.num_tokens(dataset, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
     responses = list(zip(columns[1], columns[2], strict=True))
     sequences = [(p + c, p + r) for p, (c, r) in zip(columns[0], responses, strict=True)]
     return Rows(ids=ids, of_step=of_step, sequences=sequences, responses=responses)

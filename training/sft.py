@@ -66,7 +66,7 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
     config = job.config
     assert isinstance(config, Sft)
     packed = config.packing
-    lengths = [len(ids) for ids in dataset["input_ids"]]
+    lengths = data.num_tokens(dataset, "input_ids")
 
     class Trainer(sharding.trainer_class(job, SFTTrainer)):  # type: ignore[misc]
         """TRL's trainer with rows ordered for little padding, or packed."""

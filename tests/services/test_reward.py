@@ -113,7 +113,7 @@ def test_replicas_with_weights_of_their_own_answer_many_callers(tmp_path: Path) 
         for i in range(40)
     ]
     items[7]["response"] = "<|eot_id|>"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(proxy_location="Disabled")
     try:
         for kind, write, load in (
