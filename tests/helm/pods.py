@@ -32,13 +32,15 @@ IMAGE_ENV = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "HOME": "/tmp",
 }
+PATIENCE = {"RAY_raylet_start_wait_time_s": "150"}
+"""Of this machine, on which others may work."""
 ASK = """
 import json, sys, urllib.error, urllib.request
 method, url, body, headers = json.loads(sys.argv[1])
 data = None if body is None else json.dumps(body).encode()
 request = urllib.request.Request(url, data, {"content-type": "application/json", **headers}, method=method)
 try:
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=200) as answer:
         print(answer.status, answer.read().decode())
 except urllib.error.HTTPError as error:
     print(error.code, error.read().decode())
@@ -102,8 +104,11 @@ class Pod:
         raise RuntimeError(f"the container does not start: {self.log.read_text()}")
 
     def kill(self) -> None:
-        """All its processes at once, as when its node is gone."""
-        self.process.kill()
+        """All its processes at once, as when its node is gone: they end with the first of their namespace."""
+        if self.process.poll() is None:
+            for first in psutil.Process(self.process.pid).children():
+                first.kill()
+            self.process.kill()
         self.process.wait()
 
 
@@ -121,21 +126,23 @@ class Network:
     manifest: list[Object]
     hub: subprocess.Popen[bytes]
     pods: list[Pod] = field(default_factory=list)
+    started: int = 0
 
     def start(self, template: Object, container: Object, command: list[str]) -> Pod:
         """Starts a container of a pod template."""
-        number = len(self.pods) + 2
+        self.started += 1
+        number = self.started + 1  # the bridge has the first address
         address = f"10.77.0.{number}"
         place = self.folder / f"pod{number}"
         for name in ("root", "tmp"):
             (place / name).mkdir(parents=True)
         (place / "tmp").chmod(0o1777)
         spec = self._spec(template, container, place) | {"command": command}
-        unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
+        unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork"]
         with (place / "log").open("w") as log:
             process = subprocess.Popen(
                 [*unshare, "--propagation", "private", sys.executable, f"{HERE}/confined.py", json.dumps(spec)],
-                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, text=True,
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             )  # fmt: skip
         pod = Pod(process, spec, address, place / "log")
         self.pods.append(pod)
@@ -165,7 +172,7 @@ class Network:
             "writes": writes,
             "memory": memory,
             "user": pod["securityContext"]["runAsUser"],
-            "environment": IMAGE_ENV | {e["name"]: e["value"] for e in container["env"] if "value" in e},
+            "environment": IMAGE_ENV | PATIENCE | {e["name"]: e["value"] for e in container["env"] if "value" in e},
             "joins": False,
         }
 
@@ -212,25 +219,29 @@ class Network:
         words = json.dumps([method, url, body, headers])
         done = subprocess.run(
             ["nsenter", "-n", "-t", str(self.hub.pid), sys.executable, "-I", "-c", ASK, words],
-            capture_output=True, text=True, check=True, timeout=100,
+            capture_output=True, text=True, check=True, timeout=250,
         )  # fmt: skip
         status, _, text = done.stdout.partition(" ")
         return int(status), text
 
     def ray(self, cluster: Object, head: Pod | None = None, group: int = 0) -> Pod:
-        """Starts the head's pod of a Ray cluster, or a worker's of one of its groups."""
+        """Starts the head's pod of a Ray cluster, or a worker's of one of its groups; returns when Ray knows it."""
         spec = cluster["workerGroupSpecs"][group] if head else cluster["headGroupSpec"]
         container = spec["template"]["spec"]["containers"][0]
         limits = container["resources"]["limits"]
         params = {"num-cpus": limits["cpu"], "memory": size(limits["memory"])} | spec["rayStartParams"]
         where = f"--address={head.address}:6379" if head else "--head"
-        words = ["ulimit -n 65536;", "ray start", where, "--block", "--dashboard-agent-listen-port=52365"]
+        words = ["ulimit -n 65536 2>/dev/null;", "ray start", where, "--block", "--dashboard-agent-listen-port=52365"]
         words += [f"--{key}={value}" for key, value in params.items()]
-        return self.start(spec["template"], container, ["/bin/bash", "-c", " ".join(words)])
+        pod = self.start(spec["template"], container, ["/bin/bash", "-c", " ".join(words)])
+        self._wait_for_nodes(head or pod, len(self.pods))
+        assert "instead of /dev/shm" not in pod.log.read_text(), (
+            pod.log.read_text()
+        )  # as Ray says of a slow object store
+        return pod
 
-    def wait_for_nodes(self, head: Pod, num: int, timeout_s: float = 90) -> None:
-        """Returns once so many nodes are up."""
-        deadline = time.monotonic() + timeout_s
+    def _wait_for_nodes(self, head: Pod, num: int) -> None:
+        deadline = time.monotonic() + 200
         while True:
             status, text = self.ask("GET", f"http://{head.address}:8265/api/v0/nodes?detail=1")
             if status == 200:

@@ -1,4 +1,4 @@
-"""What the manifests say, done, in the chart's pods.
+"""What the manifests say, done: the RayJob's entrypoint and the RayService's application, in the chart's pods.
 
 The pods are confined process trees of this machine (pods.py). Everything is at the pods' own paths; the test gives the
 folders behind the claims, and the secret with the keys.
@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import distant
 import pods
+import psutil
 import pytest
+import tiny_reward
 import yaml
 from charts import CHART, ROOT, Object, given, helm, only, ray_cluster
 
+from fusechat.pipeline import models
+from fusechat.pipeline.recipe import load
 from fusechat.services import auth
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(bool(pods.missing()), reason=pods.missing() or "they can run"),
 ]
 UID = 10001
@@ -48,6 +56,88 @@ def manifest(recipe: Path, *settings: str) -> list[Object]:
 
 def says(pod: pods.Pod) -> str:
     return pod.log.read_text()[-3000:]
+
+
+# --- the job
+
+PROMPTS = 120
+STAGES = "{prompts,sample,score,select}"
+
+
+def test_a_job_outlives_one_of_its_nodes_and_loses_nothing(folder: Path) -> None:
+    """The chart's entrypoint, of a recipe without an engine: the training would take minutes and no other node."""
+    (folder / "ours").mkdir()
+    path = distant.recipe(
+        folder / "ours",
+        "http://10.77.0.1:9000/v1",
+        PROMPTS,
+        run_dir="runs/distant",
+        target={"model": {"path": "/models/tiny"}},
+    )
+    claims = {name: pods.claim(folder / name, UID) for name in ("runs", "models")}
+    (claims["models"] / "tiny").mkdir()
+    tiny_reward.write_classifier(claims["models"] / "tiny")
+    # The recipe's folder lies on the runs' volume, and so do its prompts.
+    (claims["runs"] / "recipe").mkdir()
+    shutil.copy(folder / "ours/train.jsonl", claims["runs"] / "recipe")
+    for claim in claims.values():
+        pods.claim(claim, UID)
+    found = manifest(
+        path, "mode=jobs", f"jobs.pipeline.commands={STAGES}", "jobs.workers=2", "advanced.recipeFolder=/runs/recipe"
+    )
+    job = only(found, "RayJob")
+    cluster = ray_cluster(job)
+    assert cluster["workerGroupSpecs"][0]["replicas"] == 2
+    with pods.network(folder, claims, found) as network:
+        source = network.outside(sys.executable, distant.__file__, "10.77.0.1", "9000", "0.15")
+        try:
+            head = network.ray(cluster)
+            workers = [network.ray(cluster, head), network.ray(cluster, head)]
+            jobs = f"http://{head.address}:8265/api/jobs/"
+            body = {"entrypoint": job["spec"]["entrypoint"], "submission_id": "j"}  # as the operator does, by HTTP
+            status, text = network.ask("POST", jobs, body)
+            assert status == 200, text
+            run = claims["runs"] / "distant"
+
+            def log() -> str:
+                return says(head) + network.ask("GET", f"{jobs}j/logs")[1]
+
+            wait_for(lambda: len(list((run / "sample").glob("**/*.parquet"))) >= 3, log)
+            victim = next(w for w in workers if at_work(w))
+            before = len(distant.lost(path, f"run_dir={run}"))
+            victim.kill()
+            network.pods.remove(victim)
+            assert 0 < before < 2 * PROMPTS
+            wait_for(lambda: state(network, jobs) in ("SUCCEEDED", "FAILED", "STOPPED"), log, 300)
+            assert state(network, jobs) == "SUCCEEDED", log()
+        finally:
+            source.kill()
+            source.wait()
+    assert not distant.lost(path, f"run_dir={run}")
+    funnel = json.loads((run / "select/funnel.json").read_text())
+    assert funnel["num_prompts"] == PROMPTS == sum(funnel["reasons"].values())
+    assert {f.stat().st_uid for f in run.rglob("*")} == {UID}
+
+
+def wait_for(happened: Callable[[], bool], why: Callable[[], str], timeout_s: float = 200) -> None:
+    """Returns once it happened; fails with why it did not."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.3)
+
+
+def state(network: pods.Network, jobs: str) -> str:
+    return str(json.loads(network.ask("GET", f"{jobs}j")[1])["status"])
+
+
+def at_work(pod: pods.Pod) -> bool:
+    """Whether the sampling's worker runs in it."""
+    titles = []
+    for process in psutil.Process(pod.process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            titles.append(" ".join(process.cmdline()))
+    return any("Feeder" in title for title in titles)
 
 
 # --- the service
@@ -129,3 +219,39 @@ def assert_confined(pod: pods.Pod) -> None:
     script = f"for d in {places}; do touch $d/.t 2>/dev/null && echo $d && rm $d/.t; done"
     assert pod.run("sh", "-c", script).stdout.split() == ["/runs", "/models", "/tmp", "/dev/shm"]
     assert "not permitted" in pod.run("unshare", "--user", "true").stderr
+
+
+def test_the_service_starts_and_answers_in_confined_pods(demo: Demo) -> None:
+    fetched = models.resolve(load(demo.folder / "demo.yaml").source(SERVED).model)
+    shutil.copytree(fetched, demo.claims["models"] / "fusechat/models" / fetched.name)
+    pods.claim(demo.claims["models"], UID)
+    cluster = ray_cluster(demo.service)
+    with pods.network(demo.folder, demo.claims, demo.manifest) as network:
+        template = cluster["headGroupSpec"]["template"]
+        (prefetch,) = template["spec"]["initContainers"]
+        init = network.start(template, prefetch, prefetch["command"])  # finds the model that is there
+        assert init.process.wait(100) == 0, says(init)
+        network.pods.remove(init)
+        head = network.ray(cluster)
+        worker = network.ray(cluster, head)
+        (demo.claims["runs"] / "serve.yaml").write_text(demo.service["spec"]["serveConfigV2"])
+        deployed = head.run("serve", "deploy", "/runs/serve.yaml")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+
+        url, bearer = f"http://{head.address}:8000", {"authorization": f"Bearer {demo.key}"}
+        wait_for(
+            lambda: network.ask("GET", f"{url}/ready", **bearer)[0] == 200,
+            lambda: f"{network.ask('GET', f'{url}/ready', **bearer)} {head.run('serve', 'status').stdout}",
+            200,
+        )
+        question = {"model": SERVED, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+        assert network.ask("POST", f"{url}/v1/chat/completions", question)[0] == 401
+        status, text = network.ask("POST", f"{url}/v1/chat/completions", question, **bearer)
+        assert status == 200 and json.loads(text)["choices"][0]["message"]["content"], text
+        for pod in (head, worker):
+            assert_confined(pod)
+        items = [{k: item[k] for k in ("response", "entry_point", "tests")} for item in ITEMS]
+        status, text = network.ask("POST", f"{url}/v1/verify", {"items": items}, **bearer)
+        assert status == 200, text
+        assert [v["verdict"] for v in json.loads(text)["verdicts"]] == list(WRITTEN.values())
+    assert not list(demo.folder.rglob("trace"))
