@@ -515,6 +515,19 @@ class Target(Section):
     """A Jinja file in place of the model's own template; relative to the recipe's folder."""
 
 
+class Lora(Section):
+    """Small matrices that are trained in place of all weights (LoRA, arXiv 2106.09685); names as PEFT has them."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank."""
+    alpha: float = Field(default=32, gt=0)
+    """What the matrices add is scaled by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of SFT; DPO trains without any dropout, as TRL does."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(default="all-linear", min_length=1)
+    """Ends of the names of linear layers, e.g. `q_proj`; the head is never one of them."""
+
+
 class Optimization(Section):
     """What SFT and DPO share; FACTS: cosine schedule, warm-up 0.1, 2048 tokens, global batch 128."""
 
@@ -532,6 +545,8 @@ class Optimization(Section):
     bf16: bool = True
     """bfloat16 autocast over float32 master weights; false computes in float32."""
     gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    """None trains all weights. Else those stay as they are, under `bf16` in bfloat16."""
     save_steps: int = Field(default=100, ge=1)
     logging_steps: int = Field(default=1, ge=1)
     holdout: float = Field(default=0.0, ge=0, lt=1)
@@ -584,6 +599,8 @@ class Training(Section):
     """FSDP2: weights, gradients and Adam's moments are spread over the workers, in place of a whole copy on each."""
     cpu_offload: bool = False
     """With `shard`: they lie in the nodes' memory while they are not used, and Adam computes there."""
+    kernels: Literal["hub", "liger"] | None = None
+    """Fused kernels of the layers on GPUs: the hub's (package `kernels`) or Liger's (`liger_kernel`)."""
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Where the metrics go beside metrics.jsonl; their addresses and keys come from `env`."""
 
@@ -595,6 +612,8 @@ class Training(Section):
             raise ValueError("cpu_offload needs shard: true")
         if self.accelerator_type and not self.num_gpus:
             raise ValueError("accelerator_type needs num_gpus above 0")
+        if self.kernels and not self.num_gpus:
+            raise ValueError("kernels needs num_gpus above 0")
         return self
 
 
@@ -804,6 +823,13 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
     serve: Serve = Serve()
+
+    @model_validator(mode="after")
+    def _whole_copies(self) -> Self:
+        for stage, config in (("sft", self.sft), ("dpo", self.dpo)):
+            if config.lora and self.training.shard:
+                raise ValueError(f"training.shard: {stage}.lora is trained on whole copies; leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:

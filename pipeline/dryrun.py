@@ -110,4 +110,5 @@ def _optimization(config: Optimization) -> str:
         f"{config.num_epochs:g} epoch(s), learning rate {config.learning_rate:g}, "
         f"global batch {config.global_batch_size}, "
         f"{config.max_length} tokens, {config.lr_scheduler}, warm-up {config.warmup_ratio:g}"
+        + (f", LoRA of rank {config.lora.r}" if config.lora else "")
     )

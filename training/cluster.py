@@ -40,21 +40,30 @@ def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
     )
 
 
-def refuse_missing_trackers(cluster: Training) -> None:
+def refuse_missing_packages(cluster: Training) -> None:
     """Raises:
-    RecipeError: a package that `training.report_to` needs is not installed.
+    RecipeError: a package that `training.report_to` or `training.kernels` needs is not installed.
     """
-    packages = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
-    for name in cluster.report_to:
+    packages = {
+        "tensorboard": ("tensorboard", "tensorboardX"),
+        "mlflow": ("mlflow",),
+        "wandb": ("wandb",),
+        "hub": ("kernels",),
+        "liger": ("liger_kernel",),
+    }
+    wanted = [("training.report_to", name) for name in cluster.report_to]
+    wanted += [("training.kernels", cluster.kernels)] if cluster.kernels else []
+    for key, name in wanted:
         if not any(find_spec(package) for package in packages[name]):
             allowed = f"the package {packages[name][-1]} is not installed here and on the workers; install it"
-            raise RecipeError("training.report_to", name, allowed)
+            raise RecipeError(key, name, allowed)
 
 
 def worker_env(cluster: Training) -> dict[str, str]:
     """Environment of a training worker; the recipe's `training.env` has the last word."""
     env = {
-        "HF_HUB_OFFLINE": "1",  # the model is a folder; nothing is to be asked of a hub
+        # the model is a folder; nothing but kernels is to be asked of a hub
+        **({} if cluster.kernels == "hub" else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",

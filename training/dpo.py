@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.config import Dpo, Training
-from fusechat.training import data, head, sharding, worker
+from fusechat.training import data, head, lora, sharding, worker
 from fusechat.training.loop import Job, StepEvent, TrainResult
 from fusechat.training.loop import train as _train
 from fusechat.training.reference import with_reference
@@ -76,7 +76,12 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
     settings = DPOConfig(**arguments, beta=config.beta, loss_type=[config.loss_type], precompute_ref_log_probs=True)
     with sharding.hashable(job, net):
         return Trainer(
-            model=net, args=settings, train_dataset=dataset, eval_dataset=heldout, processing_class=tokenizer
+            model=net,
+            args=settings,
+            train_dataset=dataset,
+            eval_dataset=heldout,
+            processing_class=tokenizer,
+            peft_config=lora.peft_config(job, net),
         )
 
 

@@ -9,15 +9,23 @@ from typing import Any
 from fusechat.pipeline.accelerators import ACCELERATORS
 
 
-def multiplied(net: Any) -> int:
-    """Parameters that every token is multiplied with; an embedding that is no head as well is only looked up."""
-    total = sum(p.numel() for p in net.parameters())
+def multiplied(net: Any) -> float:
+    """Parameters that every token is multiplied with, forward and twice backward.
+
+    An embedding that is no head as well is only looked up; a weight that is not trained counts two thirds, since it
+    gets no gradient of its own.
+    """
+
+    def count(weight: Any) -> float:
+        return float(weight.numel() * (1 if weight.requires_grad else 2 / 3))
+
+    total = sum(count(p) for p in net.parameters())
     if net.config.get_text_config().tie_word_embeddings:
-        return int(total)
-    return int(total - net.get_input_embeddings().weight.numel())
+        return total
+    return total - count(net.get_input_embeddings().weight)
 
 
-def operations(config: Any, parameters: int, lengths: Iterable[int]) -> float:
+def operations(config: Any, parameters: float, lengths: Iterable[int]) -> float:
     """Operations of forward and backward over rows of these lengths, in tokens.
 
     6 a parameter and token, and 12 x layers x width x length for attention (PaLM, arXiv 2204.02311, appendix B), half

@@ -109,6 +109,8 @@ def _function() -> Any:
             to_hidden, to_weight, to_bias = ctx.dtypes
             logits = factor.mul_(grad.unsqueeze(-1).to(factor.dtype))
             bias = None if to_bias is None else logits.float().sum(0).to(to_bias)
-            return (logits @ weight).to(to_hidden), (logits.t() @ hidden).to(to_weight), bias, None
+            trained = ctx.needs_input_grad[1]  # LoRA leaves the head as it is
+            to_head = (logits.t() @ hidden).to(to_weight) if trained else None
+            return (logits @ weight).to(to_hidden), to_head, bias, None
 
     return ResponseLogProbs

@@ -79,6 +79,8 @@ class Job:
     shard: bool = False
     cpu_offload: bool = False
     """Of what is sharded."""
+    kernels: str | None = None
+    """Fused kernels of the layers: hub, liger."""
 
     def path(self, *parts: str) -> Path:
         """A path under the training's output folder."""
@@ -116,8 +118,9 @@ def train(
         report_to=cluster.report_to,
         shard=cluster.shard,
         cpu_offload=cluster.cpu_offload,
+        kernels=cluster.kernels,
     )
-    ray_cluster.refuse_missing_trackers(cluster)
+    ray_cluster.refuse_missing_packages(cluster)
     if not (model / "config.json").exists():
         raise RecipeError("target.model", str(model), "must be a transformers folder with a config.json")
     key = _hold_key(job, rows)

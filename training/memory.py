@@ -110,6 +110,16 @@ def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
     """What a step of training keeps on each worker at its peak."""
     share = 1 / cluster.num_workers if cluster.shard else 1.0
     p = shape.parameters
+    if config.lora:
+        a = adapter_parameters(shape, config.lora.r)
+        return Memory(
+            weights=(2 if config.bf16 else 4) * p + 4 * a,
+            gradients=4 * a,
+            moments=8 * a,
+            copies=2 * a if config.bf16 else 0.0,
+            activations=_activations(shape, config),
+            workspace=WORKSPACE["gpu" if cluster.num_gpus else "cpu"],
+        )
     states = {"weights": 4 * p * share, "gradients": 4 * p * share, "moments": 8 * p * share}
     copies = 2 * p if config.bf16 else 0.0
     if cluster.shard:
@@ -123,6 +133,12 @@ def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
         workspace=WORKSPACE["gpu" if cluster.num_gpus else "cpu"],
         offloaded=sum(states.values()) if cluster.cpu_offload else 0.0,
     )
+
+
+def adapter_parameters(shape: Shape, r: int) -> float:
+    """LoRA's, at most: beside all linear layers of a Llama's, r rows of what goes in and r of what comes out."""
+    attention = 4 * shape.hidden + 2 * (shape.hidden + shape.kv_width)
+    return float(r * shape.layers * (attention + 3 * (shape.hidden + shape.intermediate)))
 
 
 def _activations(shape: Shape, config: Optimization) -> float:
@@ -148,6 +164,8 @@ def ways_out(config: Optimization, cluster: Training) -> Iterator[tuple[str, Opt
     if not config.gradient_checkpointing:
         yield f"{stage}.gradient_checkpointing=true", recomputed, cluster
     yield f"{stage}.gradient_checkpointing=true {stage}.micro_batch_size=1", lowest, cluster
+    if config.lora:
+        return
     if cluster.num_workers > 1:
         sharded = cluster.model_copy(update={"shard": True})
         yield "training.shard=true", config, sharded

@@ -38,7 +38,9 @@ def hours(shape: Shape, config: Optimization, cluster: Training, work: Work, pea
         peak: operations/s of one worker's device.
         share: of the peak that is reached.
     """
-    passes = 6.0 * config.num_epochs * (4 / 3 if config.gradient_checkpointing else 1)
+    passes = (4.0 if config.lora else 6.0) * config.num_epochs  # what isn't trained gets no gradient of its own
+    if config.gradient_checkpointing:
+        passes += 2.0 * config.num_epochs
     if isinstance(config, Dpo):
         passes += 2.0  # the reference, once
     return passes * shape.parameters * work.rows * work.tokens / (peak * share * cluster.num_workers) / 3600

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.config import Sft, Training
-from fusechat.training import data, head, packing, sharding, worker
+from fusechat.training import data, head, lora, packing, sharding, worker
 from fusechat.training.loop import Job, StepEvent, TrainResult
 from fusechat.training.loop import train as _train
 
@@ -86,6 +86,7 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
         eval_dataset=heldout,
         processing_class=tokenizer,
         data_collator=packing.collate if packed else None,
+        peft_config=lora.peft_config(job, net),
     )
     if not job.use_gpu and head.fits(net.config):
         head.install(net)

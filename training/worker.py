@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.errors import FusechatError
-from fusechat.training import choosing, data, files, offsite, packing, recorder, sharding
+from fusechat.training import choosing, data, files, lora, offsite, packing, recorder, sharding
 from fusechat.training.loop import Job
 
 Tokenize = Callable[[Any, data.Template, int], data.Tokens]
@@ -52,8 +52,10 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     dataset = Dataset.from_file(str(job.path("tokens.arrow")))
     chooses = job.config.choose != "last"
     heldout = Dataset.from_file(str(job.path("heldout.arrow"))) if chooses else None
-    # float32 masters: in bfloat16 a step of 1e-6 is rounded away
-    net = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32, **sharding.loading(job))
+    # float32 masters: in bfloat16 a step of 1e-6 is rounded away; what is not trained needs none
+    dtype = torch.bfloat16 if job.config.lora and job.config.bf16 else torch.float32
+    kernels = {"use_kernels": True} if job.kernels == "hub" else {}
+    net = AutoModelForCausalLM.from_pretrained(job.model, dtype=dtype, **kernels, **sharding.loading(job))
     if tokenizer.pad_token_id in {template.end_id, *template.end_ids}:
         # as padding_idx the end-of-turn token's embedding would get no gradient
         net.get_input_embeddings().padding_idx = None
@@ -70,7 +72,7 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     net = trainer.accelerator.unwrap_model(trainer.model)
     weights = sharding.gathered(net) if job.shard else None
     if leader:
-        _save(job, net, weights, num_steps, tokenizer, template, prepared)
+        _save(job, lora.merged(job, net), weights, num_steps, tokenizer, template, prepared)
     if sender is not None:
         sender.stop()
     torch.distributed.barrier()
@@ -137,6 +139,7 @@ def arguments(job: Job) -> dict[str, Any]:
         "optim": "adamw_torch_fused",
         "bf16": config.bf16,
         "gradient_checkpointing": config.gradient_checkpointing,
+        "use_liger_kernel": job.kernels == "liger",
         "max_length": config.max_length,
         "save_strategy": "steps",
         "save_steps": config.save_steps,

@@ -2,13 +2,15 @@
 
     python tests/bench/gpu_train.py [--shape llama-3.2-1b] [--length 2048] [--micro 4] [--batch 32] [--steps 8]
     python tests/bench/gpu_train.py --shape llama-3.1-8b --micro 1 --checkpointing     # 160 GB and more
+    python tests/bench/gpu_train.py --shape llama-3.1-8b --micro 1 --checkpointing --lora 16     # 80 GB
 
 Random weights in the shape of Llama-3.2-1B on a GPU; a tiny shape on the CPU, where nothing else is asked for. All
-weights are trained; what the plan says can't fit the device is refused. SFT packs `--micro` rows of `--length` /
-`--micro` tokens into each pass; DPO takes pairs of two responses of that length.
+weights are trained, or with `--lora` matrices of that rank beside them; what the plan says can't fit the device is
+refused. SFT packs `--micro` rows of `--length` / `--micro` tokens into each pass; DPO takes pairs of two responses of
+that length.
 
-MFU counts 6 operations a parameter and token, and those of causal attention, against the device's dense bfloat16 peak;
-what gradient checkpointing computes a second time does not count.
+MFU counts 6 operations a parameter and token (4 where it is not trained), and those of causal attention, against the
+device's dense bfloat16 peak; what gradient checkpointing computes a second time does not count.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
     import torch
     from datasets import Dataset
 
-    from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
+    from fusechat.pipeline.config import Dpo, Lora, Optimization, Sft, Training
     from fusechat.training import dpo, efficiency, sft, worker
     from fusechat.training import memory as needed
 
@@ -40,6 +42,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         "micro_batch_size": args.micro,
         "max_length": args.length,
         "gradient_checkpointing": args.checkpointing,
+        "lora": Lora(r=args.lora) if args.lora else None,
     }
     config: Optimization = Sft(**common, packing=True) if stage == "sft" else Dpo(**common, beta=10)
     if gpu:
@@ -48,6 +51,8 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         a_pass = config.model_copy(update={"micro_batch_size": 1})  # its rows together have --length tokens
         needed.check(stage, shape, a_pass, Training(num_gpus=1), memory, efficiency.device_name(gpu))
     net = trainers.model(args.shape, "cuda" if gpu else "cpu")
+    if args.lora:
+        net = net.to(torch.bfloat16)  # as the product loads what is not trained
     draw, vocabulary = random.Random(0), net.config.vocab_size
     size, prompt = args.length // args.micro, args.length // args.micro // 4
     rows: list[dict[str, list[int]]] = []
@@ -66,7 +71,9 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
     sequences = args.batch * int(found["steps"]) * (1 if stage == "sft" else 2)
     name = efficiency.device_name(gpu)
     peak = efficiency.peak(name)
-    speed = efficiency.operations(net.config, efficiency.multiplied(net), [size] * sequences) / found["seconds"]
+    speed = (
+        efficiency.operations(net.config, efficiency.multiplied(trainer.model), [size] * sequences) / found["seconds"]
+    )
     return {
         "stage": stage,
         "device": name,
@@ -91,6 +98,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32 if gpu else 8, help="rows a step")
     parser.add_argument("--steps", type=int, default=8 if gpu else 2, help="timed steps; one more warms up")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="LoRA in place of all weights")
     parser.add_argument("--stage", choices=("sft", "dpo"), action="append", help="both where none is named")
     args = parser.parse_args()
     print(small.machine(), file=sys.stderr)

@@ -39,9 +39,9 @@ def test_a_device_is_known_by_its_name(name: str, tflops: float | None) -> None:
 
 
 def test_a_tracker_whose_package_is_missing_is_refused() -> None:
-    cluster.refuse_missing_trackers(Training(report_to=("tensorboard",)))
+    cluster.refuse_missing_packages(Training(report_to=("tensorboard",)))
     with pytest.raises(RecipeError, match=r"training\.report_to: the package mlflow is not installed"):
-        cluster.refuse_missing_trackers(Training(report_to=("tensorboard", "mlflow")))
+        cluster.refuse_missing_packages(Training(report_to=("tensorboard", "mlflow")))
 
 
 def test_a_dpo_shows_its_lengths_in_jsonl_and_in_tensorboard(

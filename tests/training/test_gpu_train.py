@@ -12,9 +12,10 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_it_measures_both_stages_without_a_gpu() -> None:
+@pytest.mark.parametrize("more", [[], ["--lora", "4"]])
+def test_it_measures_both_stages_without_a_gpu(more: list[str]) -> None:
     script = Path(__file__).parents[1] / "bench" / "gpu_train.py"
-    done = subprocess.run([sys.executable, script, "--steps", "1"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, script, "--steps", "1", *more], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [line["stage"] for line in lines] == ["sft", "dpo"]
     assert all(line["tokens_per_s"] > 0 and line["step_s"] > 0 for line in lines)
