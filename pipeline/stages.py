@@ -155,9 +155,11 @@ def dpo(run: Run) -> Outcome:
 
 def report(run: Run) -> Outcome:
     """Stage `report`: reads files only."""
+    from fusechat.training import model_card
     from fusechat.training import report as writer
 
     path = writer.write(run.dir, run.recipe)
+    model_card.write(run.dir, run.recipe)  # with what the evaluation found
     return Outcome(_file_hash(path))
 
 
@@ -177,6 +179,7 @@ def _train(
     run: Run, stage: str, train: Callable[..., Any], rows: Any, config: Any, model: Path, **places: Path
 ) -> Outcome:
     from fusechat.pipeline import cluster
+    from fusechat.training import model_card
 
     run.ray()
     if run._fleet is not None:
@@ -199,6 +202,7 @@ def _train(
     steps.end()
     run.dir.write_bytes(Path(result.metrics).read_bytes(), stage, "metrics.jsonl")
     run.dir.write_json({"folder": folder}, stage, "result.json")
+    model_card.write(run.dir, run.recipe)
     counts = {"rows": result.num_rows, "steps": result.num_steps, "truncated": result.num_truncated}
     return Outcome(
         digest(folder, models.revision(Model(path=str(result.model)), base=run.base)),

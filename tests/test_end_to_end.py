@@ -51,6 +51,10 @@ def recipe(folder: Path) -> Path:
     long = json.dumps({"id": "long", "domain": "instruction", "prompt": "Shorten this: " + "word " * 2000})
     (folder / "train.jsonl").write_text("\n".join([*train, train[0], long]) + "\n", "utf-8")
     (folder / "heldout.jsonl").write_text("\n".join(heldout) + "\n", "utf-8")
+    sums = [{"id": f"s{i}", "domain": "math", "prompt": f"What is {i} + 1?", "gold": f"{i + 1}"} for i in range(3)]
+    tales = [{"id": f"t{i}", "domain": "instruction", "prompt": f"Tell a tale of {i} hens."} for i in range(2)]
+    for name, found in (("sums", sums), ("tales", tales)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
     engine = {"dtype": "bfloat16", "max_model_len": 768}
     placement = {"num_cpus": 0.9}
     rule = {"sft_fraction": 0.5, "fallback_to_sft": True, "keep_truncated": True, "margin": {"min": -100}}
@@ -96,6 +100,17 @@ def recipe(folder: Path) -> Path:
             "placement": placement,
             "sampling": {"temperature": 0, "max_tokens": 32},
             "judge": "judge",
+            "suites": [
+                {"name": "sums", "kind": "verified", "files": ["sums.jsonl"]},
+                {
+                    "name": "tales",
+                    "kind": "judged",
+                    "files": ["tales.jsonl"],
+                    "judge": "smollm2",
+                    "judge_sampling": {"temperature": 0, "max_tokens": 8},
+                    "baseline": "target",
+                },
+            ],
         },
     }
     path = folder / "small.yaml"
@@ -182,6 +197,15 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
         ("dpo", "target"),
         ("dpo", "sft"),
     }
+    sums, tales = json.loads((run / "evaluate" / "suites.json").read_text())["suites"]
+    assert sums["num_items"] == 3 and set(sums["scores"]) == {"target", "sft", "dpo"}
+    assert tales["judging"]["judgements"] == 2 * 2 * 2  # two models against the target, two tales, both orders
+    for name in ("sft", "dpo"):
+        judged = tales["scores"][name]
+        assert judged["wins"] + judged["ties"] + judged["losses"] + sum(judged["without_score"].values()) == 2
+    folder = json.loads((run / "dpo" / "result.json").read_text())["folder"]
+    card = (run / "dpo" / folder / "model" / "README.md").read_text()
+    assert "| sums | accuracy" in card and "preference pairs" in card
     assert (run / "report" / "report.html").stat().st_size > 50_000
     assert "held-out accuracy" in done.stdout
 

@@ -63,7 +63,7 @@ def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: M
         "## Composition\n",
         _composition(sft, pairs),
         "## What became of the prompts\n",
-        _table(
+        table(
             ["reason", "prompts", "%"],
             [[r, n, f"{100 * n / max(funnel['num_prompts'], 1):.1f}"] for r, n in funnel["reasons"].items()]
             + [["all", funnel["num_prompts"], "100.0"]],
@@ -71,15 +71,11 @@ def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: M
         "## Rules\n",
         _rules(recipe, {*sft.column("domain").to_pylist(), *pairs.column("domain").to_pylist()}),
         "## Sources and their terms\n",
-        _sources(recipe, sft, pairs),
+        sources(recipe, sft, pairs),
         "## Versions\n",
-        _table(["stage", "fingerprint", "versions"], _stages(run)),
+        table(["stage", "fingerprint", "versions"], _stages(run)),
         "## Recipe\n",
-        "```yaml\n"
-        + yaml.safe_dump(
-            recipe.model_dump(mode="json", include={"name", "seed", "sources", "rewards", "select"})
-        ).replace("```", "'''")
-        + "```\n",
+        block(recipe, "name", "seed", "sources", "rewards", "select"),
     ]
     return "\n".join(parts)
 
@@ -88,7 +84,7 @@ def _composition(sft: pa.Table, pairs: pa.Table) -> str:
     counts = [Counter(zip(*(t.column(c).to_pylist() for c in ("domain", "source")), strict=True)) for t in (sft, pairs)]
     keys = sorted(set(counts[0]) | set(counts[1]))
     rows = [[domain, source, counts[0][domain, source], counts[1][domain, source]] for domain, source in keys]
-    return _table(["domain", "source", "SFT rows", "pairs"], [*rows, ["all", "", len(sft), len(pairs)]])
+    return table(["domain", "source", "SFT rows", "pairs"], [*rows, ["all", "", len(sft), len(pairs)]])
 
 
 def _rules(recipe: Recipe, domains: set[str]) -> str:
@@ -98,21 +94,22 @@ def _rules(recipe: Recipe, domains: set[str]) -> str:
         if domain in domains:
             top = "any" if rule.margin.max is None else rule.margin.max
             rows.append([domain, rule.sft_fraction, f"{rule.margin.min} to {top}", rule.rows, rule.prefer])
-    return _table(["domain", "SFT share", "margin", "rows a prompt", "winner by"], rows)
+    return table(["domain", "SFT share", "margin", "rows a prompt", "winner by"], rows)
 
 
-def _sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
+def sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
+    """The sources as a table: what they are, how many rows (SFT_ROW, PAIR) each has, and its terms."""
     used = Counter(sft.column("source").to_pylist()) + Counter(pairs.column("source").to_pylist())
     revisions: dict[str, set[str]] = {}
-    for table in (sft, pairs):
-        for source, revision in zip(*(table.column(c).to_pylist() for c in ("source", "revision")), strict=True):
+    for rows_of in (sft, pairs):
+        for source, revision in zip(*(rows_of.column(c).to_pylist() for c in ("source", "revision")), strict=True):
             revisions.setdefault(source, set()).add(revision)
     rows = []
     for source in recipe.sources:
         name = source.name
         model = model_of(source)
         rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), used[name], licence(model, name)])
-    return _table(["source", "model", "revision", "rows", "terms"], rows)
+    return table(["source", "model", "revision", "rows", "terms"], rows)
 
 
 def model_of(source: Any) -> str:
@@ -141,13 +138,20 @@ def _stages(run: RunDir) -> list[list[Any]]:
     return rows or [["export", "", ", ".join(f"{k} {v}" for k, v in versions().items())]]
 
 
-def _table(head: list[str], rows: list[list[Any]]) -> str:
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table; no cell's text can leave its cell."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines) + "\n"
 
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def block(recipe: Recipe, *sections: str) -> str:
+    """These sections of the recipe as a YAML block."""
+    text = yaml.safe_dump(recipe.model_dump(mode="json", include=set(sections)))
+    return "```yaml\n" + text.replace("```", "'''") + "```\n"
 
 
 def _size(num: int) -> str:

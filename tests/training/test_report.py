@@ -14,7 +14,7 @@ from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.recipe import load
 from fusechat.pipeline.records import ANSWER, RESPONSE, SCORE, digest
 from fusechat.pipeline.shards import Manifest, Parts, RunDir
-from fusechat.training import report
+from fusechat.training import model_card, report
 from fusechat.training.metrics import summarise
 
 HOSTILE = (
@@ -174,6 +174,30 @@ def test_stages_that_were_not_run_are_said(tmp_path: Path, recipe: Recipe) -> No
     report.write(empty, recipe)
     assert "The models have not been evaluated" in page(empty)
     assert page(empty).count("Not run.") >= 5
+
+
+def test_each_trained_model_has_a_card(run: RunDir, recipe: Recipe, sft_rows: Any, pairs: Any, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    shutil.copytree(run.url, tmp_path / "run")
+    made = RunDir(str(tmp_path / "run"))
+    model_card.write(made, recipe)  # nothing was trained: nothing is written
+    made.write_table(sft_rows(12), "select", "sft.parquet")
+    made.write_table(pairs(7), "select", "pairs.parquet")
+    for stage in ("sft", "dpo"):
+        lines = [json.dumps({"step": s, "loss": 0.693 / s, "tokens": 100}) + "\n" for s in (1, 2)]
+        made.write_bytes("".join(lines).encode(), stage, "metrics.jsonl")
+        made.write_json({"folder": "f"}, stage, "result.json")
+    model_card.write(made, recipe)
+    found = {s: ModelCard.load(tmp_path / "run" / s / "f" / "model" / "README.md") for s in ("sft", "dpo")}
+    assert found["dpo"].data.tags == ["fusechat", "trl", "dpo"]
+    accuracy = made.read_json("evaluate", "metrics.json")["models"]["dpo"]["verified"]["accuracy"]
+    for text in (card.text for card in found.values()):
+        assert f" {100 * accuracy:.1f} (" in text
+        assert "| tokens | 200 |" in text and "0.693, 0.346" in text
+        assert "12 SFT rows" in text and "Apache-2.0" in text
+    assert "7 preference pairs" in found["dpo"].text and "7 preference pairs" not in found["sft"].text
+    assert "| beta |" in found["dpo"].text and "| beta |" not in found["sft"].text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

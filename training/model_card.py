@@ -1,0 +1,94 @@
+"""A trained model's card: what it was made from, with which settings, and what it was seen to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.dataset.card import block, sources, table
+from fusechat.pipeline.shards import RunDir
+from fusechat.training import benchmarks, files
+
+STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimisation"}
+SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
+OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
+
+
+def write(run: RunDir, recipe: Recipe) -> None:
+    """Writes README.md into the folder of each model that the run has trained; the figures are those at hand."""
+    for stage in STAGES:
+        if run.exists(stage, "result.json"):
+            folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
+            files.write(folder / "README.md", card(run, recipe, stage).encode("utf-8", "replace"))
+
+
+def card(run: RunDir, recipe: Recipe, stage: str) -> str:
+    """Markdown with the hub's YAML front matter."""
+    target = recipe.target.model
+    base = target.hub or (" ".join(target.wheels.packages) if target.wheels else "")
+    head: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": "other",
+        "tags": ["fusechat", "trl", stage],
+        **({"base_model": base} if target.hub else {}),
+    }
+    sft, pairs = (run.read_table("select", f"{name}.parquet") for name in ("sft", "pairs"))
+    data = f"{len(sft)} SFT rows" + (f" and {len(pairs)} preference pairs" if stage == "dpo" else "")
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+            f"# {recipe.name}: {stage}\n",
+            f"{base or 'The target'} after {STAGES[stage]} on {data} that were selected from the responses of "
+            f"{len(recipe.sources)} models by the rule of FuseChat-3.0 (arXiv 2503.04222).\n",
+            "## Results\n",
+            _results(run),
+            "## Training\n",
+            table(["", *_trained(run, stage)], _settings(run, recipe, stage)),
+            "## Data, and the sources' terms\n",
+            sources(recipe, sft, pairs if stage == "dpo" else pairs.slice(0, 0)),
+            "## Recipe\n",
+            block(recipe, "name", "seed", "sources", "rewards", "select", "target", "sft", "dpo"),
+        ]
+    )
+
+
+def _results(run: RunDir) -> str:
+    parts = []
+    if run.exists("evaluate", "metrics.json"):
+        found = run.read_json("evaluate", "metrics.json")["models"]
+        names, domains = list(found), list(next(iter(found.values())))
+        rows = []
+        for domain in domains:
+            cells = [_accuracy(found[name][domain]) for name in names]
+            rows.append([domain, found[names[0]][domain]["num_items"], *cells])
+        parts.append("Held-out prompts, accuracy in % (95% interval):\n")
+        parts.append(table(["domain", "prompts", *names], rows))
+    if suites := benchmarks.collect(run):
+        parts.append(benchmarks.markdown(suites))
+    return "\n".join(parts) or "Not evaluated yet.\n"
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+
+def _trained(run: RunDir, stage: str) -> list[str]:
+    """The trainings that the model went through."""
+    return [s for s in STAGES if run.exists(s, "metrics.jsonl") and (s == stage or stage == "dpo")]
+
+
+def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
+    trained = _trained(run, stage)
+    configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
+    names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
+    rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
+    lines = {s: list(files.read_jsonl(run.local_path(s, "metrics.jsonl"))) for s in trained}
+    rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
+    rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
+    return [
+        *rows,
+        ["loss, first and last", *(f"{lines[s][0]['loss']:.3f}, {lines[s][-1]['loss']:.3f}" for s in trained)],
+    ]
