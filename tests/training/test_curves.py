@@ -1,12 +1,15 @@
-"""Loss curves of tiny runs, pinned."""
+"""Loss curves of tiny runs, pinned; and the same curve on one worker, on two, and on two nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fusechat.pipeline.config import Dpo, Optimization, Sft
+from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
+from fusechat.training import dpo, sft
 
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
 SFT = Sft(learning_rate=1e-2, num_epochs=2, **COMMON)
@@ -35,3 +38,58 @@ def test_a_tiny_run_walks_its_pinned_curve(build: Any, sft_rows: Any, pairs: Any
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert losses == pytest.approx(PINNED[name], abs=2e-4)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[None]:
+    """Ray on two nodes of two CPUs each, on this machine."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # between two raylets on loopback
+        store = {"object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
+        try:
+            cluster.add_node(num_cpus=2, **store)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+PLACES = {
+    "one worker": Training(num_cpus=1),
+    "two on one node": Training(num_workers=2, num_cpus=1),
+    "two nodes": Training(num_workers=2, num_cpus=2, env={"OMP_NUM_THREADS": "1"}),  # no node has room for both
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_workers_and_nodes_walk_the_same_curve(
+    nodes: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
+) -> None:
+    curves = {}
+    for place, cluster in PLACES.items():
+        losses: list[float] = []
+        common: dict[str, Any] = {
+            "model": target,
+            "output": tmp_path / place,
+            "cluster": cluster,
+            "chat_template": None,
+            "seed": 0,
+            "on_step": lambda event, losses=losses: losses.append(event.loss),
+        }
+        if stage == "sft":
+            sft.train(sft_rows(16), config=SFT.model_copy(update={"num_epochs": 5}), **common)
+        else:
+            dpo.train(pairs(16), config=DPO.model_copy(update={"num_epochs": 5}), **common)
+        curves[place] = losses
+    assert len(curves["one worker"]) == 20
+    assert abs(curves["one worker"][-1] - curves["one worker"][0]) > 0.05
+    assert curves["two on one node"] == pytest.approx(curves["one worker"], abs=1e-3)
+    assert curves["two nodes"] == pytest.approx(curves["one worker"], abs=1e-3)

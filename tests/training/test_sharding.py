@@ -1,15 +1,18 @@
-"""FSDP2: what is asked of transformers, and what it needs."""
+"""FSDP2 on two workers: the curve and the weights of two whole copies, through a kill as well."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
-from fusechat.pipeline.config import Sft, Training
-from fusechat.training import cluster, sharding
+from fusechat.pipeline.config import Dpo, Sft, Training
+from fusechat.training import cluster, dpo, sft, sharding
 from fusechat.training.loop import Job
 
 COMMON: dict[str, Any] = {
@@ -20,6 +23,49 @@ COMMON: dict[str, Any] = {
     "bf16": False,
     "save_steps": 3,
 }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_a_sharded_training_is_that_of_whole_copies(
+    ray_cluster: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
+) -> None:
+    from safetensors.torch import load_file
+
+    def run(name: str, shard: bool, on_step: Any = None) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
+        common: dict[str, Any] = {
+            "model": target,
+            "output": tmp_path / name,
+            "cluster": Training(num_workers=2, shard=shard),
+            "chat_template": None,
+            "seed": 0,
+            "on_step": on_step,
+        }
+        if stage == "sft":
+            result = sft.train(sft_rows(14), config=Sft(learning_rate=1e-2, packing=True, **COMMON), **common)
+        else:
+            result = dpo.train(pairs(14), config=Dpo(learning_rate=1e-3, beta=0.1, **COMMON), **common)
+        losses = [json.loads(line)["loss"] for line in result.metrics.open()]
+        config = json.loads((result.model / "config.json").read_text())
+        return losses, load_file(result.model / "model.safetensors"), config
+
+    killed: list[int] = []
+
+    def kill(event: Any) -> None:
+        if not killed and event.step >= 4:
+            victim = next(p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name())
+            killed.append(event.step)
+            victim.kill()
+
+    losses, weights, config = run("whole", shard=False)
+    sharded_losses, sharded, sharded_config = run("sharded", shard=True, on_step=kill)
+    assert killed
+    assert len(losses) == 12
+    assert sharded_losses == pytest.approx(losses, abs=1e-5)
+    assert sharded.keys() == weights.keys()
+    assert max(float((weights[name] - sharded[name]).abs().max()) for name in weights) < 1e-5
+    assert sharded_config == config
 
 
 def test_offloading_is_asked_of_transformers_and_has_a_group_on_cpus() -> None:

@@ -1,0 +1,196 @@
+"""Killed at a random step, a training goes on from its last checkpoint and ends with an undisturbed one's weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
+from fusechat.training import dpo, files, sft
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+STEPS = 100
+COMMON: dict[str, Any] = {
+    "learning_rate": 1e-2,
+    "num_epochs": STEPS // 4,
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "max_length": 128,
+    "bf16": False,
+    "save_steps": 5,
+}
+CONFIGS: dict[str, Optimization] = {"sft": Sft(**COMMON), "dpo": Dpo(**COMMON, beta=0.1)}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray on a head without CPUs; nodes are added and killed."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # between raylets on loopback
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": 100_000_000,
+            "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 3},
+        }
+        found = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            add_node(found)
+            ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
+            yield found
+        finally:
+            ray.shutdown()
+            found.shutdown()
+
+
+def add_node(cluster: Any) -> None:
+    cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+
+
+def train(
+    stage: str, rows: pa.Table, target: Path, output: Path, on_step: Callable[[Any], None] | None = None
+) -> dict[str, Any]:
+    """Trains, and returns the weights."""
+    config, common = CONFIGS[stage], {"cluster": Training(), "chat_template": None, "seed": 0, "on_step": on_step}
+    if isinstance(config, Dpo):
+        dpo.train(rows, model=target, output=output, config=config, **common)
+    else:
+        assert isinstance(config, Sft)
+        sft.train(rows, model=target, output=output, config=config, **common)
+    return weights(output)
+
+
+def weights(output: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    steps = [json.loads(line)["step"] for line in (output / "metrics.jsonl").open()]
+    assert steps == list(range(1, STEPS + 1))
+    found: dict[str, Any] = load_file(output / "model" / "model.safetensors")
+    return found
+
+
+def check_same(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    assert expected.keys() == found.keys()
+    assert max(float((expected[name] - found[name]).abs().max()) for name in expected) < 1e-6
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def undisturbed(
+    request: Any, cluster: Any, target: Path, sft_rows: Any, pairs: Any, tmp_path_factory: Any
+) -> tuple[str, pa.Table, dict[str, Any]]:
+    """A stage, its rows and the weights that it ends with when nobody disturbs it."""
+    stage = request.param
+    rows = (sft_rows if stage == "sft" else pairs)(16)
+    return stage, rows, train(stage, rows, target, tmp_path_factory.mktemp(stage) / "output")
+
+
+def worker() -> psutil.Process:
+    """The training worker below this process."""
+    (found,) = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+    return found
+
+
+def test_a_killed_worker_and_a_killed_node_change_nothing(
+    undisturbed: Any, cluster: Any, target: Path, tmp_path: Path
+) -> None:
+    stage, rows, expected = undisturbed
+    add_node(cluster)  # where the training goes on
+    faults = [("worker", random.randrange(11, 30)), ("node", random.randrange(45, 65))]
+    seen = list(faults)
+
+    def disturb(event: Any) -> None:
+        if not faults or event.step < faults[0][1]:
+            return
+        kind, _ = faults.pop(0)
+        victims = [worker()]
+        if kind == "node":
+            raylet = victims[0].parent()
+            assert raylet is not None
+            victims = [raylet, *raylet.children(recursive=True)]
+        for victim in victims:
+            victim.kill()
+
+    found = train(stage, rows, target, tmp_path / "output", disturb)
+    assert not faults, f"of {seen} not all were done"
+    check_same(expected, found)
+
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet as pq, ray
+from fusechat.pipeline.config import Dpo, Sft, Training
+from fusechat.pipeline.errors import Preempted
+from fusechat.pipeline.run import _catch_sigterm
+from fusechat.training import dpo, sft
+stage, rows, model, output, config = sys.argv[1:]
+_catch_sigterm()
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+kind, training = (Sft, sft) if stage == "sft" else (Dpo, dpo)
+try:
+    training.train(pq.read_table(rows), model=Path(model), output=Path(output),
+                   config=kind.model_validate_json(config), cluster=Training(), chat_template=None, seed=0)
+except Preempted:
+    os._exit(0)  # as the command line does
+"""
+
+
+def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: Path, tmp_path: Path) -> None:
+    stage, rows, expected = undisturbed
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    output = tmp_path / "output"
+    checkpoints = output / "checkpoints"
+    arguments = [stage, tmp_path / "rows.parquet", target, output, CONFIGS[stage].model_dump_json()]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", DRIVER, *map(str, arguments)], start_new_session=True)
+
+    def wait_for(step: int, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 100
+        while max((line["step"] for line in files.read_jsonl(output / "metrics.jsonl")), default=0) < step:
+            assert time.monotonic() < deadline and process.poll() is None, f"step {step} was not seen"
+            time.sleep(0.01)
+
+    killed = start()
+    wait_for(random.randrange(11, 30), killed)
+    kill_tree(killed)
+    assert files.step_of(files.last_whole(checkpoints)) >= 10
+    half = checkpoints / "checkpoint-9999"  # as a kill while saving leaves it
+    half.mkdir()
+    (half / "trainer_state.json").write_text("{")
+
+    stopped = start()
+    wait_for(random.randrange(45, 65), stopped)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(30) == 0
+    assert not (output / "result.json").exists()
+
+    assert start().wait(120) == 0
+    check_same(expected, weights(output))
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of the driver and of all that Ray started for it."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        os.kill(member.pid, signal.SIGKILL)
+    process.wait(10)
+    psutil.wait_procs(family, timeout=10)
