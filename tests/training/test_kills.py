@@ -142,8 +142,8 @@ from fusechat.pipeline.errors import Preempted
 from fusechat.pipeline.run import _catch_sigterm
 from fusechat.training import dpo, sft
 stage, rows, model, output, config = sys.argv[1:]
-_catch_sigterm()
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+_catch_sigterm()  # Ray has set a handler of its own
 kind, training = (Sft, sft) if stage == "sft" else (Dpo, dpo)
 try:
     training.train(pq.read_table(rows), model=Path(model), output=Path(output),

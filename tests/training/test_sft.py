@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,63 +147,3 @@ def test_what_the_driver_refuses_needs_no_cluster(target: Path, sft_rows: Any, t
     files.write(tmp_path / "other" / "key.json", b'{"key": "of another recipe"}')
     with pytest.raises(RunDirectoryError, match="holds a training of other rows or settings"):
         _train(sft_rows(4), target, tmp_path / "other")
-
-
-DRIVER = """
-import sys
-from pathlib import Path
-import pyarrow.parquet as pq, ray
-from fusechat.pipeline.config import Sft, Training
-from fusechat.training import sft
-rows, model, output, config = sys.argv[1:]
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-sft.train(pq.read_table(rows), model=Path(model), output=Path(output), config=Sft.model_validate_json(config),
-          cluster=Training(), chat_template=None, seed=0)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(target: Path, sft_rows: Any, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(sft_rows(16), tmp_path / "rows.parquet")
-    config = CONFIG.model_copy(update={"num_epochs": 60, "save_steps": 10})
-
-    def start(name: str) -> subprocess.Popen[bytes]:
-        arguments = [str(tmp_path / "rows.parquet"), str(target), str(tmp_path / name), config.model_dump_json()]
-        command = [sys.executable, "-c", DRIVER, *arguments]
-        return subprocess.Popen(command, start_new_session=True)
-
-    assert start("undisturbed").wait(100) == 0
-
-    killed = start("killed")
-    checkpoints = tmp_path / "killed" / "checkpoints"
-    deadline = time.monotonic() + 60
-    while not list(checkpoints.glob("checkpoint-[3-9]0/whole")):
-        assert time.monotonic() < deadline and killed.poll() is None, "no checkpoint was seen"
-        time.sleep(0.01)
-    _kill_tree(killed)
-    assert not (tmp_path / "killed" / "result.json").exists()
-    assert files.step_of(files.last_whole(checkpoints)) >= 30
-    half = checkpoints / "checkpoint-9999"  # as a kill while saving leaves it
-    half.mkdir()
-    (half / "trainer_state.json").write_text("{")
-
-    assert start("killed").wait(100) == 0
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").open()]
-    assert steps == list(range(1, 241))
-    expected, found = (_weights(tmp_path / name / "model") for name in ("undisturbed", "killed"))
-    assert expected.keys() == found.keys()
-    assert max(float((expected[name] - found[name]).abs().max()) for name in expected) < 1e-6
-
-
-def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """kill -9 of the driver and of all that Ray started for it."""
-    import psutil
-
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        os.kill(member.pid, signal.SIGKILL)
-    process.wait(10)
-    psutil.wait_procs(family, timeout=10)
