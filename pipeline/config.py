@@ -520,7 +520,7 @@ class Lora(Section):
 
     r: int = Field(default=16, ge=1)
     """Rank."""
-    alpha: float = Field(default=32, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """What the matrices add is scaled by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of SFT; DPO trains without any dropout, as TRL does."""

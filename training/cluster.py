@@ -51,8 +51,9 @@ def refuse_missing_packages(cluster: Training) -> None:
         "hub": ("kernels",),
         "liger": ("liger_kernel",),
     }
-    wanted = [("training.report_to", name) for name in cluster.report_to]
-    wanted += [("training.kernels", cluster.kernels)] if cluster.kernels else []
+    wanted: list[tuple[str, str]] = [("training.report_to", name) for name in cluster.report_to]
+    if cluster.kernels:
+        wanted.append(("training.kernels", cluster.kernels))
     for key, name in wanted:
         if not any(find_spec(package) for package in packages[name]):
             allowed = f"the package {packages[name][-1]} is not installed here and on the workers; install it"
