@@ -63,11 +63,12 @@ class Run:
                 self._check_capacity()
             worked = {}
             try:
-                for stage in STAGES:
-                    if stage in stages:
-                        worked[stage] = self._bring_up_to_date(stage)
-                if pilot:
-                    self._sample_pilot(pilot)
+                with preemption():
+                    for stage in STAGES:
+                        if stage in stages:
+                            worked[stage] = self._bring_up_to_date(stage)
+                    if pilot:
+                        self._sample_pilot(pilot)
             except Preempted:
                 self.progress.say("SIGTERM: what is finished is made durable")
                 time.sleep(2 * FLUSH_S)
@@ -284,6 +285,17 @@ def _catch_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, preempted)
+
+
+@contextmanager
+def preemption() -> Iterator[None]:
+    """Raises Preempted as itself: Ray's compiled code, while it waits, makes a SystemError of what a handler raises."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, Preempted):
+            raise Preempted from error
+        raise
 
 
 def read_prompts(run: Run) -> Outcome:

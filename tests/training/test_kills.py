@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from fusechat.training import dpo, files, sft
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-STEPS = 100
+STEPS = 300
 COMMON: dict[str, Any] = {
     "learning_rate": 1e-2,
     "num_epochs": STEPS // 4,
@@ -139,15 +140,16 @@ from pathlib import Path
 import pyarrow.parquet as pq, ray
 from fusechat.pipeline.config import Dpo, Sft, Training
 from fusechat.pipeline.errors import Preempted
-from fusechat.pipeline.run import _catch_sigterm
+from fusechat.pipeline.run import _catch_sigterm, preemption
 from fusechat.training import dpo, sft
 stage, rows, model, output, config = sys.argv[1:]
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 _catch_sigterm()  # Ray has set a handler of its own
 kind, training = (Sft, sft) if stage == "sft" else (Dpo, dpo)
 try:
-    training.train(pq.read_table(rows), model=Path(model), output=Path(output),
-                   config=kind.model_validate_json(config), cluster=Training(), chat_template=None, seed=0)
+    with preemption():
+        training.train(pq.read_table(rows), model=Path(model), output=Path(output),
+                       config=kind.model_validate_json(config), cluster=Training(), chat_template=None, seed=0)
 except Preempted:
     os._exit(0)  # as the command line does
 """
@@ -180,7 +182,12 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
     stopped = start()
     wait_for(random.randrange(45, 65), stopped)
     stopped.send_signal(signal.SIGTERM)
+    family = psutil.Process(stopped.pid).children(recursive=True)
     assert stopped.wait(30) == 0
+    for member in family:  # what Ray started notices within seconds that it is to end
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(family, timeout=10)
     assert not (output / "result.json").exists()
 
     assert start().wait(120) == 0
