@@ -22,7 +22,7 @@ import pytest
 from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
 from fusechat.training import dpo, files, sft
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = 300
 COMMON: dict[str, Any] = {
@@ -166,7 +166,7 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
         return subprocess.Popen([sys.executable, "-c", DRIVER, *map(str, arguments)], start_new_session=True)
 
     def wait_for(step: int, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 200
         while max((line["step"] for line in files.read_jsonl(output / "metrics.jsonl")), default=0) < step:
             assert time.monotonic() < deadline and process.poll() is None, f"step {step} was not seen"
             time.sleep(0.01)
@@ -190,7 +190,7 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
     psutil.wait_procs(family, timeout=10)
     assert not (output / "result.json").exists()
 
-    assert start().wait(120) == 0
+    assert start().wait(200) == 0
     check_same(expected, weights(output))
 
 
