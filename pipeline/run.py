@@ -56,28 +56,26 @@ class Run:
         from fusechat.pipeline import cluster
 
         cluster.quieten()
-        _catch_sigterm()
-        with self.dir.lock():
+        with preemption(), self.dir.lock():
             self._claim()
             if pilot or set(stages) != {"prompts"}:  # reading prompts takes no cluster
                 self._check_capacity()
             worked = {}
             try:
-                with preemption():
-                    for stage in STAGES:
-                        if stage in stages:
-                            worked[stage] = self._bring_up_to_date(stage)
-                    if pilot:
-                        self._sample_pilot(pilot)
-            except Preempted:
+                for stage in STAGES:
+                    if stage in stages:
+                        worked[stage] = self._bring_up_to_date(stage)
+                if pilot:
+                    self._sample_pilot(pilot)
+            except BaseException:
+                if not _told.is_set():
+                    self.close()
+                    raise
                 self.progress.say("SIGTERM: what is finished is made durable")
                 time.sleep(2 * FLUSH_S)
                 if self.recipe.cluster.address is not None and self._fleet is not None:
                     self._fleet.close()
                 raise  # a Ray that was started here ends with this process
-            except BaseException:
-                self.close()
-                raise
             self.close()
             return worked
 
@@ -276,12 +274,17 @@ class Run:
             self._ray = self._fleet = None
 
 
+_told = threading.Event()
+"""SIGTERM has come."""
+
+
 def _catch_sigterm() -> None:
-    """SIGTERM ends the run in good order (Preempted), once."""
+    """SIGTERM interrupts as Ctrl-C does, once; Ray's compiled code, while it waits, looks for nothing else."""
 
     def preempted(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Preempted
+        _told.set()
+        raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, preempted)
@@ -289,11 +292,13 @@ def _catch_sigterm() -> None:
 
 @contextmanager
 def preemption() -> Iterator[None]:
-    """Raises Preempted as itself: Ray's compiled code, while it waits, makes a SystemError of what a handler raises."""
+    """SIGTERM meanwhile ends the run in good order: raises Preempted in place of whatever it led to."""
+    _told.clear()
+    _catch_sigterm()
     try:
         yield
-    except SystemError as error:
-        if isinstance(error.__cause__, Preempted):
+    except BaseException as error:
+        if _told.is_set():
             raise Preempted from error
         raise
 

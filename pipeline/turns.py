@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fusechat.pipeline.errors import FusechatError, Preempted
+from fusechat.pipeline.errors import FusechatError
 
 
 class Fleet(Protocol):
@@ -86,7 +86,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
                     failed[name] = cause
                 elif cause is not None:
                     raise cause
-    except (Preempted, KeyboardInterrupt):
+    except KeyboardInterrupt:  # Ctrl-C, or SIGTERM as run.preemption has it
         threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
         raise
     except BaseException:
