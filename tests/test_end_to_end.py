@@ -199,13 +199,14 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     }
     sums, tales = json.loads((run / "evaluate" / "suites.json").read_text())["suites"]
     assert sums["num_items"] == 3 and set(sums["scores"]) == {"target", "sft", "dpo"}
-    assert tales["judging"]["judgements"] == 2 * 2 * 2  # two models against the target, two tales, both orders
+    # Two models against the target, two tales, both orders; of equal answers nobody is asked.
+    assert tales["judging"]["judgements"] in (0, 2, 4, 6, 8)
     for name in ("sft", "dpo"):
         judged = tales["scores"][name]
         assert judged["wins"] + judged["ties"] + judged["losses"] + sum(judged["without_score"].values()) == 2
     folder = json.loads((run / "dpo" / "result.json").read_text())["folder"]
     card = (run / "dpo" / folder / "model" / "README.md").read_text()
-    assert "| sums | accuracy" in card and "preference pairs" in card
+    assert "| sums | % right | 3 |" in card and "preference pairs" in card
     assert (run / "report" / "report.html").stat().st_size > 50_000
     assert "held-out accuracy" in done.stdout
 
