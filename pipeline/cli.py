@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -105,12 +106,12 @@ def entry() -> None:
 
     @atexit.register  # before any other, so it runs last
     def leave() -> None:
-        """Ends here where Ray was used: a thread of its own that calls Python while Python takes itself apart aborts
-        the process, whose work is done."""
-        if "ray" in sys.modules:
+        """Ends here: threads of Ray and Arrow that still run while a process takes itself apart abort it, whose work
+        is done."""
+        with suppress(OSError):  # whoever read it has gone
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)
+        os._exit(code)
 
     try:
         main()

@@ -345,8 +345,8 @@ class Thread:
         os.abort()
 
 def app():
-    sys.modules["ray"] = types.ModuleType("ray")
-    sys.modules["ray"].thread = Thread()
+    sys.modules["library"] = types.ModuleType("library")
+    sys.modules["library"].thread = Thread()
     atexit.register(print, "tidied up")
     print("done")
     end = sys.argv[1]
@@ -358,7 +358,7 @@ cli.entry()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3])
-def test_a_process_that_used_ray_ends_with_its_own_code_whatever_its_threads_do(code: int) -> None:
+def test_a_process_ends_with_its_own_code_whatever_threads_of_libraries_do(code: int) -> None:
     found = subprocess.run([sys.executable, "-c", ABORTS, str(code)], capture_output=True, text=True, check=False)
     assert found.returncode == code, found.stderr
     assert found.stdout == "done\ntidied up\n"
