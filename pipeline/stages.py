@@ -159,7 +159,7 @@ def report(run: Run) -> Outcome:
     from fusechat.training import report as writer
 
     path = writer.write(run.dir, run.recipe)
-    model_card.write(run.dir, run.recipe)  # with what the evaluation found
+    model_card.write_all(run.dir, run.recipe)
     return Outcome(_file_hash(path))
 
 
@@ -202,7 +202,7 @@ def _train(
     steps.end()
     run.dir.write_bytes(Path(result.metrics).read_bytes(), stage, "metrics.jsonl")
     run.dir.write_json({"folder": folder}, stage, "result.json")
-    model_card.write(run.dir, run.recipe)
+    model_card.write(run.dir, run.recipe, stage, evaluated=False)
     counts = {"rows": result.num_rows, "steps": result.num_steps, "truncated": result.num_truncated}
     return Outcome(
         digest(folder, models.revision(Model(path=str(result.model)), base=run.base)),

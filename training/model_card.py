@@ -13,19 +13,29 @@ from fusechat.training import benchmarks, files
 
 STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimisation"}
 SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
+NOT_EVALUATED = "Not evaluated yet.\n"
 OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
 
 
-def write(run: RunDir, recipe: Recipe) -> None:
-    """Writes README.md into the folder of each model that the run has trained; the figures are those at hand."""
+def write_all(run: RunDir, recipe: Recipe) -> None:
+    """Writes the card of each model that the run has trained, with what the evaluation found."""
     for stage in STAGES:
         if run.exists(stage, "result.json"):
-            folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
-            files.write(folder / "README.md", card(run, recipe, stage).encode("utf-8", "replace"))
+            write(run, recipe, stage, evaluated=True)
 
 
-def card(run: RunDir, recipe: Recipe, stage: str) -> str:
-    """Markdown with the hub's YAML front matter."""
+def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
+    """Writes README.md into the folder of a stage's model.
+
+    Args:
+        evaluated: whether the figures that are there are this model's; after a training they are an older one's.
+    """
+    folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
+    files.write(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
+
+
+def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
+    """Markdown with the hub's YAML front matter; arguments as `write`."""
     target = recipe.target.model
     base = target.hub or (" ".join(target.wheels.packages) if target.wheels else "")
     head: dict[str, Any] = {
@@ -44,7 +54,7 @@ def card(run: RunDir, recipe: Recipe, stage: str) -> str:
             f"{base or 'The target'} after {STAGES[stage]} on {data} that were selected from the responses of "
             f"{len(recipe.sources)} models by the rule of FuseChat-3.0 (arXiv 2503.04222).\n",
             "## Results\n",
-            _results(run),
+            _results(run) if evaluated else NOT_EVALUATED,
             "## Training\n",
             table(["", *_trained(run, stage)], _settings(run, recipe, stage)),
             "## Data, and the sources' terms\n",
@@ -68,7 +78,7 @@ def _results(run: RunDir) -> str:
         parts.append(table(["domain", "prompts", *names], rows))
     if suites := benchmarks.collect(run):
         parts.append(benchmarks.markdown(suites))
-    return "\n".join(parts) or "Not evaluated yet.\n"
+    return "\n".join(parts) or NOT_EVALUATED
 
 
 def _accuracy(found: dict[str, Any]) -> str:

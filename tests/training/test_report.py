@@ -181,14 +181,14 @@ def test_each_trained_model_has_a_card(run: RunDir, recipe: Recipe, sft_rows: An
 
     shutil.copytree(run.url, tmp_path / "run")
     made = RunDir(str(tmp_path / "run"))
-    model_card.write(made, recipe)  # nothing was trained: nothing is written
+    model_card.write_all(made, recipe)  # nothing was trained: nothing is written
     made.write_table(sft_rows(12), "select", "sft.parquet")
     made.write_table(pairs(7), "select", "pairs.parquet")
     for stage in ("sft", "dpo"):
         lines = [json.dumps({"step": s, "loss": 0.693 / s, "tokens": 100}) + "\n" for s in (1, 2)]
         made.write_bytes("".join(lines).encode(), stage, "metrics.jsonl")
         made.write_json({"folder": "f"}, stage, "result.json")
-    model_card.write(made, recipe)
+    model_card.write_all(made, recipe)
     found = {s: ModelCard.load(tmp_path / "run" / s / "f" / "model" / "README.md") for s in ("sft", "dpo")}
     assert found["dpo"].data.tags == ["fusechat", "trl", "dpo"]
     accuracy = made.read_json("evaluate", "metrics.json")["models"]["dpo"]["verified"]["accuracy"]
@@ -197,6 +197,9 @@ def test_each_trained_model_has_a_card(run: RunDir, recipe: Recipe, sft_rows: An
         assert "| tokens | 200 |" in text and "0.693, 0.346" in text
         assert "12 SFT rows" in text and "Apache-2.0" in text
     assert "7 preference pairs" in found["dpo"].text and "7 preference pairs" not in found["sft"].text
+    model_card.write(made, recipe, "sft", evaluated=False)  # trained anew: those figures are the old model's
+    anew = (tmp_path / "run" / "sft" / "f" / "model" / "README.md").read_text()
+    assert "Not evaluated yet" in anew and f" {100 * accuracy:.1f} (" not in anew
     assert "| beta |" in found["dpo"].text and "| beta |" not in found["sft"].text
 
 
