@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -127,6 +129,34 @@ def pairs() -> Callable[..., pa.Table]:
         return pa.Table.from_pylist(lines, schema=PAIR)
 
     return make
+
+
+def training_workers() -> list[psutil.Process]:
+    """Those below this process that train."""
+    return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+
+
+@contextmanager
+def nodes(**head: Any) -> Iterator[Any]:
+    """This process in a cluster on this machine to which nodes can be added; `head` are arguments of its first one.
+
+    They all have this user's token, as any local Ray has: a process that has once been in one asks for it ever after.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.shutdown()  # it made the token, unless there was one, and set RAY_AUTH_MODE
+        head |= {"include_dashboard": False, "object_store_memory": 100_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

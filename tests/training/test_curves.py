@@ -11,6 +11,8 @@ import pytest
 from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
 from fusechat.training import dpo, sft
 
+from .conftest import nodes
+
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
 SFT = Sft(learning_rate=1e-2, num_epochs=2, **COMMON)
 DPO = Dpo(learning_rate=2e-4, num_epochs=2, beta=10, **COMMON)
@@ -41,23 +43,11 @@ def test_a_tiny_run_walks_its_pinned_curve(build: Any, sft_rows: Any, pairs: Any
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[None]:
+def two_nodes() -> Iterator[None]:
     """Ray on two nodes of two CPUs each, on this machine."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # between two raylets on loopback
-        store = {"object_store_memory": 100_000_000}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
-        try:
-            cluster.add_node(num_cpus=2, **store)
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-            yield
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+    with nodes(num_cpus=2) as cluster:
+        cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
+        yield
 
 
 PLACES = {
@@ -71,7 +61,7 @@ PLACES = {
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_workers_and_nodes_walk_the_same_curve(
-    nodes: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
+    two_nodes: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
 ) -> None:
     curves = {}
     for place, cluster in PLACES.items():

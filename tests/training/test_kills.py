@@ -22,6 +22,8 @@ import pytest
 from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
 from fusechat.training import dpo, files, sft
 
+from .conftest import nodes, training_workers
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = 300
@@ -40,26 +42,10 @@ CONFIGS: dict[str, Optimization] = {"sft": Sft(**COMMON), "dpo": Dpo(**COMMON, b
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Ray on a head without CPUs; nodes are added and killed."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # between raylets on loopback
-        head = {
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": 100_000_000,
-            "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 3},
-        }
-        found = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            add_node(found)
-            ray.init(address=found.address, log_to_driver=False, logging_level="ERROR")
-            yield found
-        finally:
-            ray.shutdown()
-            found.shutdown()
+    soon = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+    with nodes(num_cpus=0, _system_config=soon) as found:
+        add_node(found)
+        yield found
 
 
 def add_node(cluster: Any) -> None:
@@ -103,12 +89,6 @@ def undisturbed(
     return stage, rows, train(stage, rows, target, tmp_path_factory.mktemp(stage) / "output")
 
 
-def worker() -> psutil.Process:
-    """The training worker below this process."""
-    (found,) = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-    return found
-
-
 def test_a_killed_worker_and_a_killed_node_change_nothing(
     undisturbed: Any, cluster: Any, target: Path, tmp_path: Path
 ) -> None:
@@ -121,7 +101,7 @@ def test_a_killed_worker_and_a_killed_node_change_nothing(
         if not faults or event.step < faults[0][1]:
             return
         kind, _ = faults.pop(0)
-        victims = [worker()]
+        victims = training_workers()
         if kind == "node":
             raylet = victims[0].parent()
             assert raylet is not None

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -15,6 +14,8 @@ from fusechat.pipeline.config import Dpo, Lora, Sft, Training
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import cluster, efficiency, sft
 from fusechat.training.memory import LLAMAS, memory
+
+from .conftest import training_workers
 
 COMMON: dict[str, Any] = {
     "num_epochs": 3,
@@ -72,7 +73,7 @@ def test_the_result_is_a_plain_folder_through_a_kill(
     def kill(event: Any) -> None:
         if not killed and event.step >= 5:
             killed.append(event.step)
-            next(p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()).kill()
+            training_workers()[0].kill()
 
     # the last two checkpoints are loaded and held against each other as well
     config = SFT.model_copy(update={"holdout": 0.3, "choose": "loss"})

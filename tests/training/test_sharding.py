@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from pydantic import ValidationError
 
 from fusechat.pipeline.config import Dpo, Sft, Training
 from fusechat.training import cluster, dpo, sft, sharding
 from fusechat.training.loop import Job
+
+from .conftest import training_workers
 
 COMMON: dict[str, Any] = {
     "num_epochs": 3,
@@ -54,9 +55,8 @@ def test_a_sharded_training_is_that_of_whole_copies(
 
     def kill(event: Any) -> None:
         if not killed and event.step >= 4:
-            victim = next(p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name())
             killed.append(event.step)
-            victim.kill()
+            training_workers()[0].kill()
 
     losses, weights, config = run("whole", shard=False)
     sharded_losses, sharded, sharded_config = run("sharded", shard=True, on_step=kill)
