@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import sys
+import types
 from typing import Any, NoReturn
 
 from fusechat.pipeline.verify import sandbox, values
@@ -35,11 +36,17 @@ def serve(
 
 
 def _functions(code: str, entry_point: str, asked: Reader, reply: int) -> None:
-    names: dict[str, Any] = {"__name__": "solution"}
+    names = _module("solution")
     problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
     while True:
         args, kwargs = values.decode(asked.receive().decode())
         _answer(reply, (RAISED, problem) if problem else _call(names, entry_point, args, kwargs))
+
+
+def _module(name: str) -> dict[str, Any]:
+    """The names of a new module, which is found under its own name, as dataclasses look for it."""
+    module = sys.modules[name] = types.ModuleType(name)
+    return vars(module)
 
 
 def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[bytes, str]:
@@ -74,7 +81,8 @@ def _program(code: str, stdin: str) -> tuple[bytes, str]:
         os.close(read_end)
     sys.stdin = io.TextIOWrapper(io.BytesIO(given), "utf-8", "surrogateescape")
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
-    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), {"__name__": "__main__"}))  # noqa: S102
+    names = _module("__main__")
+    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
     if problem:
         return RAISED, problem
     with contextlib.suppress(ValueError):  # it may have closed its stdout

@@ -23,10 +23,14 @@ from fusechat.pipeline.verify.sandbox import Limits
 GRACE_S = 0.3
 """The judge says first which test was late; it is killed this much after the deadline."""
 MAX_FINDINGS = 20
-# Imported before the fork: what short programs use, so that the candidate needs to open nothing for it.
+# Imported before the fork: what short programs use. A candidate can open nothing, so what is not here is not there.
 PRELOADED = (
-    "bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "math",
-    "operator", "random", "re", "statistics", "string", "typing",
+    "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
+    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools",
+    "graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword", "locale",
+    "logging", "math", "numbers", "operator", "os", "pprint", "queue", "random", "re", "secrets", "statistics",
+    "string", "struct", "sys", "textwrap", "threading", "time", "timeit", "traceback", "types", "typing",
+    "unicodedata", "uuid", "warnings", "weakref", "zlib",
 )  # fmt: skip
 
 

@@ -99,6 +99,18 @@ def test_says_why_code_fails(pool: VerifierPool, body: str, reason: str) -> None
     assert (verdict.correct, verdict.reason) == (False, reason), verdict
 
 
+def test_the_standard_library_is_there_and_packages_are_not(pool: VerifierPool) -> None:
+    used = (
+        "from dataclasses import dataclass\nimport calendar, cmath, hashlib, json, queue, unicodedata, zlib\n"
+        "@dataclass\nclass Point:\n    x: int\n"
+        "def f(x):\n    return [hashlib.md5(b'a').hexdigest()[:4], Point(x).x, unicodedata.name('a')]"
+    )
+    tests = "assert f(1) == ['0cc1', 1, 'LATIN SMALL LETTER A']"
+    assert code(pool, used, tests).reason == "passed"
+    verdict = code(pool, "import numpy\ndef f(x):\n    return x")
+    assert verdict.reason == "error" and "numpy" in verdict.detail
+
+
 def test_first_failing_test_is_named(pool: VerifierPool) -> None:
     assert "f(41) == 42" in code(pool, "def f(x):\n    return 2").detail
 
