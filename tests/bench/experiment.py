@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/bench/experiment.py --folder FOLDER [--quick]
 
-Three sources answer the demo's prompts and some of `../shared/prompts`; six models are trained on what comes of it and
-answer the demo's held-out prompts beside the untouched target. All by `fusechat` itself, on two cores in about an hour;
+Three sources answer the demo's prompts and some of `../shared/prompts`. Eight models that are trained on what comes of
+it answer its held-out prompts, beside the untouched target. All by `fusechat` itself, on two cores in about an hour;
 called again it goes on where it was. Prints the tables of docs/experiments.md. `--quick` is a small try of the whole.
 """
 
@@ -41,8 +41,9 @@ PAIRED = [  # what is compared with what, and the share of the paper's claim tha
     ("sft+dpo", "target"),
     ("sft+dpo", "sft"),
     ("sft+dpo", "dpo-only"),
-    ("sft+dpo", "across"),
     ("sft+dpo", "no-window"),
+    ("sft+dpo", "across"),
+    ("no-window", "across-no-window"),
     ("sft", "one-source-sft"),
     ("sft+dpo", "one-source"),
 ]
@@ -106,6 +107,11 @@ def walk(path: Path, *stages: str) -> None:
         print(f"{path.stem} {stage}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
+def model_of(stage: Path) -> str:
+    """The folder of the model that a training stage ended with."""
+    return str(stage / json.loads((stage / "result.json").read_text("utf-8"))["folder"] / "model")
+
+
 def begin_from(base: Path, run: Path) -> None:
     """A run directory that has what `base` has sampled, scored and selected."""
     if not run.exists():
@@ -149,22 +155,25 @@ def main() -> None:
     base = folder / "base"
     walk(variant("base"), "prompts", "sample", "score", "select", "sft", "dpo")
     sources = yaml.safe_load((folder / "base.yaml").read_text("utf-8"))["sources"]
-    aligned = {"model": {"path": str(base / "sft" / "model")}}
+    aligned = {"model": {"path": model_of(base / "sft")}}
     imported = [{**sources[0], "samples": {"chinese": 1}}, {"name": "all", "kind": "imported"}]
     free = {domain: {"sft_fraction": 0.5, "margin": {"min": -1000}} for domain in ("math", "code", "instruction")}
     merged = as_one_source(base, folder / "across.jsonl")
+    across: dict[str, Any] = {"train": merged, "sources": imported}
+    from_sft: dict[str, Any] = {"target": aligned, "sft": NOTHING}
     variants = {
         "dpo-only": variant("dpo-only", sft=NOTHING),
-        "across": variant("across", merged, sources=imported, target=aligned, sft=NOTHING),
-        "no-window": variant("no-window", select=free, target=aligned, sft=NOTHING),
+        "no-window": variant("no-window", select=free, **from_sft),
+        "across": variant("across", **across, **from_sft),
+        "across-no-window": variant("across-no-window", select=free, **across, **from_sft),
         "one-source": variant("one-source", sources=sources[:1]),
     }
     for name, path in variants.items():
-        begin_from(base, folder / name)
+        begin_from(folder / "across" if name == "across-no-window" else base, folder / name)
         walk(path, "prompts", "sample", "score", "select", "sft", "dpo")
 
     places = {"one-source-sft": folder / "one-source" / "sft"} | {name: folder / name / "dpo" for name in variants}
-    own = [{"name": name, "model": {"path": str(place / "model")}} for name, place in places.items()]
+    own = [{"name": name, "model": {"path": model_of(place)}} for name, place in places.items()]
     walk(variant("base", evaluate={"models": ["target", "sft", "dpo", *own]}), "evaluate")
     print(f"{small.machine()}, {(time.monotonic() - began) / 60:.0f} minutes, `{' '.join(sys.argv[:1])}`\n")
     tables(folder, {"sft": base / "sft", "sft+dpo": base / "dpo", **places})
