@@ -187,7 +187,9 @@ def _humaneval(raw: Raw) -> Raw:
 def _mbpp(raw: Raw) -> Raw:
     asked = raw.get("text") or raw["prompt"]
     before = [line for line in (*raw.get("test_imports", ()), raw.get("test_setup_code", "")) if line]
-    tests = "\n".join([*before, *raw["test_list"]])
+    tests = "\n".join(
+        [*before, raw["test"] if raw.get("test") else "\n".join(raw["test_list"])]
+    )  # MBPP+ has more tests
     shown = "\n".join(raw["test_list"])
     prompt = f"{asked.strip()}\nYour code should pass these tests:\n\n{shown}"
     kept = {"id": str(raw["task_id"]), "tests": tests, "entry_point": _called(tests, raw.get("code", ""))}

@@ -23,14 +23,15 @@ from fusechat.pipeline.verify.sandbox import Limits
 GRACE_S = 0.3
 """The judge says first which test was late; it is killed this much after the deadline."""
 MAX_FINDINGS = 20
-# Imported before the fork: what short programs use. A candidate can open nothing, so what is not here is not there.
+# Imported before the fork: what short programs use, and the tests of HumanEval+ and MBPP+ (numpy). Whether a candidate
+# can import anything else hangs on whether its user may read Python's installation.
 PRELOADED = (
     "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
     "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools",
     "graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword", "locale",
-    "logging", "math", "numbers", "operator", "os", "pprint", "queue", "random", "re", "secrets", "statistics",
-    "string", "struct", "sys", "textwrap", "threading", "time", "timeit", "traceback", "types", "typing",
-    "unicodedata", "uuid", "warnings", "weakref", "zlib",
+    "logging", "math", "numbers", "numpy", "numpy.random", "numpy.testing", "operator", "os", "pprint", "queue",
+    "random", "re", "secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "timeit",
+    "traceback", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def preload() -> None:
     """Imports what checks need, so that neither they nor the candidates open a file for it; for what forks."""
     import pyflakes.checker  # noqa: F401
 
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no thread lives on in a fork
     for name in PRELOADED:
         __import__(name)
     gc.disable()  # a fork turns it on again; here each check collects

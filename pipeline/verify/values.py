@@ -6,6 +6,7 @@ What arrives is built of trusted types alone, whatever was sent: no method of th
 from __future__ import annotations
 
 import ast
+import sys
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -76,6 +77,9 @@ def _plain(value: Any, depth: int) -> Any:
         return {TAG: ("deque", [_plain(v, depth - 1) for v in value])}
     if type(value) in (Fraction, Decimal):
         return {TAG: (type(value).__name__, str(value))}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic):
+        return _plain(value.item(), depth - 1)
     if isinstance(value, Iterator) or type(value) in (type({}.keys()), type({}.values()), type({}.items())):
         return {TAG: ("iterator", [_plain(v, depth - 1) for v in islice(value, MAX_ITEMS)])}
     raise TypeError(f"a {type(value).__name__}, which is no plain value")

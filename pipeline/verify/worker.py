@@ -12,7 +12,7 @@ from typing import Any
 def main() -> None:
     """Arguments: seconds a check, MiB of address space a check, name of the sandbox level, math or code.
 
-    What checks code forks for each of them, so it imports little: no sympy, no threading.
+    What checks code forks for each of them, so it imports little beyond `code.PRELOADED`: no sympy.
     """
     timeout_s, memory_mb, level, domain = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     # Nothing that a library prints may look like a verdict.

@@ -33,6 +33,35 @@ MBPP = {
     "test_setup_code": "",
     "test_list": ["assert set(shared((3, 4), (4, 5))) == set((4,))", "assert set(shared((1,), (2,))) == set()"],
 }
+ASSERTION = """import numpy as np
+def is_floats(x):
+    return isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype == np.float64)
+def assertion(out, exp, atol):
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if out != exp and atol != 0:
+        np.testing.assert_allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp, f"out: {out}, exp: {exp}"
+"""
+CASES = """inputs = [[[1.5, 2]], [[]]]
+results = [3.5, 0]
+for inp, exp in zip(inputs, results):
+    assertion({f}(*inp), exp, 0)
+"""
+HUMANEVAL_PLUS = {
+    **HUMANEVAL,
+    "test": f"{ASSERTION}def check(candidate):\n"
+    + "".join(f"    {line}\n" for line in CASES.format(f="candidate").splitlines()),
+}
+MBPP_PLUS = {
+    "task_id": 7,
+    "prompt": "Write a function to add numbers.",
+    "code": "def total(n):\n  return sum(n)",
+    "test_imports": [],
+    "test_list": ["assert total([]) == 0"],
+    "test": ASSERTION + CASES.format(f="total"),
+}
 PLAIN: dict[str, Any] = {"id": "a", "domain": "math", "prompt": "What is 2 + 2?", "gold": "4"}
 
 
@@ -75,6 +104,18 @@ def verdicts(found: suites.Loaded, responses: list[str]) -> list[bool | None]:
         ("math", MATH, "\\boxed{0.5}", "\\boxed{2}"),
         ("humaneval", HUMANEVAL, "    return sum(numbers)\n", "    return 3\n"),
         ("humaneval", HUMANEVAL, "```python\ndef total(n):\n    return sum(n)\n```", "```python\npass\n```"),
+        (
+            "humaneval",
+            HUMANEVAL_PLUS,
+            "    return sum(numbers) + 1e-9 * bool(numbers)\n",
+            "    return sum(numbers) + 1e-3\n",
+        ),
+        (
+            "mbpp",
+            MBPP_PLUS,
+            "```python\ndef total(n):\n  return sum(n)\n```",
+            "```python\ndef total(n):\n  return 0\n```",
+        ),
         ("mbpp", MBPP, f"```python\n{MBPP['code']}\n```", "```python\ndef shared(a, b):\n  return ()\n```"),
     ],
 )

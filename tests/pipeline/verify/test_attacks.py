@@ -202,7 +202,7 @@ def test_the_worker_itself_is_behind_the_walls_that_checks_share(pool: VerifierP
 
 
 def test_what_checks_code_imports_little_since_each_fork_costs_what_it_holds() -> None:
-    heavy = "{'subprocess', 'multiprocessing', 'asyncio', 'sympy', 'pydantic', 'pyarrow'}"
+    heavy = "{'multiprocessing', 'asyncio', 'sympy', 'pydantic', 'pyarrow', 'torch'}"
     lines = (
         "import sys, fusechat.pipeline.verify.worker",
         "from fusechat.pipeline.verify import code, sandbox",
