@@ -642,7 +642,10 @@ class Judge(Endpoint):
     name: Name
 
 
-SuiteForm = Literal["rows", "gsm8k", "math", "humaneval", "mbpp", "alpaca_eval", "arena_hard"]
+SuiteForm = Literal[
+    "rows", "gsm8k", "math", "humaneval", "mbpp", "alpaca_eval", "arena_hard", "mt_bench", "align_bench"
+]  # fmt: skip
+JUDGED_FORMS = ("alpaca_eval", "arena_hard", "mt_bench", "align_bench")
 
 
 class Suite(Section):
@@ -678,7 +681,7 @@ class VerifiedSuite(Suite):
 
     @model_validator(mode="after")
     def _verifiable(self) -> Self:
-        if self.form in ("alpaca_eval", "arena_hard"):
+        if self.form in JUDGED_FORMS:
             raise ValueError(f"form {self.form} has nothing to verify; make the suite's kind judged")
         return self
 
@@ -703,7 +706,7 @@ class JudgedSuite(Suite):
         for field in ("{prompt}", "{first}", "{second}"):
             if self.instruction is not None and field not in self.instruction:
                 raise ValueError(f"instruction must contain {field}")
-        if self.form not in ("rows", "alpaca_eval", "arena_hard"):
+        if self.form not in ("rows", *JUDGED_FORMS):
             raise ValueError(f"form {self.form} is verified, not judged")
         return self
 

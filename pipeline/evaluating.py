@@ -20,7 +20,7 @@ from fusechat.pipeline.config import (
     VerifiedSuite,
 )
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, digest
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, digest, prompt_id
 from fusechat.pipeline.run import Outcome, Run
 from fusechat.pipeline.sampling import Asked
 from fusechat.pipeline.shards import Parts
@@ -64,7 +64,9 @@ def evaluate(run: Run) -> Outcome:
     for suite in loaded:
         _write_prompts(run, suite)
     there = candidates(run)
-    tokens = drawing.draw(run, "evaluate", SAMPLES, _wants(run, there, loaded), lambda a: services(run, there, a))
+    tokens = 0
+    for wants in (_wants, _follow_ups):  # the second turns follow from the answers to the first
+        tokens += drawing.draw(run, "evaluate", SAMPLES, wants(run, there, loaded), lambda a: services(run, there, a))
     run.ray()
     names = {c.source.name: c.name for c in there}
     counts, data = {}, []
@@ -95,7 +97,8 @@ def evaluate(run: Run) -> Outcome:
             else:
                 more = (_harnessed if isinstance(suite.config, HarnessSuite) else _verified)(run, there, suite)
             items += more
-        table = tables.items_table(items, {name: set(rows) for name, rows in overlapping.items()})
+        held = {name: {*rows, *map(suites.second_turn, rows)} for name, rows in overlapping.items()}
+        table = tables.items_table(items, held)
         run.dir.write_table(table, "evaluate", "items.parquet")
         told = [_told(run, suite, overlapping, judged) for suite in loaded]
         asked_as = {c.name: {"revision": c.revision, "template": c.template} for c in there}
@@ -185,6 +188,35 @@ def _wants(run: Run, there: Sequence[Candidate], loaded: Sequence[suites.Loaded]
     return wants
 
 
+def _follow_ups(run: Run, there: Sequence[Candidate], loaded: Sequence[suites.Loaded]) -> list[drawing.Want]:
+    """The second turns, each after the model's own first answer."""
+    wants = []
+    for candidate in there:
+        for suite in loaded:
+            if suite.follow_ups:
+                asked, parts, turns = _second_turns(run, candidate, suite)
+                known = parts.ids()
+                missing = [p for p in turns.values() if p["prompt_id"] not in known]
+                parts.write_all(missing, run.recipe.sample.buckets)
+                wants.append(drawing.Want(asked, parts, f"evaluate {candidate.name} {suite.config.name}, turn 2"))
+    return wants
+
+
+def _second_turns(run: Run, candidate: Candidate, suite: suites.Loaded) -> tuple[Asked, Parts, dict[str, Any]]:
+    """How they are asked, where they are kept, and first prompt's id -> PROMPT row with what was answered to it."""
+    first = {r["prompt_id"]: r["text"] for r in _suite_answers(run, [candidate], suite)[candidate.name]}
+    turns = {}
+    for prompt in suite.prompts:
+        if follow_up := suite.follow_ups.get(prompt["prompt_id"]):
+            said = {"role": "assistant", "content": first[prompt["prompt_id"]]}
+            messages = [*prompt["messages"], said, {"role": "user", "content": follow_up}]
+            turns[prompt["prompt_id"]] = {**prompt, "prompt_id": prompt_id(messages), "messages": messages}
+    ((asked, _),) = _asked(run, candidate, suite)
+    named = digest(sorted(p["prompt_id"] for p in turns.values()))[:12]
+    folder = f"evaluate/prompts/{suite.config.name}-{suite.identity}-turn-2-{named}"
+    return asked, Parts(run.dir, folder, PROMPT, "prompt_id"), turns
+
+
 def _answers(run: Run, asked: Sequence[Asked], prompts: Any, folder: str = SAMPLES) -> Rows:
     """The RESPONSE rows that are wanted."""
     wanted = sampling.wanted_ids(asked, prompts)
@@ -236,13 +268,25 @@ def _judged(run: Run, there: Sequence[Candidate], suite: suites.Loaded) -> tuple
     config, by_id = suite.config, {p["prompt_id"]: p for p in suite.prompts}
     assert isinstance(config, JudgedSuite)
     answers = {n: {r["prompt_id"]: r for r in rows} for n, rows in _suite_answers(run, there, suite).items()}
+    second = suite.second_turns()
+    by_id |= {p["prompt_id"]: p for p in second.values()}
+    first_of = {p["prompt_id"]: first for first, p in second.items()}
+    if second:
+        for c in there:
+            asked_then, kept, turns = _second_turns(run, c, suite)
+            found = {r["prompt_id"]: r for r in _answers(run, [asked_then], kept.read())}
+            answers[c.name] |= {suites.second_turn(i): found[p["prompt_id"]] for i, p in turns.items()}
     held_against = (
         suite.references
         if config.baseline == REFERENCE
         else {i: r["text"] for i, r in answers[config.baseline].items()}
     )
+
+    def before(model: str, i: str) -> tuple[str, str] | None:
+        return (answers[model][first_of[i]]["text"], held_against[first_of[i]]) if i in first_of else None
+
     pairs = [
-        judging.Pair(c.name, i, tables.conversation(p), answers[c.name][i]["text"], held_against[i])
+        judging.Pair(c.name, i, tables.conversation(p), answers[c.name][i]["text"], held_against[i], before(c.name, i))
         for c in there
         if c.name != config.baseline
         for i, p in by_id.items()
@@ -288,7 +332,7 @@ def _told(run: Run, suite: suites.Loaded, overlapping: Mapping[str, Any], judged
         "kind": config.kind,
         "group": config.group,
         "form": "harness" if isinstance(config, HarnessSuite) else config.form,
-        "num_items": len(suite.prompts),
+        "num_items": len(suite.prompts) + len(suite.follow_ups),
         "files": suites.fingerprints(config, run.base),
         "identity": suite.identity,
         "unusable": len(suite.rejects),

@@ -49,14 +49,27 @@ class Pair:
     answer: str
     """The model's; empty where there is none."""
     baseline: str
+    before: tuple[str, str] | None = None
+    """In a second turn, what the model and the baseline had answered in the first."""
 
 
 def asked(pair: Pair, order: Order, instruction: str | None) -> list[Message]:
     """What the judge is asked about a pair. Braces inside prompt and answers stay what they are."""
-    answers = (pair.answer, pair.baseline) if order == "first" else (pair.baseline, pair.answer)
+    answers = _shown(pair) if order == "first" else _shown(pair)[::-1]
     fill = {"{prompt}": pair.prompt, "{first}": answers[0], "{second}": answers[1]}
     text = re.sub(r"\{prompt\}|\{first\}|\{second\}", lambda m: fill[m.group()], instruction or INSTRUCTION)
     return [Message(role="user", content=text)]
+
+
+def _shown(pair: Pair) -> tuple[str, str]:
+    """What the judge sees of the model and of the baseline; in a second turn the first belongs to it."""
+    if pair.before is None:
+        return pair.answer, pair.baseline
+    first, second = (
+        f"[To the first question]\n{before}\n\n[To the last question, which is the one to judge]\n{answer}"
+        for before, answer in zip(pair.before, (pair.answer, pair.baseline), strict=True)
+    )
+    return first, second
 
 
 def without_judge(pair: Pair) -> tuple[float, str] | None:

@@ -29,6 +29,7 @@ from fusechat.pipeline.verify.math import gold_answer
 from fusechat.pipeline.verify.pool import is_pairs
 
 Raw = dict[str, Any]
+FOLLOW_UP = "follow_up"
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class Loaded:
     """Prompt id -> the row's own text, without what `ask` puts around it."""
     references: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the answer that the row brings."""
+    follow_ups: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> what is asked after the model's own answer (MT-Bench's second turn)."""
     samplings: dict[str, Sampling] = field(default_factory=dict)
     """Prompt id -> how it is to be answered, where the prompts differ in that (the harness's tasks)."""
     rejects: list[tuple[str, str, str]] = field(default_factory=list)
@@ -51,7 +54,22 @@ class Loaded:
     def identity(self) -> str:
         """Of what is asked and what is right: verdicts and judgements lie under it."""
         kept = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
-        return digest(kept, sorted(self.references.items()))[:12]
+        more = [sorted(self.follow_ups.items())] if self.follow_ups else []
+        return digest(kept, sorted(self.references.items()), *more)[:12]
+
+    def second_turns(self) -> dict[str, dict[str, Any]]:
+        """Prompt id -> the item of its follow-up: a PROMPT row with both questions and no answer between them."""
+        return {p["prompt_id"]: self._second_turn(p) for p in self.prompts if p["prompt_id"] in self.follow_ups}
+
+    def _second_turn(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        identity = prompt["prompt_id"]
+        messages = [*prompt["messages"], {"role": "user", "content": self.follow_ups[identity]}]
+        return {**prompt, "prompt_id": second_turn(identity), "id": f"{prompt['id']}, turn 2", "messages": messages}
+
+
+def second_turn(identity: str) -> str:
+    """Identity of the item that is a prompt's second turn; the conversations differ, as the models' answers do."""
+    return digest("second turn", identity)
 
 
 class Form(NamedTuple):
@@ -78,7 +96,7 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
             try:
                 if isinstance(raw, UnusableError):
                     raise raw
-                prompt, content, reference = _row(dict(raw), suite, config, file.entry)
+                prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
             except UnusableError as unusable:
                 if config.invalid == "stop" and not unusable.counted:
                     raise InputError(file.place, line, unusable.problem) from None
@@ -92,6 +110,8 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
             found.contents[identity] = content
             if reference is not None:
                 found.references[identity] = reference
+            if follow_up is not None:
+                found.follow_ups[identity] = follow_up
     if not found.prompts:
         why = f"; {len(found.rejects)} can't be used, e.g. {': '.join(found.rejects[0])}" if found.rejects else ""
         raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} holds no usable row{why}")
@@ -119,8 +139,8 @@ def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
     return {file.file: file.fingerprint() for file in (PromptFile(entry, base) for entry in entries(suite))}
 
 
-def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[Raw, str, str | None]:
-    """A PROMPT row without its place, its own text, and the answer that it brings.
+def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[Raw, str, str | None, str | None]:
+    """A PROMPT row without its place, its own text, the answer that it brings, and its second turn.
 
     Raises:
         UnusableError: the row can't be used.
@@ -134,6 +154,7 @@ def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[R
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise UnusableError("malformed", f"not in the form {suite.form}: {error}") from None
     reference = raw.pop(REFERENCE, None)
+    follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
     if reference is not None and not isinstance(reference, str):
         raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
     prompt, carried = rows.prompt(raw, config.max_chars, config.normalise, entry)
@@ -144,9 +165,13 @@ def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[R
     if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE and reference is None:
         raise UnusableError("no_reference", f"the suite's baseline is the rows' own {REFERENCE}, and this row has none")
     content = text.content(prompt["messages"])
+    if follow_up is not None:
+        second, _ = rows.prompt({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
+        follow_up = second["messages"][-1]["content"]
+        content = f"{content}\n{follow_up}"
     last = prompt["messages"][-1]
     last["content"] = ask_of(suite).replace("{prompt}", last["content"])
-    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference
+    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up
 
 
 def _check_verifiable(prompt: Mapping[str, Any]) -> None:
@@ -217,6 +242,21 @@ def _arena_hard(raw: Raw) -> Raw:
     return {"domain": "instruction", "prompt": prompt, "id": str(raw.get("uid") or raw["question_id"])}
 
 
+def _mt_bench(raw: Raw) -> Raw:
+    first, *more = raw["turns"]
+    return {
+        "domain": "instruction",
+        "prompt": first,
+        "id": str(raw["question_id"]),
+        FOLLOW_UP: more[0] if more else None,
+    }
+
+
+def _align_bench(raw: Raw) -> Raw:
+    kept = {"id": str(raw["question_id"]), REFERENCE: raw.get("reference") or None}
+    return {"domain": "chinese", "prompt": raw["question"], **kept}
+
+
 STEPS = "{prompt}\n\nReason step by step, and put the final answer into \\boxed{}."
 FORMS: dict[str, Form] = {
     "gsm8k": Form(("question", "answer"), _gsm8k, STEPS),
@@ -229,5 +269,7 @@ FORMS: dict[str, Form] = {
     "mbpp": Form(("task_id", "test_list"), _mbpp),
     "alpaca_eval": Form(("instruction",), _alpaca_eval),
     "arena_hard": Form((), _arena_hard),
+    "mt_bench": Form(("question_id", "turns"), _mt_bench),
+    "align_bench": Form(("question_id", "question"), _align_bench),
 }
 """The sets' own names of what a row holds."""

@@ -37,11 +37,13 @@ class Service(endpoints.Service):
         self.who: dict[str, Callable[[str], str]] = {}
         self.asked: Counter[tuple[str, str]] = Counter()
         self.wait_s = 0.0
+        self.talks: dict[tuple[str, str], list[str]] = {}
         self.replies = self._reply
 
     def _reply(self, body: dict[str, Any]) -> endpoints.Reply:
         text = body["messages"][-1]["content"]
         self.asked[body["model"], text] += 1
+        self.talks[body["model"], text] = [m["content"] for m in body["messages"]]
         time.sleep(self.wait_s)
         return endpoints.good(self.who[body["model"]](text), model=body["model"])
 
@@ -292,3 +294,32 @@ def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, se
     done = fusechat("evaluate", path)
     assert done.returncode == 0, done.stdout
     assert service.asked.total() == NUM  # what the other had answered was kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_second_turn_follows_the_models_own_answer(tmp_path: Path, service: Service) -> None:
+    service.who = {"weak": model(1), "strong": model(3), "judge": longer}
+    turns = [{"question_id": i, "turns": [f"Tell of {i}.", f"Tell of {i} and {i} more."]} for i in range(1, 4)]
+    suite = {"name": "mt", "kind": "judged", "form": "mt_bench", "files": ["mt.jsonl"], "judge": "reads"}
+    path = recipe(tmp_path, service.url, suites=[{**suite, "baseline": "weak"}])
+    rows(tmp_path / "mt.jsonl", turns)
+    assert fusechat("prompts", path).returncode == 0
+    done = fusechat("evaluate", path)
+    assert done.returncode == 0, done.stdout
+    for name, share in (("weak", 1), ("strong", 3)):
+        talk = service.talks[name, "Tell of 2 and 2 more."]
+        assert talk == ["Tell of 2.", model(share)("Tell of 2."), "Tell of 2 and 2 more."]
+    asked = [text for who, text in service.asked if who == "judge"]
+    assert len(asked) == 2 * 2 * 3  # both turns, both orders
+    assert (
+        sum("[To the first question]\nOnce 2 was told" in text and "Tell of 2 and 2 more." in text for text in asked)
+        == 2
+    )
+    assert set(service.asked.values()) == {1}
+
+    (found,) = json.loads((tmp_path / "run" / "evaluate" / "suites.json").read_text())["suites"]
+    assert found["num_items"] == 6
+    before = service.asked.total()
+    assert fusechat("evaluate", path).returncode == 0
+    assert service.asked.total() == before

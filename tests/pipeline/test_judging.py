@@ -30,6 +30,15 @@ def test_both_orders_are_asked_and_braces_stay_text() -> None:
     assert "[[A]]" in own
 
 
+def test_a_second_turn_shows_what_was_said_in_the_first() -> None:
+    pair = Pair("sft", "p1", "Name a colour.\n\nAnother.", "Blue", "Green", ("Red", "Yellow"))
+    first, second = (judging.asked(pair, order, "{prompt}|{first}|{second}")[0]["content"] for order in judging.ORDERS)
+    _, mine, theirs = first.split("|")
+    assert "Red" in mine and mine.endswith("Blue") and "Yellow" in theirs and theirs.endswith("Green")
+    assert second.split("|")[1:] == [theirs, mine]
+    assert judging.without_judge(Pair("sft", "p1", "?", "", "Green", ("Red", "Yellow"))) == (0.0, "no_answer")
+
+
 def test_nothing_is_asked_twice() -> None:
     same = Pair("dpo", "p1", PAIR.prompt, PAIR.answer, PAIR.baseline)
     turned = Pair("other", "p1", PAIR.prompt, PAIR.baseline, PAIR.answer)

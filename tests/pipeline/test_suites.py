@@ -153,6 +153,30 @@ def test_judged_rows_bring_references(tmp_path: Path) -> None:
     assert load(tmp_path, [hard], kind="judged", form="arena_hard").prompts[0]["id"] == "q1"
 
 
+def test_second_turns(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": 81, "category": "writing", "turns": ["Name a colour.", "Name another one."]},
+        {"question_id": 82, "category": "writing", "turns": ["Name a town."]},
+    ]
+    found = load(tmp_path, rows, kind="judged", form="mt_bench")
+    first, other = found.prompts
+    assert [p["id"] for p in found.prompts] == ["81", "82"]
+    ((identity, second),) = found.second_turns().items()
+    assert (identity, second["id"]) == (first["prompt_id"], "81, turn 2")
+    assert second["prompt_id"] not in (first["prompt_id"], other["prompt_id"])
+    assert [m["content"] for m in second["messages"]] == ["Name a colour.", "Name another one."]
+    assert found.contents[identity] == "Name a colour.\nName another one."
+    plain = [{**rows[0], "turns": rows[0]["turns"][:1]}, rows[1]]  # type: ignore[index]
+    assert load(tmp_path, plain, kind="judged", form="mt_bench").identity != found.identity
+
+
+def test_align_bench_is_held_against_its_references(tmp_path: Path) -> None:
+    row = {"question_id": 3, "category": "基本任务", "question": "你好吗?", "reference": "很好。"}
+    found = load(tmp_path, [row], kind="judged", form="align_bench", baseline="reference")
+    assert [(p["id"], p["domain"]) for p in found.prompts] == [("3", "chinese")]
+    assert list(found.references.values()) == ["很好。"]
+
+
 BAD: list[tuple[str, dict[str, Any], Any, str]] = [
     ("empty", {}, None, "holds no usable row"),
     ("no json", {}, "{", "suite.jsonl:1: not JSON"),
@@ -170,6 +194,9 @@ BAD: list[tuple[str, dict[str, Any], Any, str]] = [
     ),
     ("domain", {}, {"id": "c", "domain": "instruction", "prompt": "p"}, "nothing verifies the domain instruction"),
     ("reference", {"kind": "judged", "baseline": "reference"}, {**PLAIN}, "this row has none"),
+    ("turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": ["a", 2]}, "prompt must be a string"),
+    ("no turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": []}, "needs the key 'turns'"),
+    ("verified turn", {}, {**PLAIN, "follow_up": "And 3 + 3?"}, "unknown key 'follow_up'"),
     ("wrong reference", {"kind": "judged"}, {**PLAIN, "reference": 3}, "reference must be a string, got int"),
 ]
 
