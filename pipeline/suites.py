@@ -166,6 +166,8 @@ def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[R
         raise UnusableError("no_reference", f"the suite's baseline is the rows' own {REFERENCE}, and this row has none")
     content = text.content(prompt["messages"])
     if follow_up is not None:
+        if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE:
+            raise UnusableError("no_reference", f"a {FOLLOW_UP} has no reference; its baseline must be a model")
         second, _ = rows.prompt({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
         follow_up = second["messages"][-1]["content"]
         content = f"{content}\n{follow_up}"

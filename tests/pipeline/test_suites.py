@@ -196,6 +196,12 @@ BAD: list[tuple[str, dict[str, Any], Any, str]] = [
     ("reference", {"kind": "judged", "baseline": "reference"}, {**PLAIN}, "this row has none"),
     ("turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": ["a", 2]}, "prompt must be a string"),
     ("no turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": []}, "needs the key 'turns'"),
+    (
+        "turn without reference",
+        {"kind": "judged", "baseline": "reference"},
+        {**PLAIN, "reference": "4", "follow_up": "And 3 + 3?"},
+        "a follow_up has no reference",
+    ),
     ("verified turn", {}, {**PLAIN, "follow_up": "And 3 + 3?"}, "unknown key 'follow_up'"),
     ("wrong reference", {"kind": "judged"}, {**PLAIN, "reference": 3}, "reference must be a string, got int"),
 ]
