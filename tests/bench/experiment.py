@@ -35,7 +35,7 @@ WINDOW = {"min": 0.05, "max": 1.0}
 """Nats a token: the likelihood's unit. ArmoRM's scores have the paper's 0.01 to 0.1."""
 NOTHING = {"learning_rate": 1e-12, "num_epochs": 0.001}
 """An SFT that leaves its model as it is."""
-PAIRED = [  # what is compared with what, and the share of the paper's claim that it speaks to
+PAIRED = [  # what is compared with what
     ("sft", "target"),
     ("dpo-only", "target"),
     ("sft+dpo", "target"),
