@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -144,9 +144,7 @@ def _overlaps(run: Run, loaded: Sequence[suites.Loaded]) -> dict[str, dict[str, 
 
 def _write_prompts(run: Run, suite: suites.Loaded) -> None:
     for parts, sampling_ in _groups(run, suite):
-        there = parts.ids()
-        mine = [p for p in suite.prompts if suite.samplings.get(p["prompt_id"], sampling_) == sampling_]
-        parts.write_all([p for p in mine if p["prompt_id"] not in there], run.recipe.sample.buckets)
+        _keep(run, parts, [p for p in suite.prompts if suite.samplings.get(p["prompt_id"], sampling_) == sampling_])
     rejects = [
         {"stage": "evaluate", "id": place, "reason": reason, "detail": detail[:500]}
         for place, reason, detail in suite.rejects
@@ -158,6 +156,12 @@ def _write_prompts(run: Run, suite: suites.Loaded) -> None:
     run.dir.write_table(
         pa.Table.from_pylist(rejects, schema=REJECT), "evaluate", "rejects", f"{suite.config.name}.parquet"
     )
+
+
+def _keep(run: Run, parts: Parts, prompts: Iterable[Mapping[str, Any]]) -> None:
+    """Writes those PROMPT rows that are not there yet."""
+    there = parts.ids()
+    parts.write_all([p for p in prompts if p["prompt_id"] not in there], run.recipe.sample.buckets)
 
 
 def _groups(run: Run, suite: suites.Loaded) -> list[tuple[Parts, Sampling]]:
@@ -195,9 +199,7 @@ def _follow_ups(run: Run, there: Sequence[Candidate], loaded: Sequence[suites.Lo
         for suite in loaded:
             if suite.follow_ups:
                 asked, parts, turns = _second_turns(run, candidate, suite)
-                known = parts.ids()
-                missing = [p for p in turns.values() if p["prompt_id"] not in known]
-                parts.write_all(missing, run.recipe.sample.buckets)
+                _keep(run, parts, turns.values())
                 wants.append(drawing.Want(asked, parts, f"evaluate {candidate.name} {suite.config.name}, turn 2"))
     return wants
 
@@ -295,8 +297,7 @@ def _judged(run: Run, there: Sequence[Candidate], suite: suites.Loaded) -> tuple
     questions, places = judging.questions(pairs, config.instruction, config.name)
     folder = f"evaluate/questions/{config.name}-{digest(sorted(q['prompt_id'] for q in questions))[:12]}"
     parts = Parts(run.dir, folder, PROMPT, "prompt_id")
-    asked_before = parts.ids()
-    parts.write_all([q for q in questions if q["prompt_id"] not in asked_before], run.recipe.sample.buckets)
+    _keep(run, parts, questions)
     want = drawing.Want(judge.asked(config.judge_sampling, 1, run.recipe.seed), parts, f"evaluate judge {config.name}")
     drawing.draw(run, "evaluate", JUDGEMENTS, [want], lambda a: services(run, [judge], a))
     said = {r["prompt_id"]: r for r in _answers(run, [want.asked], parts.read(), JUDGEMENTS)}

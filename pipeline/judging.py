@@ -55,7 +55,8 @@ class Pair:
 
 def asked(pair: Pair, order: Order, instruction: str | None) -> list[Message]:
     """What the judge is asked about a pair. Braces inside prompt and answers stay what they are."""
-    answers = _shown(pair) if order == "first" else _shown(pair)[::-1]
+    mine, theirs = _shown(pair)
+    answers = (mine, theirs) if order == "first" else (theirs, mine)
     fill = {"{prompt}": pair.prompt, "{first}": answers[0], "{second}": answers[1]}
     text = re.sub(r"\{prompt\}|\{first\}|\{second\}", lambda m: fill[m.group()], instruction or INSTRUCTION)
     return [Message(role="user", content=text)]
