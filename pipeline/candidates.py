@@ -50,9 +50,9 @@ def candidates(run: Run) -> list[Candidate]:
         if isinstance(entry, EvaluatedModel):
             template = run.read_template(entry.chat_template)
             source = _deployment(run, entry.name, entry)
-            revision = models.revision(entry.model, base=run.base)
-            identity = template_identity(template, "keep")
             own = f"evaluate.models.{entry.name}"
+            revision = run.evaluated_revision(entry)
+            identity = template_identity(template, "keep")
             setting = own if entry.engine is not None or entry.placement is not None else "evaluate"
             found.append(Candidate(entry.name, source, revision, identity, entry.model, template, setting))
         elif entry in asked:
@@ -66,6 +66,7 @@ def candidates(run: Run) -> list[Candidate]:
             weights_of: Model | Path = recipe.target.model if entry == "target" else trained_model(run, entry)
             target = models.revision(recipe.target.model, base=run.base)
             revision = target if entry == "target" else run.fingerprint(entry)
+            revision = run.marked(revision, "evaluate.engine.dtype", config.engine)
             identity = template_identity(run.target_template, "keep")
             source = _deployment(run, entry)
             found.append(Candidate(entry, source, revision, identity, weights_of, run.target_template))

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from fusechat.pipeline.hardware import num_cores
 
 Domain = Literal["instruction", "math", "code", "chinese"]
 DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
@@ -54,6 +66,7 @@ class Engine(Section):
     """vLLM's engine. What has no field of its own goes into `options`, verbatim."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """`auto` takes bfloat16 on GPUs and on processors that compute it in hardware, float32 on others."""
     max_model_len: int = Field(default=4096, ge=64)
     """Tokens of prompt and response together."""
     tensor_parallel_size: int = Field(default=1, ge=1)
@@ -64,10 +77,40 @@ class Engine(Section):
     """Environment of the engine's processes, e.g. `{VLLM_CPU_KVCACHE_SPACE: "1"}`."""
 
 
+def _share(value: Any) -> Any:
+    """A share of this machine's cores, `45%`, as a number of CPUs."""
+    if not isinstance(value, str) or not re.fullmatch(r"\s*\d+(\.\d+)?\s*%\s*", value):
+        return value
+    if not 0 < (percent := float(value.strip(" %"))) <= 100:
+        raise ValueError("a share of this machine's cores lies above 0% and at most at 100%")
+    return round(percent / 100 * num_cores(), 2)
+
+
+Cpus = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ ?%$"}]}),
+]
+"""CPUs: a number, or a share of the cores of the machine that the run is started on, e.g. `45%`; on a cluster 1."""
+
+
+def _without_shares(node: Any) -> Any:
+    """A section as it is on a cluster, where no model shares a machine with the run: a share counts as one CPU."""
+    if isinstance(node, list):
+        return [_without_shares(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    shares = {key for key in ("num_cpus", "num_threads") if str(node.get(key)).endswith("%")}
+    return {key: 1 if key in shares else _without_shares(value) for key, value in node.items()}
+
+
 class Placement(Section):
     """What one engine worker takes from the cluster; an engine has TP x PP workers."""
 
-    num_cpus: float = Field(default=1, ge=0)
+    num_cpus: Cpus = Field(default=1, ge=0)
+    """A number, or a share of this machine's cores, e.g. `45%`."""
+    num_threads: Cpus | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Threads that compute, without a GPU, rounded up; none takes `num_cpus`."""
     num_gpus: float = Field(default=0, ge=0)
     memory_gb: float = Field(default=0, ge=0)
     """Host memory set aside on the node, GiB; 0 sets none aside."""
@@ -237,8 +280,8 @@ class OwnReward(Section):
     name: Name
     model: Model
     placement: Placement = Placement()
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the backbone; the head computes in float32."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the backbone, `auto` as for engines; the head computes in float32."""
     max_length: int = Field(default=4096, ge=64)
     """Tokens of a conversation; more is a reject, since a cut one would be scored wrongly."""
     max_batch_tokens: int = Field(default=16384, ge=64)
@@ -542,8 +585,9 @@ class Optimization(Section):
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    bf16: bool = True
-    """bfloat16 autocast over float32 master weights; false computes in float32."""
+    bf16: bool | Literal["auto"] = "auto"
+    """bfloat16 autocast over float32 master weights; false computes in float32. `auto` is true on GPUs and on
+    processors that compute bfloat16 in hardware."""
     gradient_checkpointing: bool = False
     lora: Lora | None = None
     """None trains all weights. Else those stay as they are, under `bf16` in bfloat16."""
@@ -583,8 +627,8 @@ class Training(Section):
     """Ray Train's workers."""
 
     num_workers: int = Field(default=1, ge=1)
-    num_cpus: float = Field(default=1, gt=0)
-    """A worker."""
+    num_cpus: Cpus = Field(default=1, gt=0)
+    """A worker; a number, or a share of this machine's cores, e.g. `100%`."""
     num_gpus: float = Field(default=0, ge=0)
     """A worker."""
     accelerator_type: str | None = None
@@ -826,6 +870,12 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
     serve: Serve = Serve()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_a_cluster(cls, tree: Any) -> Any:
+        cluster = tree.get("cluster") if isinstance(tree, dict) else None
+        return _without_shares(tree) if isinstance(cluster, dict) and cluster.get("address") is not None else tree
 
     @model_validator(mode="after")
     def _whole_copies(self) -> Self:

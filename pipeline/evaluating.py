@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline import drawing, harness, judging, models, overlaps, rewarding, sampling, scoring, suites
+from fusechat.pipeline import drawing, harness, judging, overlaps, rewarding, sampling, scoring, suites
 from fusechat.pipeline.candidates import Candidate, candidates, services
 from fusechat.pipeline.candidates import judge as judge_of
 from fusechat.pipeline.config import (
@@ -32,17 +32,19 @@ SAMPLES, JUDGEMENTS = "evaluate/samples", "evaluate/judgements"
 def settings(run: Run) -> list[Any]:
     """What the stage's output hangs on beyond the held-out evaluation of the run's own models."""
     config = run.recipe.evaluate
+    mark = run.marked("", "evaluate.engine.dtype", config.engine)
+    marks = [mark] if mark else []  # what was evaluated before precisions were kept still holds
     if not config.suites and config.models == type(config)().models:
-        return []
+        return marks
     own = [
-        [m, models.revision(m.model, base=run.base), run.read_template(m.chat_template)]
-        for m in config.models
+        [m, run.evaluated_revision(m), run.read_template(m.chat_template)]
+        for m in run.written.evaluate.models
         if isinstance(m, EvaluatedModel)
     ]
     asked = [[a.source.name, a.revision, a.template] for a in run.asked if a.source.name in config.names]
     files = [suites.fingerprints(suite, run.base) for suite in config.suites]
     judges = [[j.name, j.url, j.model, j.revision] for j in config.judges]
-    return [config.names, own, asked, config.suites, files, judges, config.contamination]
+    return [config.names, own, asked, config.suites, files, judges, config.contamination, *marks]
 
 
 def evaluate(run: Run) -> Outcome:

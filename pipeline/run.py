@@ -15,8 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline import models, prompts
-from fusechat.pipeline.config import EndpointSource, ImportedSource, Model, Recipe, Serve, Source
+from fusechat.pipeline import models, precision, prompts
+from fusechat.pipeline.config import (
+    EndpointSource,
+    Engine,
+    EvaluatedModel,
+    ImportedSource,
+    Model,
+    Recipe,
+    Serve,
+    Source,
+)
 from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
 from fusechat.pipeline.flow import FLUSH_S
 from fusechat.pipeline.placement import Need
@@ -39,7 +48,13 @@ class Run:
     """A recipe on a run directory."""
 
     def __init__(self, recipe: Recipe, base: Path, progress: Progress) -> None:
-        self.recipe, self.base, self.progress = recipe, base, progress
+        """Opens a run.
+
+        Args:
+            recipe: as it is written; `self.recipe` has its precisions decided for this machine.
+        """
+        self.written, self.base, self.progress = recipe, base, progress
+        self.recipe = precision.settled(recipe)
         self.dir = RunDir(recipe.run_dir)
         self._fleet: Any = None
         self._ray: Any = None
@@ -80,19 +95,46 @@ class Run:
             return worked
 
     def _claim(self) -> None:
-        """Refuses a run directory that another recipe made."""
+        """Refuses a run directory that another recipe made; says in which precisions the run goes on."""
         mine = {"recipe": self.recipe.name, "target": self.recipe.target.model_dump(mode="json")}
+        for line in precision.decisions(self.written):
+            self.progress.say(line)
+        if self.dir.exists("run.json"):
+            there = self.dir.read_json("run.json")
+            for key, value in mine.items():
+                if there.get(key) != value:
+                    raise RunDirectoryError(
+                        f"{self.dir.url}: belongs to another recipe ({key} was {there.get(key)}, now {value}); "
+                        "give another run_dir"
+                    )
+            was, _ = precision.begun_in(there)
+            for line in precision.changes(was, precision.taken(self.recipe)):
+                self.progress.say(line)
+        kept = {"precision": precision.taken(self.recipe), "unmarked": self._unmarked}
+        self.dir.write_json({**mine, "settings": self.written.model_dump(mode="json"), **kept}, "run.json")
+
+    @cached_property
+    def _unmarked(self) -> list[str]:
+        """Keys of engines whose precision no identity names, since an earlier version began the run in it."""
         if not self.dir.exists("run.json"):
-            self.dir.write_json({**mine, "settings": self.recipe.model_dump(mode="json")}, "run.json")
-            return
-        there = self.dir.read_json("run.json")
-        for key, value in mine.items():
-            if there.get(key) != value:
-                raise RunDirectoryError(
-                    f"{self.dir.url}: belongs to another recipe ({key} was {there.get(key)}, now {value}); "
-                    "give another run_dir"
-                )
-        self.dir.write_json({**mine, "settings": self.recipe.model_dump(mode="json")}, "run.json")
+            return []
+        was, unmarked = precision.begun_in(self.dir.read_json("run.json"))
+        return [key for key in unmarked if was[key] == precision.taken(self.recipe).get(key)]
+
+    def marked(self, revision: str, key: str, engine: Engine) -> str:
+        """A model's revision as identities have it, with its engine's precision.
+
+        Args:
+            key: of the precision in the recipe.
+        """
+        return revision if key in self._unmarked else precision.mark(revision, engine.dtype)
+
+    def evaluated_revision(self, model: EvaluatedModel) -> str:
+        """Revision of a model of its own under evaluation, with its engine's precision."""
+        place = f"evaluate.models.{model.name}" if model.engine is not None else "evaluate"
+        here = next(m for m in self.recipe.evaluate.models if isinstance(m, EvaluatedModel) and m.name == model.name)
+        engine = here.engine or self.recipe.evaluate.engine
+        return self.marked(models.revision(model.model, base=self.base), f"{place}.engine.dtype", engine)
 
     def _bring_up_to_date(self, stage: str) -> bool:
         from fusechat.pipeline import stages
@@ -113,6 +155,7 @@ class Run:
             tokens=outcome.tokens,
             seconds=round(time.monotonic() - began, 1),
             versions=versions(),
+            precision=precision.of_stage(self.recipe, stage),
         )
         self.dir.write_manifest(manifest)
         self.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
@@ -184,7 +227,8 @@ class Run:
         found = []
         for source in self.recipe.sources:
             if isinstance(source, Source):
-                revision = models.revision(source.model, base=self.base)
+                key, revision = f"sources.{source.name}.engine.dtype", models.revision(source.model, base=self.base)
+                revision = self.marked(revision, key, source.engine)
                 template = template_identity(self.templates[source.name], source.system)
             elif isinstance(source, EndpointSource):
                 revision = digest(source.url, source.model, source.revision)

@@ -41,6 +41,8 @@ class Manifest:
     tokens: int = 0
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    precision: dict[str, str] = field(default_factory=dict)
+    """Recipe key -> what was computed in."""
 
     @property
     def fingerprint(self) -> str:

@@ -32,10 +32,9 @@ def build(args: dict[str, Any]) -> Application:
 
     if unknown := set(args) - {"recipe", "set", "groups"}:
         raise RecipeError("args", sorted(unknown), "recipe, set, groups")
-    path = find(str(args.get("recipe", "")))
-    return build_app(
-        Run(load(path, tuple(args.get("set", ()))), path.parent.resolve(), Progress()), bool(args.get("groups"))
-    )
+    path, groups = find(str(args.get("recipe", ""))), bool(args.get("groups"))
+    changes = (*args.get("set", ()), *(["cluster.address=auto"] if groups else []))
+    return build_app(Run(load(path, changes), path.parent.resolve(), Progress()), groups)
 
 
 def build_app(run: Run, groups: bool = False) -> Application:

@@ -14,6 +14,7 @@ from fusechat.pipeline.config import (
     OwnReward,
     level_orders,
 )
+from fusechat.pipeline.precision import decided
 from fusechat.pipeline.records import OBJECTIVES
 from fusechat.pipeline.scoring import combine
 from fusechat.pipeline.wire import Rated, RateRequest, ScoreItem
@@ -60,7 +61,8 @@ class OwnRewardModel:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         load: Any = armorm.load if isinstance(config, ArmoRMReward) else classifier.load
-        network = load(model, dtype=config.dtype, device=device, max_length=config.max_length)
+        dtype = decided(config.dtype, config.placement.num_gpus)
+        network = load(model, dtype=dtype, device=device, max_length=config.max_length)
         self._collector = Collector(network, config.max_batch_tokens)
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Rated]:

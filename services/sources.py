@@ -17,6 +17,7 @@ from fusechat.pipeline.config import Engine, Placement
 from fusechat.pipeline.errors import EngineDiedError, plain
 from fusechat.pipeline.hardware import allocator_env
 from fusechat.pipeline.metering import Reading
+from fusechat.pipeline.precision import decided
 from fusechat.pipeline.priority import give_way
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.wire import (
@@ -317,7 +318,7 @@ def rated(item: str, score: float, mass: float, tokens: int) -> Rated:
 def engine_kwargs(engine: Engine, num_gpus: float, chat_template: str | None = None) -> dict[str, Any]:
     """vLLM's engine arguments of a recipe's engine."""
     kwargs: dict[str, Any] = {
-        "dtype": engine.dtype,
+        "dtype": decided(engine.dtype, num_gpus),
         "max_model_len": engine.max_model_len,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "pipeline_parallel_size": engine.pipeline_parallel_size,
@@ -339,16 +340,17 @@ def engine_kwargs(engine: Engine, num_gpus: float, chat_template: str | None = N
     return kwargs | engine.options
 
 
-def cpu_env(num_cpus: float) -> dict[str, str]:
+def cpu_env(placement: Placement) -> dict[str, str]:
     """Environment of an engine without a GPU.
 
-    It computes with as many threads as it has CPUs by the recipe, rounded up: two engines with a thread for every core
-    each wait for one another at every layer. Threads are not bound to cores and sleep while they wait.
+    It computes with as many threads as it has CPUs by the recipe, rounded up, unless that says otherwise: two engines
+    with a thread for every core each wait for one another at every layer. Threads are not bound to cores and sleep
+    while they wait.
     """
     return {
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(max(1, math.ceil(num_cpus))),
+        "OMP_NUM_THREADS": str(max(1, math.ceil(placement.num_threads or placement.num_cpus))),
         "OMP_WAIT_POLICY": "PASSIVE",
         # Compiling the sampler takes 20 s of the first request and needs a C compiler, for a kernel of no weight.
         "TORCH_COMPILE_DISABLE": "1",
@@ -393,7 +395,7 @@ def build_source(
     bundle |= resources or {}
     env = {"VLLM_USAGE_SOURCE": "fusechat", "VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false"}
     if not placement.num_gpus:
-        env |= cpu_env(placement.num_cpus)
+        env |= cpu_env(placement)
     config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": str(model)},
         engine_kwargs=engine_kwargs(engine, placement.num_gpus, chat_template),

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from fusechat.pipeline.config import Optimization, Training
 from fusechat.pipeline.errors import RecipeError, RunDirectoryError, StageError
+from fusechat.pipeline.precision import of_training
 from fusechat.pipeline.records import digest
 from fusechat.training import cluster as ray_cluster
 from fusechat.training import data, files
@@ -108,7 +109,7 @@ def train(
         stage=stage,
         model=str(model.resolve()),
         output=str(output.resolve()),
-        config=config,
+        config=of_training(config, cluster.num_gpus),
         num_workers=cluster.num_workers,
         accumulation=ray_cluster.accumulation(stage, config, cluster),
         use_gpu=bool(cluster.num_gpus),

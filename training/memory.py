@@ -16,6 +16,7 @@ from typing import Any
 
 from fusechat.pipeline.config import Dpo, Optimization, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError
+from fusechat.pipeline.precision import of_training
 
 WORKSPACE = {"gpu": 2e9, "cpu": 0.5e9}
 """Bytes that the runtime, the libraries' buffers and fragments take."""
@@ -108,6 +109,7 @@ class Memory:
 
 def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
     """What a step of training keeps on each worker at its peak."""
+    config = of_training(config, cluster.num_gpus)
     share = 1 / cluster.num_workers if cluster.shard else 1.0
     p = shape.parameters
     if config.lora:

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from fusechat.pipeline import models, recipe
-from fusechat.pipeline.config import Source
+from fusechat.pipeline.config import Placement, Source
 from fusechat.services.sources import cpu_env, engine_kwargs
 
 NUM, STEPS = 64, 32
@@ -78,7 +78,8 @@ def main() -> None:
         print("\n" + json.dumps(measure(CONFIGURATIONS[sys.argv[1]])))
         return
     cores = len(os.sched_getaffinity(0))
-    env = {**os.environ, **cpu_env(cores), "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    env = os.environ | cpu_env(Placement(num_cpus=cores))
+    env |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     print(f"{source().name}, {cores} cores, {NUM} prompts\n")
     print("| configuration | prefill, s | prefill, new tokens/s | decoding, tokens/s |\n| --- | --- | --- | --- |")
     for name in CONFIGURATIONS:

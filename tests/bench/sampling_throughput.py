@@ -203,11 +203,12 @@ class Side:
 
 def windows(path: Path, num: int) -> list[tuple[float, float]]:
     """Tokens/s of bare vLLM and of the stage in each of their turns."""
+    from fusechat.pipeline.config import Placement
     from fusechat.services.sources import cpu_env
 
     me = [sys.executable, __file__, "--recipe", str(path), "--side"]
     env = dict(os.environ, FUSECHAT_BENCH_WATCH="1")
-    bare_side = Side([*me, "bare"], env=env | cpu_env(1.5))
+    bare_side = Side([*me, "bare"], env=env | cpu_env(Placement(num_cpus=1.5)))
     bare_side.wait(2000)
     bare_side.signal(signal.SIGSTOP)
     stage_side = Side([*me, "stage"], env=env)
@@ -242,6 +243,7 @@ def main() -> None:
         found = stage(options.recipe) if options.side == "stage" else asyncio.run(bare(options.recipe))
         print(json.dumps(found))
         return
+    from fusechat.pipeline.config import Placement
     from fusechat.services.sources import cpu_env
 
     print(f"{small.machine()}, `{' '.join(sys.argv)}`\n")
@@ -265,7 +267,7 @@ def main() -> None:
                 if side == "bare":  # the stage has its prompts from its own first stage
                     Run(load(path), path.parent, Progress()).walk(("prompts",))
                 command = [sys.executable, __file__, "--side", side, "--recipe", str(path)]
-                env = os.environ | (cpu_env(1.5) if side == "bare" else {})
+                env = os.environ | (cpu_env(Placement(num_cpus=1.5)) if side == "bare" else {})
                 out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
                 found = json.loads(out.splitlines()[-1])
                 rates[side] = found["tokens"] / found["seconds"]

@@ -30,6 +30,7 @@ import serving
 import small
 
 from fusechat.pipeline.cluster import free_port
+from fusechat.pipeline.config import Placement
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import load
 from fusechat.pipeline.run import Run
@@ -55,7 +56,7 @@ def bare(recipe: Path) -> Iterator[tuple[str, int]]:
         else:
             command += [f"--{name}", str(value)]
     command += ["--distributed-executor-backend", "uni"]
-    env = os.environ | cpu_env(1.5) | {"VLLM_LOGGING_LEVEL": "WARNING"}
+    env = os.environ | cpu_env(Placement(num_cpus=1.5)) | {"VLLM_LOGGING_LEVEL": "WARNING"}
     with (recipe.parent / "vllm.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     url = f"http://127.0.0.1:{port}"

@@ -177,6 +177,7 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
     from transformers import AutoModelForCausalLM, PrinterCallback
 
     from fusechat.pipeline.config import Dpo, Optimization
+    from fusechat.pipeline.precision import of_training
     from fusechat.training import data, dpo, recorder, sft, worker
     from fusechat.training.loop import Job
 
@@ -197,7 +198,7 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
             stage=stage,
             model=str(model),
             output=str(tmp_path / "output"),
-            config=config,
+            config=of_training(config, 0),
             num_workers=1,
             accumulation=config.global_batch_size // config.micro_batch_size,
             use_gpu=False,

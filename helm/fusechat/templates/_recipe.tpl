@@ -17,7 +17,9 @@
 {{- $engine := .engine | default dict -}}
 {{- $workers := mul (int ($engine.tensor_parallel_size | default 1)) (int ($engine.pipeline_parallel_size | default 1)) -}}
 {{- $gpuEach := $placement.num_gpus | default 0 | float64 -}}
-{{- $cpuEach := 1.0 -}}{{- if hasKey $placement "num_cpus" }}{{ $cpuEach = float64 $placement.num_cpus }}{{ end -}}
+{{- /* A share of one machine's cores, "45%", is one CPU where models have nodes of their own. */ -}}
+{{- $cpuEach := 1.0 -}}
+{{- if and (hasKey $placement "num_cpus") (not (kindIs "string" $placement.num_cpus)) }}{{ $cpuEach = float64 $placement.num_cpus }}{{ end -}}
 {{- $gpus := ceil (mulf $gpuEach $workers) | int -}}
 {{- $min := 1 -}}{{- if hasKey $placement "min_replicas" }}{{ $min = int $placement.min_replicas }}{{ end -}}
 {{- $max := int ($placement.max_replicas | default 1) -}}
