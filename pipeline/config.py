@@ -329,6 +329,8 @@ class PromptTable(Section):
     """Of rows that give none; `auto` goes by what the row holds (docs/recipe.md)."""
     id: Literal["column", "generated"] = "column"
     """Whether rows bring their id, or get the file's name and the row's number."""
+    limit: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    """The first so many rows; none takes all."""
     last_answer: Literal["keep", "drop"] = "keep"
     """`drop` takes the assistant's turns off a conversation's end; a prompt ends with the user's."""
 
@@ -850,10 +852,38 @@ class Serve(Section):
     """Whether the log holds what callers send."""
 
 
+StageName = Literal["prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"]
+
+
+class Work(Section):
+    """What a stage takes."""
+
+    tflop: float = Field(default=0, ge=0)
+    """10^12 operations, as many as matrix products would do in the time that it takes beyond `seconds`."""
+    seconds: float = Field(default=0, ge=0)
+    """What no faster arithmetic shortens: fetching, the start of engines and workers."""
+
+
+class Size(Section):
+    """One size of a recipe that comes in several."""
+
+    work: dict[StageName, Work] = Field(min_length=1)
+    memory_gb: float = Field(default=0, ge=0)
+    """GiB that the machine needs."""
+    changes: dict[str, Any] = {}
+    """Settings in place of the recipe's, as `--set` has them: `sft.num_epochs: 2`."""
+
+
 class Recipe(Section):
     """All of it."""
 
     name: Name
+    size: Name | None = None
+    """Which of `sizes`; `auto` takes the largest that this machine ends in `size_minutes`."""
+    sizes: dict[Name, Size] = {}
+    """Sizes that the recipe comes in; the one with the most work is the largest."""
+    size_minutes: float = Field(default=15, gt=0)
+    """How long `size: auto` may take on a machine without GPUs."""
     seed: int = Field(default=0, ge=0)
     run_dir: str
     """Where the run is kept, e.g. `runs/demo`; relative paths start at the working directory."""
@@ -876,6 +906,13 @@ class Recipe(Section):
     def _on_a_cluster(cls, tree: Any) -> Any:
         cluster = tree.get("cluster") if isinstance(tree, dict) else None
         return _without_shares(tree) if isinstance(cluster, dict) and cluster.get("address") is not None else tree
+
+    @model_validator(mode="after")
+    def _size(self) -> Self:
+        if self.size is not None and self.size not in self.sizes:
+            there = ", ".join(("auto", *self.sizes)) if self.sizes else "no sizes in this recipe"
+            raise ValueError(f"size: {self.size!r} is none of {there}")
+        return self
 
     @model_validator(mode="after")
     def _whole_copies(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def draw(
     wants: Sequence[Want],
     services: Callable[[list[Asked]], Any],
     pilot: int | None = None,
+    keep: Collection[str] | None = None,
 ) -> int:
     """Brings every response that is wanted and not durable; returns the tokens generated.
 
@@ -47,6 +48,7 @@ def draw(
         wants: several of one source are asked one after the other.
         services: the services by name of the sources that are hosted here; called for those that miss something.
         pilot: prompts a source, about; none takes all.
+        keep: sources that are asked again soon; others give their memory back when they are done. None keeps all.
 
     Raises:
         StageError: sources were given up; the others brought all of theirs.
@@ -92,7 +94,7 @@ def draw(
                         replicas,
                     )
 
-        return Job(name, service, work)
+        return Job(name, service, work, last=keep is not None and name not in keep)
 
     by_source: dict[str, list[tuple[Want, sampling.Plan]]] = {}
     for each in missing:

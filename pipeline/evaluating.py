@@ -69,6 +69,8 @@ def evaluate(run: Run) -> Outcome:
     tokens = 0
     for wants in (_wants, _follow_ups):  # the second turns follow from the answers to the first
         tokens += drawing.draw(run, "evaluate", SAMPLES, wants(run, there, loaded), lambda a: services(run, there, a))
+    sources = [s.name for s in recipe.served]  # they may be asked to judge
+    run.release(c.source.name for c in there if c.source.name not in sources)
     run.ray()
     names = {c.source.name: c.name for c in there}
     counts, data = {}, []

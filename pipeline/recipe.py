@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from fusechat.pipeline import sizes
 from fusechat.pipeline.config import Recipe, packaged_recipes
 from fusechat.pipeline.errors import InputError, RecipeError
 
@@ -56,8 +57,16 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         RecipeError: a key is unknown, has the wrong type or a value that is not allowed.
     """
     tree = read_yaml(path)
+    asked = _plain(tree)
     for change in changes:
+        _apply(asked, change)
+    if (size := sizes.choose(asked)) is not None:
+        for key, value in sizes.changes(tree, size).items():
+            _put(tree, key, value)
+    for change in changes:  # they have the last word
         _apply(tree, change)
+    if size is not None:
+        tree["size"] = size
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -126,6 +135,11 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise RecipeError(key, text, "the value after = must be YAML") from None
+    _put(tree, key, value)
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the value that a dotted key names."""
     node: Any = tree
     rest = key.split(".")
     while True:

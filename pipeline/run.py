@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline import models, precision, prompts
+from fusechat.pipeline import models, precision, prompts, sizes
 from fusechat.pipeline.config import (
     EndpointSource,
     Engine,
@@ -72,7 +72,9 @@ class Run:
 
         cluster.quieten()
         with preemption(), self.dir.lock():
+            sizes.check(self.recipe)
             self._claim()
+            self._announce(stages)
             if pilot or set(stages) != {"prompts"}:  # reading prompts takes no cluster
                 self._check_capacity()
             worked = {}
@@ -93,6 +95,13 @@ class Run:
                 raise  # a Ray that was started here ends with this process
             self.close()
             return worked
+
+    def _announce(self, stages: Sequence[str]) -> None:
+        """Says which size a recipe of several takes and how long that is; foresees the stages' times."""
+        for line in sizes.told(self.recipe):
+            self.progress.say(line)
+        expected, in_seconds = sizes.expected(self.recipe)
+        self.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
 
     def _claim(self) -> None:
         """Refuses a run directory that another recipe made; says in which precisions the run goes on."""
@@ -141,8 +150,10 @@ class Run:
 
         config, inputs = stages.settings(self, stage), stages.inputs(self, stage)
         if (manifest := self.dir.holds(stage, config, inputs)) is not None:
+            self.progress.leave_out(stage)
             self.progress.say(f"{stage}: up to date ({_counts(manifest.counts)})")
             return False
+        self.progress.start(stage)
         self.progress.say(f"{stage}: starting")
         began = time.monotonic()
         outcome = stages.WORK[stage](self)
@@ -158,6 +169,7 @@ class Run:
             precision=precision.of_stage(self.recipe, stage),
         )
         self.dir.write_manifest(manifest)
+        self.progress.finish(stage)
         self.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
         return True
 
@@ -301,6 +313,11 @@ class Run:
 
             self._fleet = Fleet(cluster.nodes(), cluster.reserved(), self.progress.say)
         return self._fleet
+
+    def release(self, names: Iterable[str]) -> None:
+        """Stops deployments that nobody asks any more; nothing of what is not up."""
+        for name in names if self._fleet is not None else ():
+            self._fleet.stop(name, "done")
 
     @contextmanager
     def shown(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.pipeline import candidates, drawing, evaluating, models, rewarding
-from fusechat.pipeline.config import DOMAINS, ImportedSource, Model, Policy
+from fusechat.pipeline.config import DOMAINS, ImportedSource, Model, OwnReward, Policy
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.intake.readers import PromptFile
 from fusechat.pipeline.progress import Progress
@@ -105,7 +105,8 @@ def sample_missing(run: Run, pilot: int | None = None) -> int:
         }
 
     wants = [drawing.Want(one, run.prompts("train"), f"sample {one.source.name}") for one in run.asked]
-    return drawing.draw(run, "sample", "sample", wants, services, pilot)
+    asked_again = {r.source for r in run.recipe.rewards if not isinstance(r, OwnReward)}
+    return drawing.draw(run, "sample", "sample", wants, services, pilot, keep=asked_again)
 
 
 def select(run: Run) -> Outcome:

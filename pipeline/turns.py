@@ -26,6 +26,9 @@ class Fleet(Protocol):
     def wait(self, name: str) -> None:
         """Returns when the service answers."""
 
+    def stop(self, name: str, why: str) -> None:
+        """Stops a service and waits until its place is free."""
+
 
 class Named(Protocol):
     """A service, as far as turns are concerned."""
@@ -42,6 +45,8 @@ class Job:
     name: str
     service: Named | None
     work: Callable[[], None]
+    last: bool = False
+    """Whether nobody asks the service soon after: it would keep its memory."""
 
 
 def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
@@ -53,7 +58,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
         Name -> error of the jobs that failed.
     """
     waiting, failed = list(jobs), dict[str, FusechatError]()
-    running: dict[Future[None], tuple[str, bool]] = {}  # name, and whether a service is up for it
+    running: dict[Future[None], Job] = {}
 
     def run(job: Job) -> None:
         if job.service is not None:
@@ -63,7 +68,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
     threads = ThreadPoolExecutor(max_workers=max(len(jobs), 1))
     try:
         while waiting or running:
-            busy = [name for name, needs in running.values() if needs]
+            busy = [job.service.name for job in running.values() if job.service is not None]
             for job in list(waiting):
                 service = job.service
                 # With nothing up there is nothing to wait for: what doesn't fit now never will; start says why.
@@ -77,15 +82,17 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
                         failed[job.name] = error
                         continue
                     busy.append(service.name)
-                running[threads.submit(run, job)] = (job.name, service is not None)
+                running[threads.submit(run, job)] = job
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                name, _ = running.pop(future)
+                job = running.pop(future)
                 cause = future.exception()
                 if isinstance(cause, FusechatError):
-                    failed[name] = cause
+                    failed[job.name] = cause
                 elif cause is not None:
                     raise cause
+                elif job.last and job.service is not None:
+                    fleet.stop(job.service.name, "done")
     except KeyboardInterrupt:  # Ctrl-C, or SIGTERM as run.preemption has it
         threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
         raise

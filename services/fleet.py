@@ -120,13 +120,13 @@ class Fleet:
                 raise StageError("serve", name, f"not ready after {self._timeout_s:.0f} s: {message or status}")
             time.sleep(0.5)
 
-    def stop(self, name: str) -> None:
-        """Stops a service and waits until its place is free."""
+    def stop(self, name: str, why: str = "its place is needed") -> None:
+        """Stops a service and waits until its place is free; nothing where it is not up."""
         from ray import serve
 
         if (service := self._up.pop(name, None)) is not None:
             self._ready.discard(name)
-            self._say(f"{name}: stopping, its place is needed")
+            self._say(f"{name}: stopping, {why}")
             began = time.monotonic()
             with self._serve:
                 serve.delete(name)

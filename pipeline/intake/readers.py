@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ class PromptFile:
         Raises:
             InputError: the file or data set can't be read, or lacks a column that the recipe names.
         """
-        for number, raw in self._read():
+        for number, raw in itertools.islice(self._read(), self.entry.limit):
             yield number, raw if isinstance(raw, UnusableError) else self._mapped(raw, number)
 
     def fingerprint(self) -> str:

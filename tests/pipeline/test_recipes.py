@@ -116,11 +116,13 @@ def test_a_dry_run_names_every_source_and_the_target_without_weights_or_prompts(
         assert hub in text
 
 
-def test_the_demo_loads_and_its_files_are_there() -> None:
-    recipe = load("demo")
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_the_demo_loads_and_its_files_are_there(size: str) -> None:
+    recipe = recipes.load(recipes.find("demo"), (f"size={size}",))
     templates = [s.chat_template for s in recipe.sources if s.chat_template]
     for file in (*recipe.prompts.train, *recipe.prompts.heldout, *templates):
-        assert (packaged_recipes() / file).is_file(), file
+        name = file if isinstance(file, str) else str(file.path)
+        assert (packaged_recipes() / name).is_file(), name
 
 
 def test_every_key_of_the_recipe_is_documented() -> None:

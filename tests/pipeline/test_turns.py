@@ -29,6 +29,7 @@ class Room:
     up: dict[str, Named] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     waited: list[str] = field(default_factory=list)
+    stopped: list[tuple[str, str]] = field(default_factory=list)
 
     def fits(self, service: Named, keep: Sequence[str]) -> bool:
         beside = sum(self.up[k].size for k in keep if k != service.name)
@@ -45,6 +46,10 @@ class Room:
         self.waited.append(name)
         if name in self.broken:
             raise StageError("serve", name, "could not be started")
+
+    def stop(self, name: str, why: str) -> None:
+        del self.up[name]
+        self.stopped.append((name, why))
 
 
 class Crowd:
@@ -154,3 +159,17 @@ def test_work_that_needs_no_service_runs_beside_whatever_runs() -> None:
     outside = Job("endpoint", None, lambda: (both.wait(), None)[1])
     assert take_turns([crowd.job(Named("a"), both.wait), outside], room) == {}
     assert room.started == ["a"]
+
+
+def test_a_service_that_is_asked_no_more_gives_its_place_back_and_others_stay() -> None:
+    room = Room(2)
+    jobs = [Job("a", Named("a"), lambda: None, last=True), Job("b", Named("b"), lambda: None)]
+    assert take_turns(jobs, room) == {}
+    assert room.stopped == [("a", "done")]
+    assert list(room.up) == ["b"]
+
+
+def test_a_failed_service_is_left_to_whoever_needs_its_place() -> None:
+    room = Room(2, broken=frozenset({"a"}))
+    assert list(take_turns([Job("a", Named("a"), lambda: None, last=True)], room)) == ["a"]
+    assert room.stopped == []
