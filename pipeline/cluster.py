@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fusechat.pipeline.config import Cluster, Recipe, Serve
-from fusechat.pipeline.errors import CapacityError, UserError
+from fusechat.pipeline.errors import CapacityError, FusechatError, UserError, plain
 from fusechat.pipeline.flow import WORKER_CPUS
 from fusechat.pipeline.hardware import machine_memory, num_cores
 from fusechat.pipeline.placement import Need, Resources, check
@@ -24,11 +26,14 @@ QUIET = {
     "RAY_worker_niceness": "0",  # the default of 15 lets any other process starve the engines
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # ten times a second takes a thirtieth of a core from the engines
+    "RAY_worker_register_timeout_seconds": "300",  # a busy or slow machine takes longer than the default of 60 s
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+STARTS = 3
+"""Tries to start Ray on this machine."""
 
 
 def quieten() -> None:
@@ -61,9 +66,11 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
             if settings is not None and settings.metrics_port is not None:
                 options["_metrics_export_port"] = settings.metrics_port
             # Without `local` Ray would join whatever cluster of this machine it hears of, and refuse `num_cpus`.
-            ray.init(address="local", num_cpus=config.num_cpus or num_cores(), include_dashboard=False, **options)
+            with _without_rays_log_level():
+                _start(ray.init, num_cpus=config.num_cpus or num_cores(), **options)
         else:
-            ray.init(address=config.address, **options)
+            with _without_rays_log_level():
+                ray.init(address=config.address, **options)
     except ConnectionError as error:
         raise UserError(f"cluster.address: no Ray cluster answers at {config.address}: {error}") from error
     try:
@@ -77,6 +84,43 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()  # a cluster that was started here ends with it, deployments and all
+
+
+def _start(init: Callable[..., object], **options: Any) -> None:
+    """Starts Ray on this machine; again where a busy one took longer than the 30 s that Ray gives itself.
+
+    Raises:
+        FusechatError: it does not start.
+    """
+    for attempt in range(1, STARTS + 1):
+        try:
+            init(address="local", include_dashboard=False, **options)
+            return
+        except ConnectionError:
+            raise
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt == STARTS:
+                raise FusechatError(f"Ray did not start in {STARTS} tries: {plain(error)}") from error
+
+
+@contextmanager
+def _without_rays_log_level() -> Iterator[None]:
+    """Keeps a line of Ray's compiled code off the terminal, which says that it took RAY_BACKEND_LOG_LEVEL; the rest of
+    what is written to standard error meanwhile comes afterwards."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if b"Set ray log level from environment" not in line))
 
 
 def local_nodes(config: Cluster) -> list[Resources] | None:

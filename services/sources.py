@@ -85,6 +85,10 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         self._system = system
         self._max_model_len = int(llm_config.engine_kwargs["max_model_len"])
 
+    async def _start_engine(self) -> None:
+        """As ray.serve.llm starts it, less its telemetry: a process of its own that each start waited for."""
+        await self.engine.start()
+
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated | Delta]:
         """Samples a conversation once a seed, each yielded as it finishes; what can't be served comes as rejects.
 
