@@ -42,18 +42,7 @@ if TYPE_CHECKING:
 
 
 def _cpu_engine() -> type:
-    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-
-    class CpuEngine(VLLMEngine):  # type: ignore[misc]
-        """vLLM's engine with its one worker inside the engine core's process.
-
-        ray.serve.llm sets the multi-process executor for CPUs, which costs a further vLLM import and process; vLLM
-        takes it to bind threads to cores, which is of no use where several engines share two.
-        """
-
-        def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
-            vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
-            return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+    from fusechat.services.cpu_engine import CpuEngine
 
     return CpuEngine
 

@@ -1,0 +1,41 @@
+"""The process of an engine on CPUs: forked, and without its parent's connections."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+pytest.importorskip("vllm")
+
+from fusechat.services.cpu_engine import EngineContext
+
+
+def test_who_is_connected_to_the_parent_hears_of_its_end_while_the_engine_runs() -> None:
+    context = EngineContext()
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(60)
+    # A pipe of one direction, as multiprocessing's queues have it, is kept: it is no socket.
+    told, telling = context.Pipe(duplex=False)
+    process = context.Process(target=telling.send, args=("kept",))
+    process.start()
+    assert told.recv() == "kept"
+    process.join()
+
+    read, write = os.pipe()
+
+    def wait() -> None:
+        os.write(write, os.readlink(f"/proc/self/fd/{number}").encode())
+        os.read(go, 1)
+
+    number = ours.fileno()
+    go, end = os.pipe()
+    process = context.Process(target=wait)
+    process.start()
+    assert os.read(read, 100) == os.devnull.encode()
+    ours.close()
+    assert theirs.recv(1) == b"", "the process still holds the parent's socket"
+    os.write(end, b".")
+    process.join()
+    assert process.exitcode == 0
