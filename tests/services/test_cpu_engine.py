@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-pytest.importorskip("vllm")
-
-from fusechat.services.cpu_engine import EngineContext
-
 
 def test_who_is_connected_to_the_parent_hears_of_its_end_while_the_engine_runs() -> None:
+    pytest.importorskip("vllm")
+    from fusechat.services.cpu_engine import EngineContext
+
     context = EngineContext()
     ours, theirs = socket.socketpair()
     theirs.settimeout(60)
@@ -26,7 +26,7 @@ def test_who_is_connected_to_the_parent_hears_of_its_end_while_the_engine_runs()
     read, write = os.pipe()
 
     def wait() -> None:
-        os.write(write, os.readlink(f"/proc/self/fd/{number}").encode())
+        os.write(write, str(Path(f"/proc/self/fd/{number}").readlink()).encode())
         os.read(go, 1)
 
     number = ours.fileno()
