@@ -35,15 +35,15 @@ bench: setup
 	@echo "Each script in tests/bench/ is run by hand and says what it measures; docs/performance.md holds the figures."
 	@ls tests/bench/*.py
 
-# Resolves anew; set-up itself never resolves.
+# Resolves anew, for every Python and processor at once; set-up itself never resolves.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --override requirements/overrides.txt \
-	    --no-emit-package torch --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    -o requirements/cpu.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra dev \
-	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/gpu.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --constraint requirements/gpu.lock \
-	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements/image.lock
+	$(COMPILE) pyproject.toml requirements/torch-needs.txt --extra cpu --extra dev \
+	    --override requirements/overrides.txt -o requirements/cpu.lock
+	$(COMPILE) requirements/torch.txt --constraint requirements/cpu.lock --no-emit-package triton \
+	    -o requirements/torch.lock
+	$(COMPILE) pyproject.toml --extra gpu --extra dev -o requirements/gpu.lock
+	$(COMPILE) pyproject.toml --extra gpu --constraint requirements/gpu.lock -o requirements/image.lock
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info
