@@ -1,18 +1,13 @@
 # Everything a newcomer needs: `make demo`, `make test`. Each target makes its own environment first.
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= python3.11
-LOCK := requirements/cpu.lock
-# The environment is made anew only when what it is made from changes.
-STAMP := $(VENV)/.made-from-$(shell cat $(LOCK) pyproject.toml requirements/torch.txt | sha256sum | cut -c1-16)
+# Which Python makes the environment; where it is not said, setup.sh finds one.
+PYTHON ?=
 
 .PHONY: setup demo test lint bench lock clean
 
-setup: $(STAMP)
-
-$(STAMP):
-	bash requirements/setup.sh $(PYTHON) $(VENV)
-	@touch $@
+setup:
+	@bash requirements/setup.sh $(VENV) "$(PYTHON)"
 
 demo: setup
 	$(BIN)/fusechat run demo

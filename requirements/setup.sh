@@ -1,19 +1,101 @@
 #!/usr/bin/env bash
-# Makes the environment from the lock file, without resolving: setup.sh PYTHON VENV
+# Makes the environment from the lock files, without resolving: setup.sh VENV [PYTHON]
+# It is made anew only when what it is made from changes. Exits 2, with one line, where no Python fits.
 set -euo pipefail
-python=$1 venv=$2
-command -v "$python" >/dev/null || python=python3
-"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
-    echo "fusechat needs Python 3.11; say which one it is: make setup PYTHON=/path/to/python3.11" >&2
+venv=$1 python=${2:-}
+versions="3.11 3.12 3.13"  # as pyproject.toml says; the first one is preferred
+needs="fusechat needs CPython 3.11, 3.12 or 3.13, 64-bit, with glibc 2.31 or newer"  # the wheels' own need
+here=$(dirname "$0")
+
+facts() { "$1" "$here/facts.py" 2>/dev/null; }
+
+has_version() { [[ " $versions " == *" $(cut -d ' ' -f 2 <<<"$1") "* ]]; }
+
+# What speaks against a Python, by its facts. Prints nothing where it fits.
+against() {
+    local kind version bits lock libc system machine makes_venv _
+    read -r kind version bits lock libc system machine makes_venv _ <<<"$1"
+    if [[ $system != linux* ]]; then echo "a Python for $system"
+    elif [[ $machine != x86_64 && $machine != aarch64 ]]; then echo "a Python for $machine, without wheels of vLLM"
+    elif [ "$libc" = no-glibc ]; then echo "a Python without glibc (musl?), without wheels of vLLM"
+    elif ! printf 'glibc-2.31\n%s\n' "$libc" | sort --version-sort --check=quiet; then echo "a Python on $libc"
+    elif [ "$kind" != CPython ]; then echo "$kind $version"
+    elif ! has_version "$1"; then echo "Python $version"
+    elif [ "$bits" != 64-bit ]; then echo "a $bits Python $version"
+    elif [ "$lock" != gil ]; then echo "a $lock Python $version"
+    elif [ "$makes_venv" != venv ]; then echo "Python $version without venv"
+    fi
+}
+
+# How to get one here.
+advice() {
+    local found version
+    if [[ $1 == *"without venv" ]] && command -v apt-get >/dev/null; then
+        version=${1% without venv}
+        echo "; install python${version#Python }-venv"
+    elif [[ $1 == *"without wheels"* || $1 == *glibc* || $1 == "a Python for"* ]]; then
+        return
+    else
+        for version in $versions; do
+            found=$(apt-cache search --names-only "^python$version-venv\$" 2>/dev/null || true)
+            if [ -n "$found" ]; then
+                echo "; install one: apt-get install python$version-venv"
+                return
+            fi
+        done
+        if command -v dnf >/dev/null; then echo "; install one: dnf install python3.12"
+        elif command -v zypper >/dev/null; then echo "; install one: zypper install python311"
+        else echo "; install one, e.g. with uv: uv python install 3.11"
+        fi
+    fi
+}
+
+refuse() {
+    echo "$needs; $1 is $2$(advice "$2")" >&2
     exit 2
 }
+
+# The environment's own sign of what it was made from. A moved folder is another one: scripts hold its path.
+made_from=$(cat <(pwd) "$here"/{setup.sh,torch.txt,torch.lock,cpu.lock} "$here/../pyproject.toml" | sha256sum)
+sign=$venv/.made-from
+stands() { [ -e "$sign" ] && [ "$(cat "$sign")" = "$made_from" ] && facts "$venv/bin/python"; }
+
+if [ -n "$python" ]; then
+    its=$(facts "$python") || refuse "$python" "no Python that runs"
+    problem=$(against "$its")
+    [ -z "$problem" ] || refuse "$python" "$problem"
+    [ "$(stands)" != "$its" ] || exit 0
+else
+    stands >/dev/null && exit 0
+    refused="" reason=""
+    for name in $(printf 'python%s ' $versions) python3; do
+        its=$(facts "$name") || continue
+        problem=$(against "$its")
+        if [ -z "$problem" ]; then
+            python=$name
+            break
+        elif [ -z "$refused" ] || has_version "$its"; then
+            refused=$name reason=$problem
+        fi
+    done
+    [ -n "$python" ] || refuse "${refused:-python3}" "${reason:-not there}"
+fi
+
+echo "set-up: $venv with $(command -v "$python")"
 rm -rf "$venv"
 "$python" -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9
-# torch by pip, which honours PIP_FIND_LINKS and PIP_EXTRA_INDEX_URL: that is where a CPU build is found.
-"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r requirements/torch.txt
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements/cpu.lock
-"$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --editable .
+# Twice quiet: pip warns of each place in its settings that is not there.
+pip() { "$venv/bin/pip" install --quiet --quiet --disable-pip-version-check "$@"; }
+uv() { "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps "$@"; }
+pip uv==0.13.9
+# The CPU build of torch: where pip's settings find one (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), else from PyTorch's own index.
+torch=$(cat "$here/torch.txt")
+if ! pip --no-deps "$torch+cpu" 2>/dev/null && ! uv --torch-backend cpu "$torch" 2>/dev/null; then
+    echo "set-up: no CPU build of torch within reach; fetching its CUDA build, about 2.5 GB, which works as well"
+    uv --require-hashes -r "$here/torch.lock"
+fi
+uv --require-hashes -r "$here/cpu.lock"
+uv --editable .
 
 # tcmalloc: a CPU trains a fifth faster with it, and well enough without. Debian's package, unpacked into the environment.
 if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/libtcmalloc_minimal.so.4" ] && command -v apt-get >/dev/null; then
@@ -25,3 +107,4 @@ if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/libtcmalloc_minimal.so.4" ] && command
         cp -L "$(find "$unpacked" -name libtcmalloc_minimal.so.4)" "$venv/lib/"
     fi
 fi
+echo "$made_from" >"$sign"
