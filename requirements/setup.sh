@@ -29,24 +29,25 @@ against() {
 
 # How to get one here.
 advice() {
-    local found version
-    if [[ $1 == *"without venv" ]] && command -v apt-get >/dev/null; then
-        version=${1% without venv}
-        echo "; install python${version#Python }-venv"
-    elif [[ $1 == *"without wheels"* || $1 == *glibc* || $1 == "a Python for"* ]]; then
-        return
-    else
-        for version in $versions; do
-            found=$(apt-cache search --names-only "^python$version-venv\$" 2>/dev/null || true)
-            if [ -n "$found" ]; then
-                echo "; install one: apt-get install python$version-venv"
-                return
-            fi
-        done
-        if command -v dnf >/dev/null; then echo "; install one: dnf install python3.12"
-        elif command -v zypper >/dev/null; then echo "; install one: zypper install python311"
-        else echo "; install one, e.g. with uv: uv python install 3.11"
+    local version
+    case $1 in
+    *"without venv")
+        version=${1#Python } version=${version% without venv}
+        if command -v apt-get >/dev/null; then echo "; install python$version-venv"
+        else echo "; install its modules venv and ensurepip"
         fi
+        return ;;
+    "a Python for"* | *glibc*) return ;;  # another Python would not help
+    esac
+    for version in $versions; do
+        if [ -n "$(apt-cache search --names-only "^python$version-venv\$" 2>/dev/null)" ]; then
+            echo "; install one: apt-get install python$version-venv"
+            return
+        fi
+    done
+    if command -v dnf >/dev/null; then echo "; install one: dnf install python3.12"
+    elif command -v zypper >/dev/null; then echo "; install one: zypper install python311"
+    else echo "; install one, e.g. with uv: uv python install 3.11"
     fi
 }
 

@@ -83,7 +83,7 @@ def test_the_steps_install_the_product_into_an_empty_folder(small_lock: Path, tm
     said = subprocess.run([str(prefix / "bin/fusechat"), "--help"], capture_output=True, text=True, check=True, cwd="/")
     assert "submit" in said.stdout
     assert (prefix / "recipes/demo.yaml").is_file() and (prefix / "recipes/demo/math.jsonl").is_file()
-    site = prefix / "lib/python3.11/site-packages"
+    [site] = prefix.glob("lib/python3.*/site-packages")
     assert (site / "fusechat/services/playground.html").is_file()
     assert not {"pip", "setuptools", "uv"} & {f.name for f in site.iterdir()}
     assert install(prefix, small_lock).returncode == 2  # not over what is there
