@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,13 +185,20 @@ def _check_verifiable(prompt: Mapping[str, Any]) -> None:
         if is_pairs(prompt["tests"]):
             return
         try:
-            ast.parse(prompt["tests"])
+            _parsed(prompt["tests"])
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UnusableError("bad_tests", f"the tests are no Python: {error}") from None
         if not prompt["entry_point"]:
             raise UnusableError("no_entry_point", 'a code row needs entry_point; only {"input", "output"} tests do not')
     else:
         raise UnusableError("unknown_domain", f"nothing verifies the domain {prompt['domain']}; use a judged suite")
+
+
+def _parsed(code: str) -> ast.Module:
+    """Python that a row brings, read without the parser's warnings, which Python 3.12 and later print."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)
 
 
 # --- public sets' own files
@@ -226,9 +234,9 @@ def _mbpp(raw: Raw) -> Raw:
 def _called(tests: str, solution: str) -> str | None:
     """The function that the tests call: one that the solution defines, else the first that Python does not have."""
     try:
-        made = {n.name for n in ast.parse(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        made = {n.name for n in _parsed(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         calls = [
-            n.func.id for n in ast.walk(ast.parse(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            n.func.id for n in ast.walk(_parsed(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         ]
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"code or tests are no Python: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,15 @@ def test_align_bench_is_held_against_its_references(tmp_path: Path) -> None:
     found = load(tmp_path, [row], kind="judged", form="align_bench", baseline="reference")
     assert [(p["id"], p["domain"]) for p in found.prompts] == [("3", "chinese")]
     assert list(found.references.values()) == ["很好。"]
+
+
+def test_what_the_parser_warns_of_is_the_rows_own(tmp_path: Path) -> None:
+    odd = 'assert shared("\\d")'  # no escape sequence
+    own = {"id": "c", "domain": "code", "prompt": "p", "tests": odd, "entry_point": "shared"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [p["tests"] for p in load(tmp_path, [own]).prompts] == [odd]
+        assert len(load(tmp_path, [{**MBPP, "test_list": [odd]}], form="mbpp").prompts) == 1
 
 
 BAD: list[tuple[str, dict[str, Any], Any, str]] = [
