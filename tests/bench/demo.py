@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from fusechat.pipeline import hardware
 
 GIB = 2**30
 
@@ -53,12 +56,6 @@ class Watch:
             time.sleep(2)
 
 
-def cpu() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def main() -> int:
     """Runs the demo and prints the figures as Markdown."""
     options = sys.argv[1:]
@@ -81,7 +78,11 @@ def main() -> int:
         if process.wait():
             return process.returncode
         metrics = json.loads((run / "evaluate" / "metrics.json").read_text())
-    machine = f"{psutil.cpu_count()} cores of {cpu()}, {psutil.virtual_memory().total / GIB:.0f} GiB"
+    precision = hardware.cpu_precision()
+    machine = f"{hardware.num_cores()} cores of {hardware.processor()}, {hardware.machine_memory() / GIB:.0f} GiB, "
+    machine += f"{precision}: {hardware.gflops(precision):.0f} GFLOP/s"
+    limits = {name: os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA") if name in os.environ}
+    machine += "".join(f", {name}={value}" for name, value in limits.items())
     print(f"\n{datetime.date.today()}, {machine}, `{' '.join(['fusechat run demo', *options])}`")
     print(f"\n- wall clock {seconds / 60:.1f} minutes; peak memory {watch.peak / GIB:.1f} GiB, in {watch.at_peak}")
     print("\n".join(f"- {line}" for line in stages))
