@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 EVERY_S = 5.0
+TOLD = 0.1
+"""Share of what is under way that must be done before the whole run's figure goes by it."""
 ENOUGH = 0.05
 """Share of a run, by what was foreseen, that must be done before its pace is taken for the whole run's."""
 
@@ -106,7 +108,8 @@ class Progress:
         """The whole run: what is done, what is left; empty where there is one stage or nothing is known yet."""
         if self._whole is None:
             return ""
-        bars = [_left(bar, now) for bar in self._bars.values() if bar.done]
+        # The first rows come late, when an engine warms up, and say nothing of those that follow.
+        bars = [_left(bar, now) for bar in self._bars.values() if bar.done and bar.done >= TOLD * bar.total]
         if (left := self._whole.left(now, max(bars, default=None))) is None:
             return ""
         done = sum(self._whole.took.values()) + now - self._whole.began

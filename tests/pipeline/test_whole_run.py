@@ -111,3 +111,12 @@ def test_a_stage_by_itself_has_no_figure_of_a_run(progress: Progress, clock: Clo
 def test_what_is_shown_outside_a_plan_is_as_before(progress: Progress, clock: Clock, out: io.StringIO) -> None:
     work(progress, clock, "verify", seconds=10, done=1, total=2)
     assert last(out).endswith("verify: 1/2 rows, 0:10 left")
+
+
+def test_the_first_rows_of_an_engine_that_warms_up_frighten_nobody(
+    progress: Progress, clock: Clock, out: io.StringIO
+) -> None:
+    progress.plan({"sample": 100, "sft": 80}, in_seconds=True)
+    progress.start("sample")
+    work(progress, clock, "sample a", seconds=30, done=1, total=100)
+    assert last(out).endswith("sample a: 1/100 rows, 49:30 left; run 17%, about 2:30 left")
