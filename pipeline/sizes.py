@@ -50,7 +50,8 @@ def choose(tree: Mapping[str, Any]) -> str | None:
     except ValidationError:
         return next(iter(sizes))  # the recipe's own validation says what is wrong
     largest, cluster = list(found)[-1], tree.get("cluster")
-    if (begun := _begun(tree.get("run_dir"), largest)) in found:
+    begun = _begun(tree.get("run_dir"), largest)
+    if begun is not None and begun in found:
         return begun
     if isinstance(cluster, dict) and cluster.get("address") is not None:
         return largest

@@ -29,7 +29,7 @@ class EngineProcess(ForkProcess):
 class EngineContext(ForkContext):
     """How vLLM starts the process of its engine."""
 
-    Process = EngineProcess  # type: ignore[assignment]
+    Process = EngineProcess
 
 
 def leave_sockets() -> None:
