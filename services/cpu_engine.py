@@ -12,7 +12,7 @@ from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from typing import Any
 
-from ray._raylet import setproctitle
+from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
 
