@@ -48,7 +48,7 @@ def choose(tree: Mapping[str, Any]) -> str | None:
     try:
         found = ordered({name: Size.model_validate(size) for name, size in sizes.items()})
     except ValidationError:
-        return next(iter(sizes))  # the recipe's own validation says what is wrong
+        return str(next(iter(sizes)))  # the recipe's own validation says what is wrong
     largest, cluster = list(found)[-1], tree.get("cluster")
     begun = _begun(tree.get("run_dir"), largest)
     if begun is not None and begun in found:
