@@ -1,4 +1,4 @@
-"""`fusechat serve` as a process, over SmolLM2-135M, for benchmarks and tests."""
+"""`fusechat serve` as a process, for benchmarks (over SmolLM2-135M) and tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,18 @@ import httpx
 import small
 
 from fusechat.pipeline.cluster import free_port
+from fusechat.pipeline.recipe import load
 from fusechat.services import auth
 
 ROLES: tuple[auth.Role, ...] = ("sample", "score", "admin")
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
+    """Returns once it holds."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.25)
 
 
 @dataclass
@@ -28,6 +37,8 @@ class Service:
     """A running service."""
 
     url: str
+    model: str
+    """Name of the one source."""
     folder: Path
     recipe: Path
     process: subprocess.Popen[str]
@@ -39,6 +50,15 @@ class Service:
         """A client with the key of a role."""
         headers = {"Authorization": f"Bearer {self.keys[role]}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=120, trust_env=False)
+
+    def state(self) -> str:
+        """What /ready says of the model."""
+        models = httpx.get(f"{self.url}/ready", timeout=60, trust_env=False).json()["models"]
+        return str(models[self.model]["state"])
+
+    def until_ready(self, seconds: float = 600) -> None:
+        """Returns once the model has a replica."""
+        wait_for(lambda: self.state() == "ready", seconds)
 
     def metrics(self) -> list[str]:
         """What Ray exports on this machine."""
@@ -57,7 +77,7 @@ class Service:
 
 
 def recipe(folder: Path, *, source: dict[str, Any] | None = None, **settings: Any) -> Path:
-    """A recipe that serves SmolLM2 and scores with it.
+    """A recipe that serves one model, SmolLM2 where `source` names no other, and scores with it.
 
     Args:
         source: changes to the one source.
@@ -65,25 +85,42 @@ def recipe(folder: Path, *, source: dict[str, Any] | None = None, **settings: An
     """
     rows = [{"id": "1", "domain": "math", "prompt": "What is 3 + 4?", "gold": "7"}]
     changes = {
+        "name": "smollm2",
         "engine": {"dtype": "bfloat16", "max_model_len": 256},
         "sampling": {"temperature": 0.8, "max_tokens": 24},
         "samples": {"math": 2, "instruction": 1},
         **(source or {}),
     }
-    return small.recipe(folder, rows, samples=1, source=changes, serve={"keys": "keys.yaml", **settings})
+    rewards = [{"name": "likelihood", "kind": "likelihood", "source": changes["name"]}]
+    serve = {"keys": "keys.yaml", **settings}
+    return small.recipe(folder, rows, samples=1, source=changes, rewards=rewards, serve=serve)
 
 
 @contextmanager
-def served(folder: Path, *, source: dict[str, Any] | None = None, **settings: Any) -> Iterator[Service]:
-    """`fusechat serve` as a user starts it, with a key of each role, until the end of the block."""
+def served(
+    folder: Path, *, source: dict[str, Any] | None = None, env: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[Service]:
+    """`fusechat serve` as a user starts it, with a key of each role, until the end of the block.
+
+    Args:
+        env: changes to its environment.
+    """
     port, metrics_port = free_port(), free_port()
     path = recipe(folder, source=source, port=port, metrics_port=metrics_port, **settings)
     keys = {role: auth.add(folder / "keys.yaml", role, role) for role in ROLES}
     said = folder / "serve.log"
     with said.open("w") as log:
         command = [sys.executable, "-m", "fusechat.pipeline.cli", "serve", str(path)]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-    found = Service(f"http://127.0.0.1:{port}", folder, path, process, time.time(), metrics_port, keys)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+    name = load(path).served[0].name
+    found = Service(f"http://127.0.0.1:{port}", name, folder, path, process, time.time(), metrics_port, keys)
     try:
         deadline = time.monotonic() + 600  # on a machine that others use too; a test has a time limit of its own
         while "serve: ready" not in said.read_text():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import openai
 import pyarrow as pa
 import pytest
 import serving
+from tiny_model import make_tokenizer
 
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import load
@@ -27,23 +31,16 @@ from fusechat.pipeline.shards import Parts
 from fusechat.pipeline.wire import Generated
 from fusechat.services import auth
 
+from .conftest import LONG, engine, holding
+
 BROWSER = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ASKED = [{"role": "user", "content": "What is 3 + 4? End with the line: The answer is <number>."}]
 
 
-def running(service: serving.Service) -> float:
-    """Requests that vLLM has under way, by its own gauge."""
-    lines = service.metrics()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("ray_vllm_num_requests_running{"))
-
-
-def wait_for(what: Any, seconds: float = 30) -> None:
-    """Until it holds."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.25)
+def metric(service: serving.Service, name: str) -> float:
+    """One of the service's or vLLM's numbers, as Ray exports it."""
+    return sum(float(line.split()[-1]) for line in service.metrics() if line.startswith(f"ray_{name}{{"))
 
 
 # --- OpenAI's client, unmodified
@@ -55,14 +52,14 @@ def client(service: serving.Service) -> openai.OpenAI:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [m.id for m in client.models.list()] == ["smollm2"]
-    assert client.models.retrieve("smollm2").id == "smollm2"
+    assert [m.id for m in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").id == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4")
 
 
 def test_chat(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "smollm2", "messages": ASKED, "max_tokens": 16, "seed": 3, "temperature": 0.0}
+    asked: dict[str, Any] = {"model": "tiny", "messages": ASKED, "max_tokens": 16, "seed": 3, "temperature": 0.0}
     several = client.chat.completions.create(**asked | {"temperature": 0.5}, n=2)
     assert len(several.choices) == 2
     assert several.usage.completion_tokens <= 32
@@ -78,20 +75,26 @@ def test_chat(client: openai.OpenAI) -> None:
 
 
 def test_stop_and_completions(client: openai.OpenAI) -> None:
-    found = client.completions.create(model="smollm2", prompt="1 2 3 4 5 6", max_tokens=16, temperature=0, stop=["9"])
+    asked: dict[str, Any] = {"model": "tiny", "prompt": "1 2 3 4 5 6", "max_tokens": 16, "seed": 3}
+    whole = client.completions.create(**asked).choices[0].text
+    stop = whole[5]
+    found = client.completions.create(**asked, stop=[stop])
     assert found.choices[0].finish_reason == "stop"
-    assert "9" not in found.choices[0].text
-    chunks = client.completions.create(model="smollm2", prompt="1 2 3", max_tokens=4, temperature=0, stream=True)
+    assert found.choices[0].text == whole[: whole.index(stop)]
+    chunks = client.completions.create(model="tiny", prompt="1 2 3", max_tokens=4, temperature=0, stream=True)
     assert len("".join(c.choices[0].text for c in chunks)) > 0
 
 
 def test_json_schema(client: openai.OpenAI) -> None:
-    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+    schema = {"type": "object", "properties": {"sum": {"enum": [7, 12]}}, "required": ["sum"]}
+    # A random model would write one of them, between any two others, for ever.
+    spaces = make_tokenizer().convert_tokens_to_ids(["Ġ", "Ċ", "ĉ", "č"])
     found = client.chat.completions.create(
-        model="smollm2",
+        model="tiny",
         messages=ASKED,
         max_tokens=64,
         temperature=0,
+        logit_bias={str(token): -100 for token in spaces},
         response_format={"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}},
     )
     assert isinstance(json.loads(found.choices[0].message.content)["sum"], int)
@@ -111,7 +114,7 @@ def test_json_schema(client: openai.OpenAI) -> None:
 )
 def test_what_the_caller_did_wrong(service: serving.Service, change: dict[str, Any], param: str | None) -> None:
     with service.client("sample") as http:
-        found = http.post("/v1/chat/completions", json={"model": "smollm2", "messages": ASKED} | change)
+        found = http.post("/v1/chat/completions", json={"model": "tiny", "messages": ASKED} | change)
     assert found.status_code == 400, found.text
     error = found.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -122,7 +125,7 @@ def test_what_the_caller_did_wrong(service: serving.Service, change: dict[str, A
 
 
 def test_no_such_model(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="is none of smollm2"):
+    with pytest.raises(openai.NotFoundError, match="is none of tiny"):
         client.chat.completions.create(model="gpt-4", messages=ASKED)
 
 
@@ -191,8 +194,23 @@ def test_identity_is_that_of_the_batch(service: serving.Service) -> None:
     assert "nine, as the batch found" in [s["text"] for s in after["samples"]]
 
 
+def likelihood(folder: str, response: str) -> float:
+    """Mean log-probability of an answer to `ASKED`, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=True, return_dict=False)
+    ids = torch.tensor([*prompt, *tokenizer(response, add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids[None]).logits[0]
+    found = logits.log_softmax(-1)[:-1].gather(1, ids[1:, None])[len(prompt) - 1 :]
+    return float(found.mean())
+
+
 def test_score_and_verify(service: serving.Service) -> None:
-    items = [{"messages": ASKED, "response": r} for r in ("3 + 4 = 7. The answer is 7", "zqx vv 0 0 0")]
+    responses = ("3 + 4 = 7. The answer is 7", "zqx vv 0 0 0")
+    items = [{"messages": ASKED, "response": r} for r in responses]
     with service.client("score") as http:
         scored = http.post("/v1/score", json={"items": items}).json()
         verified = http.post(
@@ -214,9 +232,10 @@ def test_score_and_verify(service: serving.Service) -> None:
                 ]
             },
         ).json()
-    first, second = scored["scores"]
     assert scored["reward"] == "likelihood"
-    assert second["score"] < first["score"] < 0
+    folder = load(service.recipe).served[0].model.path
+    assert folder is not None
+    assert [s["score"] for s in scored["scores"]] == pytest.approx([likelihood(folder, r) for r in responses], abs=1e-3)
     assert [v["correct"] for v in verified["verdicts"]] == [True, False, True, False]
 
 
@@ -224,7 +243,7 @@ def test_score_and_verify(service: serving.Service) -> None:
 
 
 def test_roles_and_keys(service: serving.Service) -> None:
-    body = {"model": "smollm2", "messages": ASKED, "max_tokens": 1}
+    body = {"model": "tiny", "messages": ASKED, "max_tokens": 1}
     with httpx.Client(base_url=service.url, trust_env=False) as http:
         for header in ({}, {"Authorization": "Bearer fc-wrong"}, {"Authorization": "Basic xyz"}):
             found = http.post("/v1/chat/completions", json=body, headers=header)
@@ -232,7 +251,7 @@ def test_roles_and_keys(service: serving.Service) -> None:
             assert found.json()["error"]["type"] == "authentication_error"
             assert found.headers["www-authenticate"] == "Bearer"
         assert http.get("/health").json() == {"status": "ok"}
-        assert http.get("/ready").json()["models"]["smollm2"]["state"] == "ready"
+        assert http.get("/ready").json()["models"]["tiny"]["state"] == "ready"
     with service.client("score") as http:
         assert http.post("/v1/chat/completions", json=body).status_code == 403
         assert http.get("/v1/models").status_code == 200
@@ -264,35 +283,64 @@ def test_a_large_body_is_refused(service: serving.Service) -> None:
 # --- under pressure
 
 
-def test_a_caller_that_leaves_frees_its_generation(service: serving.Service) -> None:
-    body = {"model": "smollm2", "messages": ASKED, "max_tokens": 200, "ignore_eos": True, "n": 4}
-    before = sum(line["status"] == 499 for line in service.logged())
-    for stream in (True, False):
-        with service.client() as http, pytest.raises(httpx.ReadTimeout):
-            timeout = httpx.Timeout(30, read=1.5)
-            with http.stream("POST", "/v1/chat/completions", json=body | {"stream": stream}, timeout=timeout) as found:
-                began = time.monotonic()
-                for _ in found.iter_bytes():
-                    if time.monotonic() - began > 1:
-                        raise httpx.ReadTimeout("enough")
-    wait_for(lambda: sum(line["status"] == 499 for line in service.logged()) == before + 2, 10)
-    # Four sequences of 200 tokens would take a good deal longer than this.
-    began = time.monotonic()
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_caller_that_leaves_frees_its_generation(service: serving.Service, stream: bool) -> None:
+    body = {"model": "tiny", "messages": ASKED, "max_tokens": LONG, "ignore_eos": True, "n": 4, "stream": stream}
+
+    def generated() -> float:
+        return metric(service, "vllm_generation_tokens_total")
+
+    def stands_still() -> bool:
+        found = generated()
+        time.sleep(3)  # several times Ray exports its metrics
+        return generated() == found
+
+    def left() -> int:
+        return sum(line["status"] == 499 for line in service.logged())
+
+    async def ask(http: httpx.AsyncClient, came: asyncio.Event) -> None:
+        async with http.stream("POST", "/v1/chat/completions", json=body) as found:
+            async for _ in found.aiter_bytes():
+                came.set()
+
+    async def leave() -> None:
+        headers = {"Authorization": f"Bearer {service.keys['sample']}"}
+        came = asyncio.Event()
+        # The engine is held, so that it can't be through before it hears of it, however fast it is.
+        async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=300, trust_env=False) as http:
+            with ExitStack() as held:
+                if not stream:
+                    held.enter_context(holding(engine(service)))
+                asked = asyncio.create_task(ask(http, came))
+                if stream:
+                    await came.wait()
+                    held.enter_context(holding(engine(service)))
+                else:
+                    await until(lambda: metric(service, "fusechat_in_flight") > 0)
+                asked.cancel()
+                await until(lambda: left() == others + 1)
+
+    async def until(what: Callable[[], bool]) -> None:
+        await asyncio.to_thread(serving.wait_for, what)
+
+    serving.wait_for(stands_still)
+    before, others = generated(), left()
+    asyncio.run(leave())
     with service.client() as http:
-        http.post("/v1/chat/completions", json={"model": "smollm2", "messages": ASKED, "max_tokens": 1})
-    assert time.monotonic() - began < 5
-    wait_for(lambda: running(service) == 0, 20)
+        assert http.post("/v1/chat/completions", json=body | {"max_tokens": 1, "stream": False}).status_code == 200
+    serving.wait_for(stands_still)
+    assert generated() - before < 4 * LONG
 
 
 def test_every_request_has_a_line_and_metrics(service: serving.Service) -> None:
     with service.client() as http:
         found = http.post(
             "/v1/chat/completions",
-            json={"model": "smollm2", "messages": ASKED, "max_tokens": 4, "stream": True},
+            json={"model": "tiny", "messages": ASKED, "max_tokens": 4, "stream": True},
             headers={"X-Request-Id": "mine-1"},
         )
     assert found.headers["x-request-id"] == "mine-1"
-    wait_for(lambda: any(line["request_id"] == "mine-1" for line in service.logged()), 10)
+    serving.wait_for(lambda: any(line["request_id"] == "mine-1" for line in service.logged()))
     (line,) = [line for line in service.logged() if line["request_id"] == "mine-1"]
     assert line["status"] == 200
     assert line["completion_tokens"] == 4
@@ -309,7 +357,7 @@ def test_every_request_has_a_line_and_metrics(service: serving.Service) -> None:
             "ray_vllm_num_requests_running",
         } <= names
 
-    wait_for(exported, 30)
+    serving.wait_for(exported)
 
 
 def test_many_at_once(service: serving.Service) -> None:
@@ -317,7 +365,7 @@ def test_many_at_once(service: serving.Service) -> None:
 
     def call() -> None:
         with service.client() as http:
-            body = {"model": "smollm2", "messages": ASKED, "max_tokens": 4}
+            body = {"model": "tiny", "messages": ASKED, "max_tokens": 4}
             codes.append(http.post("/v1/chat/completions", json=body).status_code)
 
     threads = [threading.Thread(target=call) for _ in range(32)]
@@ -358,14 +406,14 @@ def test_the_dashboard_asks_for_metrics_that_there_are(service: serving.Service)
     }
     assert len(asked) > 10
     with service.client() as http:
-        body = {"model": "smollm2", "messages": ASKED, "max_tokens": 4, "stream": True}
+        body = {"model": "tiny", "messages": ASKED, "max_tokens": 4, "stream": True}
         http.post("/v1/chat/completions", json=body)
         http.post("/v1/chat/completions", json={})
 
     def missing() -> set[str]:
         return asked - {line.split("{")[0].split(" ")[0] for line in service.metrics() if not line.startswith("#")}
 
-    wait_for(lambda: not missing(), 30)
+    serving.wait_for(lambda: not missing())
 
 
 # --- the playground, in a real browser

@@ -1,4 +1,4 @@
-"""A target small enough to train in seconds, made on the spot: byte-level BPE, a chat template, a random Llama."""
+"""A target small enough to train in seconds, rows to train it on, and Ray on this machine."""
 
 from __future__ import annotations
 
@@ -11,32 +11,9 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pytest
+from tiny_model import make_tokenizer, write_model
 
 from fusechat.pipeline.records import PAIR, SFT_ROW
-
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|start|>' + m.role + '\n' + m.content + '<|end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
-)
-
-
-def make_tokenizer(**changes: Any) -> Any:
-    """A byte-level tokenizer of about 300 tokens; `changes` replace or remove (None) special tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    names = {"bos_token": "<|bos|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"} | changes
-    named = {name: token for name, token in names.items() if token is not None}
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = list(dict.fromkeys(["<|start|>", "<|end|>", *named.values()]))
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    inner.train_from_iterator(["the answer is twelve", "what is four and eight"], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **named)
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -48,25 +25,8 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """A random two-layer Llama in float32 with its tokenizer, as a transformers folder."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     folder = tmp_path_factory.mktemp("target")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_model(folder, tokenizer)
     return folder
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tiny_model import TEMPLATE, make_tokenizer
 
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.training import data
-
-from .conftest import TEMPLATE, make_tokenizer
 
 pytestmark = pytest.mark.timeout(60)
 

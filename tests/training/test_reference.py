@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_model import TEMPLATE
 
 from fusechat.pipeline.config import Dpo
 from fusechat.training import reference
-
-from .conftest import TEMPLATE
 
 pytestmark = pytest.mark.timeout(300)
 
