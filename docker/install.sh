@@ -18,6 +18,7 @@ uv pip install --quiet --python "$prefix/bin/python" --no-deps --require-hashes 
 # From a copy: a build leaves files beside its source.
 for part in pyproject.toml README.md LICENSE pipeline services training; do cp -R "$source/$part" "$work/"; done
 uv build --quiet --wheel --out-dir "$work/dist" --python "$prefix/bin/python" "$work"
-uv pip install --quiet --python "$prefix/bin/python" --no-deps --link-mode copy "$work"/dist/*.whl
+# All that is there is compiled: nobody can write bytecode into the image, so each process would compile what it imports.
+uv pip install --quiet --python "$prefix/bin/python" --no-deps --link-mode copy --compile-bytecode "$work"/dist/*.whl
 cp -R "$source/pipeline/recipes" "$prefix/recipes"
 "$prefix/bin/fusechat" --help >/dev/null

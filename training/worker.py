@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ def work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer) -> None:
 
 
 def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool) -> None:
+    gc.disable()  # what is imported here stays; looking through it again and again is a quarter of what it takes
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PrinterCallback
@@ -65,6 +67,8 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     recorder.attach(trainer, job, leader, rows, sender)
     if job.num_workers > 1 and not job.shard:
         trainer.accelerator.ddp_handler.gradient_as_bucket_view = True  # else gradients are there twice
+    gc.freeze()
+    gc.enable()
     trainer.train(resume_from_checkpoint=prepared["resume"])
     num_steps = trainer.state.global_step
     if chooses:

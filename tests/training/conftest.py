@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import forked
 import psutil
 import pyarrow as pa
 import pytest
+from forked import Forked
 from tiny_model import make_tokenizer, write_model
 
 from fusechat.pipeline.records import PAIR, SFT_ROW
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -96,38 +99,51 @@ def training_workers() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
 
 
-@contextmanager
-def nodes(**head: Any) -> Iterator[Any]:
-    """This process in a cluster on this machine to which nodes can be added; `head` are arguments of its first one.
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Cluster]:
+    """A Ray cluster on this machine, shared by all that need one: a head without CPUs, and nodes that may be killed.
 
-    They all have this user's token, as any local Ray has: a process that has once been in one asks for it ever after.
+    It has this user's token, as any local Ray has: a process that has once been in one asks for it ever after.
     """
-    import ray
+    from ray._private.authentication import authentication_token_setup as authentication
     from ray.cluster_utils import Cluster
 
+    authentication.enable_token_auth_by_default()
+    authentication.ensure_token_if_auth_enabled(create_token_if_missing=True)
+    soon = {"health_check_period_ms": 500}  # five checks tell that a node is gone; a slow one has 10 s for each
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100_000_000, "_system_config": soon}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        ray.shutdown()  # it made the token, unless there was one, and set RAY_AUTH_MODE
-        head |= {"include_dashboard": False, "object_store_memory": 100_000_000}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-            yield cluster
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+        found = Cluster(initialize_head=True, head_node_args=head)
+        yield found
+        found.shutdown()
 
 
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    """Ray on this machine with four CPUs."""
+def connected(nodes: Cluster) -> Iterator[None]:
+    """This process in the cluster."""
     import ray
 
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def ray_cluster(connected: None, nodes: Cluster) -> None:
+    """The cluster with two nodes of two CPUs each beside the head."""
+    import ray
+
+    there = sum(n["Alive"] and n["Resources"].get("CPU") == 2 for n in ray.nodes())
+    for _ in range(2 - there):
+        nodes.add_node(num_cpus=2, object_store_memory=100_000_000)
+
+
+@pytest.fixture
+def forked_workers() -> Iterator[Forked]:
+    """Trainings go without Ray."""
+    with forked.workers() as found:
+        yield found
 
 
 @pytest.fixture

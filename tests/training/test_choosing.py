@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from forked import Forked
 from pydantic import ValidationError
 
 from fusechat.pipeline.config import Dpo, Sft, Training
@@ -64,9 +65,9 @@ def test_the_better_checkpoints_weights_are_chosen(build: Any, pairs: Any, metri
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_training_ends_with_the_better_of_its_last_two(
-    ray_cluster: None, target: Path, pairs: Any, tmp_path: Path
+    forked_workers: Forked, target: Path, pairs: Any, tmp_path: Path
 ) -> None:
     config = Dpo(learning_rate=1e-3, beta=0.1, num_epochs=2, holdout=0.2, choose="accuracy", save_steps=3, **COMMON)
     rows: pa.Table = pairs(20)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
 from fusechat.training import dpo, sft
-
-from .conftest import nodes
 
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
 SFT = Sft(learning_rate=1e-2, num_epochs=2, **COMMON)
@@ -42,26 +41,19 @@ def test_a_tiny_run_walks_its_pinned_curve(build: Any, sft_rows: Any, pairs: Any
     assert losses == pytest.approx(PINNED[name], abs=2e-4)
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[None]:
-    """Ray on two nodes of two CPUs each, on this machine."""
-    with nodes(num_cpus=2) as cluster:
-        cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
-        yield
-
-
 PLACES = {
     "one worker": Training(num_cpus=1),
     "two on one node": Training(num_workers=2, num_cpus=1),
     "two nodes": Training(num_workers=2, num_cpus=2, env={"OMP_NUM_THREADS": "1"}),  # no node has room for both
 }
+"""The first two go without Ray: it is what takes workers to nodes."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_workers_and_nodes_walk_the_same_curve(
-    two_nodes: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
+    ray_cluster: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
 ) -> None:
     curves = {}
     for place, cluster in PLACES.items():
@@ -74,10 +66,11 @@ def test_workers_and_nodes_walk_the_same_curve(
             "seed": 0,
             "on_step": lambda event, losses=losses: losses.append(event.loss),
         }
-        if stage == "sft":
-            sft.train(sft_rows(16), config=SFT.model_copy(update={"num_epochs": 5}), **common)
-        else:
-            dpo.train(pairs(16), config=DPO.model_copy(update={"num_epochs": 5}), **common)
+        with nullcontext() if place == "two nodes" else forked.workers():
+            if stage == "sft":
+                sft.train(sft_rows(16), config=SFT.model_copy(update={"num_epochs": 5}), **common)
+            else:
+                dpo.train(pairs(16), config=DPO.model_copy(update={"num_epochs": 5}), **common)
         curves[place] = losses
     assert len(curves["one worker"]) == 20
     assert abs(curves["one worker"][-1] - curves["one worker"][0]) > 0.05

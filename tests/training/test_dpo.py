@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 import pytest
+from forked import Forked
 
 from fusechat.pipeline.config import Dpo, Training
 from fusechat.training import data, dpo
@@ -44,10 +45,10 @@ def _expected(line: dict[str, list[int]], net: Any, reference: Any, beta: float,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_dpo_starts_at_ln_2_and_its_second_loss_is_the_formulas(
-    ray_cluster: None, target: Path, pairs: Any, tokenizer: Any, tmp_path: Path, kind: Any
+    forked_workers: Forked, target: Path, pairs: Any, tokenizer: Any, tmp_path: Path, kind: Any
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
@@ -71,9 +72,9 @@ def test_dpo_starts_at_ln_2_and_its_second_loss_is_the_formulas(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_dpo_prefers_the_chosen_under_autocast_on_two_workers(
-    ray_cluster: None, target: Path, pairs: Any, tmp_path: Path
+    forked_workers: Forked, target: Path, pairs: Any, tmp_path: Path
 ) -> None:
     config = _config(bf16=True, num_epochs=3)
     result = dpo.train(

@@ -9,20 +9,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import forked
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
+from fusechat.pipeline.errors import StageError
 from fusechat.training import dpo, files, sft
 
-from .conftest import nodes, training_workers
+from .conftest import training_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -36,20 +38,9 @@ COMMON: dict[str, Any] = {
     "bf16": False,
     "save_steps": 10,
 }
+BY_RAY = "sft"
+"""Ray Train does for DPO what it does for SFT: that shows it, and DPO what becomes of its own workers' state."""
 CONFIGS: dict[str, Optimization] = {"sft": Sft(**COMMON), "dpo": Dpo(**COMMON, beta=0.1)}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Ray on a head without CPUs; nodes are added and killed."""
-    soon = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
-    with nodes(num_cpus=0, _system_config=soon) as found:
-        add_node(found)
-        yield found
-
-
-def add_node(cluster: Any) -> None:
-    cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
 
 
 def train(
@@ -81,21 +72,29 @@ def check_same(expected: dict[str, Any], found: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def undisturbed(
-    request: Any, cluster: Any, target: Path, sft_rows: Any, pairs: Any, tmp_path_factory: Any
+    request: Any, target: Path, sft_rows: Any, pairs: Any, tmp_path_factory: Any
 ) -> tuple[str, pa.Table, dict[str, Any]]:
     """A stage, its rows and the weights that it ends with when nobody disturbs it."""
     stage = request.param
     rows = (sft_rows if stage == "sft" else pairs)(16)
-    return stage, rows, train(stage, rows, target, tmp_path_factory.mktemp(stage) / "output")
+    with forked.workers():
+        return stage, rows, train(stage, rows, target, tmp_path_factory.mktemp(stage) / "output")
 
 
 def test_a_killed_worker_and_a_killed_node_change_nothing(
-    undisturbed: Any, cluster: Any, target: Path, tmp_path: Path
+    undisturbed: Any, request: pytest.FixtureRequest, target: Path, tmp_path: Path
 ) -> None:
     stage, rows, expected = undisturbed
-    add_node(cluster)  # where the training goes on
     faults = [("worker", random.randrange(21, 60)), ("node", random.randrange(120, 180))]
     seen = list(faults)
+    if stage != BY_RAY:  # the worker dies, and where it is started again it knows nothing of the first
+        for _, step in faults:
+            with forked.workers(dies=(0, step)), pytest.raises(StageError, match="training workers"):
+                train(stage, rows, target, tmp_path / "output")
+        with forked.workers():
+            check_same(expected, train(stage, rows, target, tmp_path / "output"))
+        return
+    request.getfixturevalue("ray_cluster")
 
     def disturb(event: Any) -> None:
         if not faults or event.step < faults[0][1]:
@@ -117,17 +116,19 @@ def test_a_killed_worker_and_a_killed_node_change_nothing(
 
 DRIVER = """
 import os, sys
+from contextlib import nullcontext
 from pathlib import Path
-import pyarrow.parquet as pq, ray
+import forked, pyarrow.parquet as pq, ray
 from fusechat.pipeline.config import Dpo, Sft, Training
 from fusechat.pipeline.errors import Preempted
 from fusechat.pipeline.run import preemption
 from fusechat.training import dpo, sft
-stage, rows, model, output, config = sys.argv[1:]
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+stage, rows, model, output, config, holds = sys.argv[1:]
+if not holds:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 kind, training = (Sft, sft) if stage == "sft" else (Dpo, dpo)
 try:
-    with preemption():
+    with preemption(), forked.workers(holds=int(holds)) if holds else nullcontext():
         training.train(pq.read_table(rows), model=Path(model), output=Path(output),
                        config=kind.model_validate_json(config), cluster=Training(), chat_template=None, seed=0)
 except Preempted:
@@ -142,25 +143,33 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
     checkpoints = output / "checkpoints"
     arguments = [stage, tmp_path / "rows.parquet", target, output, CONFIGS[stage].model_dump_json()]
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", DRIVER, *map(str, arguments)], start_new_session=True)
-
-    def wait_for(step: int, process: subprocess.Popen[bytes]) -> None:
+    def at(step: int) -> subprocess.Popen[bytes]:
+        """A driver, once its worker has come to the step."""
+        words = [*map(str, arguments), "" if stage == BY_RAY else str(step)]
+        env = os.environ | {"PYTHONPATH": str(Path(forked.__file__).parent)}
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, *words], start_new_session=True, env=env)
         deadline = time.monotonic() + 200
-        while max((line["step"] for line in files.read_jsonl(output / "metrics.jsonl")), default=0) < step:
+        while not there(process, step):
             assert time.monotonic() < deadline and process.poll() is None, f"step {step} was not seen"
             time.sleep(0.01)
+        return process
 
-    killed = start()
-    wait_for(random.randrange(21, 60), killed)
+    def there(process: subprocess.Popen[bytes], step: int) -> bool:
+        if stage != BY_RAY:
+            with suppress(psutil.NoSuchProcess):  # another one has ended
+                family = psutil.Process(process.pid).children(recursive=True)
+                return any(member.status() == psutil.STATUS_STOPPED for member in family)
+            return False
+        return max((line["step"] for line in files.read_jsonl(output / "metrics.jsonl")), default=0) >= step
+
+    killed = at(random.randrange(21, 60))
     kill_tree(killed)
     assert files.step_of(files.last_whole(checkpoints)) >= 10
     half = checkpoints / "checkpoint-9999"  # as a kill while saving leaves it
     half.mkdir()
     (half / "trainer_state.json").write_text("{")
 
-    stopped = start()
-    wait_for(random.randrange(80, 120), stopped)
+    stopped = at(random.randrange(80, 120))
     stopped.send_signal(signal.SIGTERM)
     family = psutil.Process(stopped.pid).children(recursive=True)
     assert stopped.wait(30) == 0
@@ -170,8 +179,8 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
     psutil.wait_procs(family, timeout=10)
     assert not (output / "result.json").exists()
 
-    assert start().wait(200) == 0
-    check_same(expected, weights(output))
+    with forked.workers():
+        check_same(expected, train(stage, rows, target, output))
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from pydantic import ValidationError
 
 from fusechat.pipeline.config import Dpo, Lora, Sft, Training
-from fusechat.pipeline.errors import RecipeError
-from fusechat.training import cluster, efficiency, sft
+from fusechat.pipeline.errors import RecipeError, StageError
+from fusechat.training import cluster, efficiency, files, sft
 from fusechat.training.memory import LLAMAS, memory
-
-from .conftest import training_workers
 
 COMMON: dict[str, Any] = {
     "num_epochs": 3,
@@ -62,18 +61,11 @@ def test_dpo_starts_at_ln_2_and_learns_to_prefer(build: Any, pairs: Any) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_result_is_a_plain_folder_through_a_kill(
-    ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
+    forked_workers: Forked, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
-
-    killed: list[int] = []
-
-    def kill(event: Any) -> None:
-        if not killed and event.step >= 5:
-            killed.append(event.step)
-            training_workers()[0].kill()
 
     # the last two checkpoints are loaded and held against each other as well
     config = SFT.model_copy(update={"holdout": 0.3, "choose": "loss"})
@@ -85,8 +77,11 @@ def test_the_result_is_a_plain_folder_through_a_kill(
         "seed": 0,
     }
     calm = sft.train(sft_rows(20), output=tmp_path / "calm", **common)
-    result = sft.train(sft_rows(20), output=tmp_path / "killed", on_step=kill, **common)
-    assert killed
+    forked_workers.dies = (0, 6)
+    with pytest.raises(StageError, match="training workers"):
+        sft.train(sft_rows(20), output=tmp_path / "killed", **common)
+    assert files.step_of(files.last_whole(tmp_path / "killed" / "checkpoints")) == 4
+    result = sft.train(sft_rows(20), output=tmp_path / "killed", **common)
 
     folder, other = (tmp_path / name / "model" for name in ("killed", "calm"))
     net, same = (AutoModelForCausalLM.from_pretrained(f) for f in (folder, other))

@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import forked
 import pyarrow as pa
 import pytest
+from forked import Forked
 
 from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, RunDirectoryError, StageError
@@ -76,20 +78,8 @@ def test_sft_learns_is_seen_live_and_writes_a_plain_folder(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_two_workers_walk_the_curve_of_one(ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path) -> None:
-    curves = []
-    for workers in (1, 2):
-        events: list[StepEvent] = []
-        cluster = Training(num_workers=workers)
-        _train(sft_rows(16), target, tmp_path / str(workers), cluster=cluster, on_step=events.append)
-        curves.append([e.loss for e in events])
-    assert curves[0] == pytest.approx(curves[1], abs=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_loss_that_is_no_number_stops_with_its_step(
-    ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
+    forked_workers: Forked, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -111,7 +101,7 @@ def test_refusals_of_the_worker_reach_the_driver(
 ) -> None:
     with pytest.raises(StageError, match=r"row-1.*empty"):
         _train(sft_rows(2, ["twelve", " "]), target, tmp_path / "empty", cluster=Training(num_workers=2))
-    with pytest.raises(RecipeError, match=r"target\.chat_template") as caught:
+    with forked.workers(), pytest.raises(RecipeError, match=r"target\.chat_template") as caught:
         _train(sft_rows(2), target, tmp_path / "template", chat_template="no messages")
     assert caught.value.key == "target.chat_template"
     full = tmp_path / "full"

@@ -3,54 +3,88 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
+from forked import Forked
 from pydantic import ValidationError
 
 from fusechat.pipeline.config import Dpo, Sft, Training
-from fusechat.training import cluster, dpo, sft, sharding
+from fusechat.pipeline.errors import StageError
+from fusechat.training import cluster, dpo, files, sft, sharding
 from fusechat.training.loop import Job
 
 from .conftest import training_workers
 
 COMMON: dict[str, Any] = {
-    "num_epochs": 3,
+    "num_epochs": 10,
     "global_batch_size": 4,
     "micro_batch_size": 2,
     "max_length": 128,
     "bf16": False,
     "save_steps": 3,
 }
+STEPS = 40
+pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
-def test_a_sharded_training_is_that_of_whole_copies(
-    ray_cluster: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
-) -> None:
-    from safetensors.torch import load_file
+@pytest.fixture
+def train(target: Path, sft_rows: Any, pairs: Any) -> Callable[..., Path]:
+    """Trains on two workers: `train(stage, output, shard)`, and returns the output."""
 
-    def run(name: str, shard: bool, on_step: Any = None) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
+    def run(stage: str, output: Path, shard: bool, on_step: Any = None) -> Path:
         common: dict[str, Any] = {
             "model": target,
-            "output": tmp_path / name,
+            "output": output,
             "cluster": Training(num_workers=2, shard=shard),
             "chat_template": None,
             "seed": 0,
             "on_step": on_step,
         }
         if stage == "sft":
-            result = sft.train(sft_rows(14), config=Sft(learning_rate=1e-2, packing=True, **COMMON), **common)
+            sft.train(sft_rows(14), config=Sft(learning_rate=1e-2, packing=True, **COMMON), **common)
         else:
-            result = dpo.train(pairs(14), config=Dpo(learning_rate=1e-3, beta=0.1, **COMMON), **common)
-        losses = [json.loads(line)["loss"] for line in result.metrics.open()]
-        config = json.loads((result.model / "config.json").read_text())
-        return losses, load_file(result.model / "model.safetensors"), config
+            dpo.train(pairs(14), config=Dpo(learning_rate=1e-3, beta=0.1, **COMMON), **common)
+        return output
 
+    return run
+
+
+def check_same(whole: Path, sharded: Path) -> None:
+    from safetensors.torch import load_file
+
+    losses, found = ([line["loss"] for line in files.read_jsonl(o / "metrics.jsonl")] for o in (whole, sharded))
+    assert len(losses) == STEPS
+    assert found == pytest.approx(losses, abs=1e-5)
+    weights, shares = (load_file(output / "model" / "model.safetensors") for output in (whole, sharded))
+    assert shares.keys() == weights.keys()
+    assert max(float((weights[name] - shares[name]).abs().max()) for name in weights) < 1e-5
+    configs = [json.loads((output / "model" / "config.json").read_text()) for output in (whole, sharded)]
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_a_sharded_training_is_that_of_whole_copies(
+    forked_workers: Forked, train: Callable[..., Path], tmp_path: Path, stage: str
+) -> None:
+    whole = train(stage, tmp_path / "whole", shard=False)
+    forked_workers.dies = (random.randrange(2), random.randrange(4, STEPS))
+    with pytest.raises(StageError, match="training workers"):
+        train(stage, tmp_path / "sharded", shard=True)
+    assert files.last_whole(tmp_path / "sharded" / "checkpoints")
+    check_same(whole, train(stage, tmp_path / "sharded", shard=True))
+
+
+@pytest.mark.slow
+def test_ray_train_starts_both_workers_anew_when_one_is_killed(
+    ray_cluster: None, train: Callable[..., Path], tmp_path: Path
+) -> None:
     killed: list[int] = []
 
     def kill(event: Any) -> None:
@@ -58,14 +92,11 @@ def test_a_sharded_training_is_that_of_whole_copies(
             killed.append(event.step)
             training_workers()[0].kill()
 
-    losses, weights, config = run("whole", shard=False)
-    sharded_losses, sharded, sharded_config = run("sharded", shard=True, on_step=kill)
+    with forked.workers():
+        whole = train("sft", tmp_path / "whole", shard=False)
+    sharded = train("sft", tmp_path / "sharded", shard=True, on_step=kill)
     assert killed
-    assert len(losses) == 12
-    assert sharded_losses == pytest.approx(losses, abs=1e-5)
-    assert sharded.keys() == weights.keys()
-    assert max(float((weights[name] - sharded[name]).abs().max()) for name in weights) < 1e-5
-    assert sharded_config == config
+    check_same(whole, sharded)
 
 
 def test_offloading_is_asked_of_transformers_and_has_a_group_on_cpus() -> None:
