@@ -4,7 +4,11 @@ BIN := $(VENV)/bin
 # Which Python makes the environment; where it is not said, setup.sh finds one.
 PYTHON ?=
 
-.PHONY: setup demo test lint bench lock clean
+# Each process would compile all that it imports where the surroundings forbid Python to keep bytecode: engines take twice
+# as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup demo check test lint bench lock clean
 
 setup:
 	@bash requirements/setup.sh $(VENV) "$(PYTHON)"
@@ -12,9 +16,21 @@ setup:
 demo: setup
 	$(BIN)/fusechat run demo
 
+# What starts no engine runs in as many processes as there are cores, a file's tests in one of them; engines, Ray and
+# trainings use all cores themselves.
+PYTEST := $(BIN)/pytest -q --durations=20
+FAST := $(PYTEST) -m "not slow" -n auto --dist loadfile
+SLOW := $(PYTEST) -m slow
+
+# Before every commit: minutes.
+check: lint
+	bash tests/browser.sh
+	$(FAST)
+
+# Everything. The second part runs too when the first one fails.
 test: setup
 	bash tests/browser.sh
-	$(BIN)/pytest -q
+	$(FAST); fast=$$?; $(SLOW) && exit $$fast
 
 # mypy reads the wheel as users have it: an editable install of the mapped packages is invisible to it.
 lint: setup

@@ -211,9 +211,8 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     assert "held-out accuracy" in done.stdout
 
     stamps = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")}
-    began = time.monotonic()
     again = fusechat("run", path)
     assert again.returncode == 0, again.stdout
-    assert time.monotonic() - began < 15
+    assert "ray: starting" in done.stdout and "ray: " not in again.stdout  # it takes seconds: nothing is started
     assert again.stdout.count("up to date") == 8
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps

@@ -50,7 +50,7 @@ class Service:
                 else:
                     status, headers, data = service.replies.pop(0) if len(service.replies) > 1 else service.replies[0]
                 if data is None:  # never
-                    service.closing.wait(20)
+                    service.closing.wait()
                     return
                 self.send_response(status)
                 for name, value in {"content-type": "application/json", **headers}.items():
@@ -65,7 +65,8 @@ class Service:
         self.server = ThreadingHTTPServer((host, port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://{host}:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # Whoever closes it waits for its next look, every half a second if nothing else is said.
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         """Answers nobody any more."""

@@ -24,7 +24,7 @@ def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    endpoint, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 300
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             while True:

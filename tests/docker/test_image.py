@@ -28,7 +28,7 @@ COMMAND_LINE = (
 def test_hadolint_has_nothing_to_say() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "hadolint"), "--failure-threshold", "style", "Dockerfile"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -72,7 +72,7 @@ def install(prefix: Path, lock: Path) -> subprocess.CompletedProcess[str]:
         "HOME": str(prefix.parent),
     }
     command = ["sh", str(ROOT / "docker/install.sh"), str(prefix), str(lock), str(ROOT)]
-    return subprocess.run(command, cwd=prefix.parent, env=env, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(command, cwd=prefix.parent, env=env, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_the_steps_install_the_product_into_an_empty_folder(small_lock: Path, tmp_path: Path) -> None:

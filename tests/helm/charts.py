@@ -48,7 +48,7 @@ def fetched(which: str) -> Path:
         wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         done = subprocess.run(
-            [*command, "-r", str(wanted), "-d", folder], capture_output=True, text=True, check=False, timeout=100
+            [*command, "-r", str(wanted), "-d", folder], capture_output=True, text=True, check=False, timeout=6000
         )
         if done.returncode:
             why = f"{which} can't be fetched: {done.stderr.strip().splitlines()[-1]}"
@@ -72,7 +72,7 @@ def helm(which: str, *args: str) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as home:
         env = {"PATH": os.environ["PATH"], "HOME": home}
         command = [str(fetched(which)), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)
 
 
 def recipe_of(example: str) -> Path:

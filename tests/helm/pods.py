@@ -42,7 +42,7 @@ method, url, body, headers = json.loads(sys.argv[1])
 data = None if body is None else json.dumps(body).encode()
 request = urllib.request.Request(url, data, {"content-type": "application/json", **headers}, method=method)
 try:
-    with urllib.request.urlopen(request, timeout=200) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         print(answer.status, answer.read().decode())
 except urllib.error.HTTPError as error:
     print(error.code, error.read().decode())
@@ -56,7 +56,7 @@ def missing() -> str:
     if os.geteuid() != 0 or os.uname().machine != "x86_64":
         return "pods need root on x86-64"
     probe = "unshare --mount --pid --net --fork ip link add veth0 type veth peer name veth1"
-    done = subprocess.run(probe.split(), capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(probe.split(), capture_output=True, text=True, check=False, timeout=300)
     return "" if done.returncode == 0 else f"pods need namespaces and veth: {done.stderr.strip()}"
 
 
@@ -95,7 +95,7 @@ class Pod:
     address: str
     log: Path
 
-    def run(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """A further command in the container, as `kubectl exec` runs one."""
         inner = str(self._first().pid)
         spec = json.dumps(self.spec | {"command": list(command), "joins": True, "reads": [], "writes": []})
@@ -107,7 +107,7 @@ class Pod:
 
     def _first(self) -> psutil.Process:
         """Its first process, once that has become the container's command."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             for child in psutil.Process(self.process.pid).children():
                 if not any("confined.py" in word for word in child.cmdline()):
@@ -202,7 +202,7 @@ class Network:
 
     def _join(self, pid: int, number: int) -> None:
         """Gives a pod its address."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -231,7 +231,7 @@ class Network:
         words = json.dumps([method, url, body, headers])
         done = subprocess.run(
             ["nsenter", "-n", "-t", str(self.hub.pid), sys.executable, "-I", "-c", ASK, words],
-            capture_output=True, text=True, check=True, timeout=250,
+            capture_output=True, text=True, check=True, timeout=500,
         )  # fmt: skip
         status, _, text = done.stdout.partition(" ")
         return int(status), text
@@ -253,7 +253,7 @@ class Network:
         return pod
 
     def _wait_for_nodes(self, head: Pod, num: int) -> None:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 500
         while True:
             status, text = self.ask("GET", f"http://{head.address}:8265/api/v0/nodes?detail=1")
             if status == 200:

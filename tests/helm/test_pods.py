@@ -120,7 +120,7 @@ def test_a_job_outlives_one_of_its_nodes_and_loses_nothing(folder: Path) -> None
     assert {f.stat().st_uid for f in run.rglob("*")} == {UID}
 
 
-def wait_for(happened: Callable[[], bool], why: Callable[[], str], timeout_s: float = 200) -> None:
+def wait_for(happened: Callable[[], bool], why: Callable[[], str], timeout_s: float = 500) -> None:
     """Returns once it happened; fails with why it did not."""
     deadline = time.monotonic() + timeout_s
     while not happened():
@@ -241,7 +241,7 @@ def test_the_service_starts_and_answers_in_confined_pods(demo: Demo) -> None:
         template = cluster["headGroupSpec"]["template"]
         (prefetch,) = template["spec"]["initContainers"]
         init = network.start(template, prefetch, prefetch["command"])  # finds the model that is there
-        assert init.process.wait(100) == 0, says(init)
+        assert init.process.wait(300) == 0, says(init)
         network.pods.remove(init)
         head = network.ray(cluster)
         worker = network.ray(cluster, head)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import clocks
 import pyarrow as pa
 import pytest
 
@@ -58,7 +61,7 @@ class Engine:
             if self.broken == "fails" or text in self.refused:
                 raise RuntimeError("worker trace\nCUDA error: unspecified launch failure")
             if self.broken == "hangs":
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
             if text in self.poison:
                 await asyncio.sleep(self.seconds / 2)
                 raise self.die()
@@ -113,19 +116,8 @@ def pumped(engine: Engine, num: int, concurrency: int = 12, samples: int = 3) ->
         pump = Pump("a", engine, concurrency, 2, kept.append)
         await pump.run_all(requests(asked(samples), prompts(num), set()))
 
-    asyncio.run(main())
+    clocks.run(main, feeding)
     return kept
-
-
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waits between tries."""
-    monkeypatch.setattr(feeding, "SETTLE_S", 0.02)
-    real = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        await real(min(seconds, 0.01) if seconds < 3600 else seconds)
-
-    monkeypatch.setattr(feeding.asyncio, "sleep", sleep)
 
 
 def test_every_sample_comes_once_and_no_more_are_in_flight_than_allowed() -> None:
@@ -156,10 +148,7 @@ def _text(row: dict[str, Any]) -> str:
     return str(table.column("messages")[place].as_py()[0]["content"])
 
 
-def test_an_engine_that_dies_loses_nothing_and_no_finished_sample_is_asked_for_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    quick(monkeypatch)
+def test_an_engine_that_dies_loses_nothing_and_no_finished_sample_is_asked_for_again() -> None:
     engine = Engine(dies_at=frozenset({20, 50}))
     kept = pumped(engine, 40)
     assert engine.deaths == 2
@@ -169,8 +158,7 @@ def test_an_engine_that_dies_loses_nothing_and_no_finished_sample_is_asked_for_a
     assert again == 2  # the one that was finishing at each death
 
 
-def test_poison_becomes_a_reject_and_everyone_else_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
+def test_poison_becomes_a_reject_and_everyone_else_is_sampled() -> None:
     engine = Engine(poison=frozenset({"q7"}))
     kept = pumped(engine, 40)
     rejects = [r for r in kept if r["reject"]]
@@ -182,8 +170,7 @@ def test_poison_becomes_a_reject_and_everyone_else_is_sampled(monkeypatch: pytes
     assert "Hello" in engine.asked  # nobody is blamed before the source showed that it works
 
 
-def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
+def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt() -> None:
     kept: list[dict[str, Any]] = []
     engine = Engine(broken="dies")
 
@@ -192,7 +179,7 @@ def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt(monkeypatch: p
         await pump.run_all(requests(asked(), prompts(40), set()))
 
     with pytest.raises(StageError, match=r"stage sample, a: given up: engine_died: .*a harmless prompt failed too"):
-        asyncio.run(main())
+        clocks.run(main, feeding)
     assert kept == []
     assert engine.deaths <= 16  # a few waves of four prompts, and the harmless one
 
@@ -206,15 +193,13 @@ def test_a_prompt_that_fails_alone_is_a_reject_with_the_telling_line() -> None:
     assert len(kept) == 30
 
 
-def test_a_source_that_fails_always_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick(monkeypatch)
+def test_a_source_that_fails_always_is_given_up() -> None:
     with pytest.raises(StageError, match="given up: engine_error: CUDA error"):
         pumped(Engine(broken="fails"), 10)
 
 
-def test_a_source_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "STALL_S", 0.2)
-    with pytest.raises(StageError, match=r"given up: no sample finished for 0 s: it sleeps"):
+def test_a_source_that_never_answers_is_given_up() -> None:
+    with pytest.raises(StageError, match=rf"given up: no sample finished for {feeding.STALL_S:.0f} s: it sleeps"):
         pumped(Engine(broken="hangs"), 5)
 
 
@@ -315,7 +300,10 @@ def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, m
             async for generated in super().ask(request):
                 yield generated
 
-    engine = Stops()
+    engine, seconds = Stops(), itertools.count(1)
+    # Time passes once the engine hangs, however long that takes.
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)) if engine.broken else 0.0)
+    monkeypatch.setattr(feeding, "time", clock)
     errors = fed(tmp_path, engine)
     assert any("given up: no sample finished" in e for e in errors)
     durable = _parts(RunDir(str(tmp_path))).ids()
@@ -349,11 +337,19 @@ def row(index: int) -> dict[str, Any]:
 
 def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeding, "FLUSH_S", 0.1)
+    real, waits = asyncio.sleep, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await real(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
 
     async def work(books: Ledger) -> None:
         books.add(row(0))
-        await asyncio.sleep(0.5)  # nobody asks for it
-        assert len(_parts(RunDir(str(tmp_path))).ids()) == 1
+        while not _parts(RunDir(str(tmp_path))).ids():  # nobody asks for it
+            await real(0.01)
+        assert waits == [0.1]
 
     ledger(tmp_path, work)
 

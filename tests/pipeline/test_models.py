@@ -216,14 +216,14 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         models.resolve(in_wheels(), cache=tmp_path / "file", fetch=fetch, convert=convert)
 
 
-def _resolve_slowly(cache: Path, log: Path) -> None:
-    """In another process: a conversion that takes a while and says that it began."""
+def _resolve_slowly(cache: Path, log: Path, go: Path) -> None:
+    """In another process: a conversion that says that it began, and goes on when it may."""
 
     def slow(gguf: Path, folder: Path) -> None:
         with log.open("a") as out:
             out.write("converting\n")
         (folder / "half").write_text("")
-        time.sleep(1.0)
+        _wait_for(go)
         convert(gguf, folder)
         (folder / "half").unlink()
 
@@ -231,7 +231,7 @@ def _resolve_slowly(cache: Path, log: Path) -> None:
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def _wait_for(file: Path, deadline: float = 60) -> None:
+def _wait_for(file: Path, deadline: float = 300) -> None:
     end = time.monotonic() + deadline
     while not file.exists():
         assert time.monotonic() < end, f"{file} never came"
@@ -240,34 +240,42 @@ def _wait_for(file: Path, deadline: float = 60) -> None:
 
 def test_of_several_processes_one_converts(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    log = tmp_path / "log"
-    processes = [context.Process(target=_resolve_slowly, args=(tmp_path / "cache", log)) for _ in range(4)]
+    log, go = tmp_path / "log", tmp_path / "go"
+    processes = [context.Process(target=_resolve_slowly, args=(tmp_path / "cache", log, go)) for _ in range(4)]
     for process in processes:
         process.start()
+    _wait_for(log)
+    time.sleep(0.5)  # so that the others come meanwhile; if one comes later it finds the model
+    go.touch()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [p.exitcode for p in processes] == [0] * 4
     assert log.read_text() == "converting\n"
 
 
 def test_who_waits_for_another_process_says_so(tmp_path: Path) -> None:
-    log, said = tmp_path / "log", []  # type: Path, list[str]
-    other = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(tmp_path / "cache", log))
+    cache, log, go, said = tmp_path / "cache", tmp_path / "log", tmp_path / "go", list[str]()
+    other = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(cache, log, go))
     other.start()
     _wait_for(log)
-    models.resolve(in_wheels(), cache=tmp_path / "cache", progress=said.append, fetch=fetch, convert=convert)
-    other.join(60)
+
+    def says(text: str) -> None:
+        said.append(text)
+        go.touch()
+
+    models.resolve(in_wheels(), cache=cache, progress=says, fetch=fetch, convert=convert)
+    other.join(300)
     assert len(said) == 1 and "waiting for another process" in said[0]
 
 
 def test_a_killed_conversion_leaves_nothing_behind_once_it_is_done_again(tmp_path: Path) -> None:
     log, cache = tmp_path / "log", tmp_path / "cache"
-    process = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(cache, log))
+    process = multiprocessing.get_context("fork").Process(target=_resolve_slowly, args=(cache, log, tmp_path / "never"))
     process.start()
     _wait_for(log)
     assert process.pid
     os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
+    process.join(300)
     assert not nothing_left(cache), "the kill came too late to test anything"
     folder = models.resolve(in_wheels(), cache=cache, fetch=fetch, convert=convert)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -420,7 +428,7 @@ def _oid(content: bytes) -> str:
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -444,7 +452,7 @@ def ask(hub: str, name: str, home: Path) -> str:
     """In a process of its own: the hub's client reads its address when it is imported."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_OFFLINE"))}
     env |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([sys.executable, "-c", ASK, name], env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, "-c", ASK, name], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.removesuffix("\n")
 

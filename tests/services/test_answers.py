@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import clocks
 import pytest
 
 from fusechat.services.answers import answer, coalesced
@@ -50,7 +51,7 @@ def test_chunks_are_joined_and_none_is_lost() -> None:
     async def joined() -> list[str]:
         return [text async for text in coalesced(chunks(), 0.02)]
 
-    found = asyncio.run(joined())
+    found = clocks.run(joined)
     assert "".join(found) == "".join(f"{i}," for i in range(50))
     assert len(found) < 25
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusechat.services import collector as collector_module
 from fusechat.services.collector import WINDOW, Collector
 from fusechat.services.conversations import Conversation, Row, Score, batches
 
@@ -31,6 +32,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.passes: list[list[int]] = []
+        self.begun = 0
         self.go = threading.Event()
         self.go.set()
 
@@ -39,7 +41,8 @@ class Counting:
         return Row([1] * num) if num else Score(reject="no_response: empty")
 
     def rate(self, rows: Sequence[Row]) -> list[Score]:
-        self.go.wait(10)
+        self.begun += 1
+        self.go.wait()
         lengths = [len(row.ids) for row in rows]
         self.passes.append(lengths)
         if 13 in lengths:
@@ -51,13 +54,23 @@ def said(*lengths: int) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": "x"}] * n for n in lengths]
 
 
-def test_concurrent_callers_share_batches_and_get_their_own_scores_in_order() -> None:
+async def until(happened: Callable[[], bool]) -> None:
+    while not happened():
+        await asyncio.sleep(0.001)
+
+
+def test_concurrent_callers_share_batches_and_get_their_own_scores_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector_module, "WAIT_S", 3600)  # the first row waits for the others, however long they take
     model = Counting()
 
     async def ask() -> tuple[Any, Collector]:
         collector = Collector(model, 1000)
         asked = (collector.score(said(*lengths)) for lengths in ((50, 10, 0, 20), (21, 51), (9,), ()))
-        return await asyncio.gather(*asked), collector
+        found = asyncio.gather(*asked)
+        await until(lambda: len(collector._waiting) == 6)
+        assert model.passes == []
+        collector._enough.set()
+        return await found, collector
 
     found, collector = asyncio.run(ask())
     assert [[s.reward for s in scores] for scores in found] == [[50, 10, None, 20], [21, 51], [9], []]
@@ -73,9 +86,9 @@ def test_what_comes_during_a_pass_makes_one_batch_and_the_oldest_window_goes_fir
         collector = Collector(model, 10)
         model.go.clear()
         first = asyncio.create_task(collector.score(said(10)))
-        await asyncio.sleep(0.1)
+        await until(lambda: model.begun == 1)
         more = [asyncio.create_task(collector.score(said(n))) for n in (10,) * WINDOW + (1,)]
-        await asyncio.sleep(0.1)
+        await until(lambda: len(collector._waiting) == len(more))
         model.go.set()
         await asyncio.gather(first, *more)
 
@@ -103,9 +116,9 @@ def test_a_caller_who_left_costs_no_pass() -> None:
         collector = Collector(model, 10)
         model.go.clear()
         first = asyncio.create_task(collector.score(said(4)))
-        await asyncio.sleep(0.1)
+        await until(lambda: model.begun == 1)
         gone = asyncio.create_task(collector.score(said(7)))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(collector._waiting) == 1)
         gone.cancel()
         await asyncio.sleep(0)
         model.go.set()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from scipy.stats import chisquare, kstest
 
-from fusechat.services.cpu_worker import exponential_noise, sample
+
+def sample(*arguments: Any) -> Any:
+    """The CPU worker's; it imports vLLM, which takes seconds in each process that collects tests."""
+    from fusechat.services import cpu_worker
+
+    return cpu_worker.sample(*arguments)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -22,6 +29,8 @@ def draw(logits: torch.Tensor, seeds: dict[int, int]) -> list[int]:
 
 
 def test_noise_is_exponential_and_never_zero() -> None:
+    from fusechat.services.cpu_worker import exponential_noise
+
     torch.manual_seed(0)
     noise = exponential_noise(torch.Size((4, 500_000)), {1: generator(1)})
     assert noise.min() > 0

@@ -92,7 +92,7 @@ async def first(events: AsyncIterator[Any], num: int) -> list[Any]:
 def test_a_silent_source_holds_no_other_up_and_is_left_with_its_caller(sampler_of: Any) -> None:
     silent = Silent()
     sampler = sampler_of(silent=silent, answering=Answering())
-    found = asyncio.run(asyncio.wait_for(first(sampler.sample(BODY, Scoring()), 2), 5))
+    found = asyncio.run(asyncio.wait_for(first(sampler.sample(BODY, Scoring()), 2), 300))
     assert [(type(e), e.source, e.text) for e in found] == [(Sampled, "answering", "four")] * 2
     assert silent.left
 
@@ -103,7 +103,7 @@ def test_a_failing_source_is_an_error_beside_the_others_answers(sampler_of: Any)
     async def everything() -> list[Any]:
         return [event async for event in sampler.sample(BODY, Scoring())]
 
-    found = asyncio.run(asyncio.wait_for(everything(), 5))
+    found = asyncio.run(asyncio.wait_for(everything(), 300))
     assert sorted(type(e).__name__ for e in found) == ["Sampled", "Sampled", "SourceError"]
     (error,) = [e for e in found if isinstance(e, SourceError)]
     assert error.source == "failing"

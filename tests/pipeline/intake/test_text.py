@@ -69,7 +69,7 @@ def test_normalising_takes_time_by_length_alone() -> None:
     text.normalise(hostile, Normalise())
     text.words(hostile)
     text.quantities("1,2." * 100_000)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20  # a fraction of a second; one that goes back at each blank takes minutes
 
 
 def test_the_shipped_prompts_are_normal_already() -> None:

@@ -40,7 +40,7 @@ ROWS: list[tuple[str | dict[str, Any], bool | None, str]] = [
 
 def verify(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fusechat.pipeline.cli", "verify", "--sandbox", "basic", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_a_row_for_every_row_in_the_same_order(tmp_path: Path) -> None:
