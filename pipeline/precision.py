@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from fusechat.pipeline.config import Engine, EvaluatedModel, Optimization, OwnReward, Placement, Recipe, Source
 from fusechat.pipeline.hardware import cpu_precision, gflops, processor
 
@@ -109,7 +111,11 @@ def begun_in(run: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """
     if "precision" in run:
         return dict(run["precision"]), list(run["unmarked"])
-    found = {p.key: USUAL if p.dtype == "auto" else p.dtype for p in places(Recipe.model_validate(run["settings"]))}
+    try:
+        before = Recipe.model_validate(run.get("settings", {}))
+    except ValidationError:  # of a version with other settings
+        return {}, []
+    found = {p.key: USUAL if p.dtype == "auto" else p.dtype for p in places(before)}
     return found, [key for key, dtype in found.items() if dtype != USUAL]
 
 

@@ -97,7 +97,10 @@ class Run:
             return worked
 
     def _announce(self, stages: Sequence[str]) -> None:
-        """Says which size a recipe of several takes and how long that is; foresees the stages' times."""
+        """Says what is computed in, which size a recipe of several takes and how long; foresees the stages' times."""
+        if any(precision.of_stage(self.recipe, stage) for stage in stages):
+            for line in precision.decisions(self.written):
+                self.progress.say(line)
         for line in sizes.told(self.recipe):
             self.progress.say(line)
         expected, in_seconds = sizes.expected(self.recipe)
@@ -106,8 +109,6 @@ class Run:
     def _claim(self) -> None:
         """Refuses a run directory that another recipe made; says in which precisions the run goes on."""
         mine = {"recipe": self.recipe.name, "target": self.recipe.target.model_dump(mode="json")}
-        for line in precision.decisions(self.written):
-            self.progress.say(line)
         if self.dir.exists("run.json"):
             there = self.dir.read_json("run.json")
             for key, value in mine.items():

@@ -181,3 +181,8 @@ def test_a_manifest_says_what_its_stage_computed_in(processor: Processor) -> Non
         "rewards.own.dtype",
         "evaluate.engine.dtype",
     }
+
+
+@pytest.mark.parametrize("kept", [{}, {"settings": {"name": "small", "sorces": []}}])
+def test_a_run_whose_settings_are_of_another_version_is_taken_as_it_is(kept: dict[str, Any]) -> None:
+    assert precision.begun_in(kept) == ({}, [])
