@@ -6,8 +6,11 @@ which vLLM chooses how its engine's process is started.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import stat
+from multiprocessing import parent_process
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,15 @@ from typing import Any
 from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
+PR_SET_PDEATHSIG = 1
+
 
 class EngineProcess(ForkProcess):
     """The engine's process, forked from a replica. A fresh one takes 10 s of a core to import vLLM again."""
 
     def run(self) -> None:
         """What vLLM has it do, away from the replica's connections."""
+        end_with_parent()
         setproctitle("VLLM::EngineCore")  # by Ray's own way: it has moved what vLLM's would write to
         leave_sockets()
         super().run()
@@ -30,6 +36,14 @@ class EngineContext(ForkContext):
     """How vLLM starts the process of its engine."""
 
     Process = EngineProcess
+
+
+def end_with_parent() -> None:
+    """Has the system kill this process once its parent is gone, however that ended: nobody else would."""
+    parent = parent_process()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent.pid:  # it was gone before
+        os._exit(1)
 
 
 def leave_sockets() -> None:

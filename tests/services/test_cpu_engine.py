@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -39,3 +42,22 @@ def test_who_is_connected_to_the_parent_hears_of_its_end_while_the_engine_runs()
     os.write(end, b".")
     process.join()
     assert process.exitcode == 0
+
+
+def test_the_process_ends_with_a_parent_that_is_killed() -> None:
+    pytest.importorskip("vllm")
+    script = """
+import time
+from fusechat.services.cpu_engine import EngineContext
+
+process = EngineContext().Process(target=time.sleep, args=(100_000,))
+process.start()
+print(process.pid, flush=True)
+process.join()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        engine = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    psutil.wait_procs([engine], timeout=120)
+    assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE  # which nobody here waits for
