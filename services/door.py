@@ -100,6 +100,7 @@ class Door:
         scope["call"] = call
         ticket: Ticket | None = None
         self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
         try:
             try:
                 ticket = self._admit(call, headers)

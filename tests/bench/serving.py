@@ -62,7 +62,8 @@ class Service:
 
     def metrics(self) -> list[str]:
         """What Ray exports on this machine."""
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text.splitlines()
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        return httpx.get(url, timeout=60, trust_env=False).text.splitlines()
 
     def logged(self) -> list[dict[str, Any]]:
         """The lines that the gateway wrote for its requests."""
