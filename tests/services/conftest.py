@@ -44,7 +44,7 @@ def holding(process: psutil.Process) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def woken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[serving.Service, Asleep]]:
     """`fusechat serve`, with a key of each role, whose model a first call has woken; and what that call heard."""
     model = tmp_path_factory.mktemp("tiny")
@@ -69,7 +69,7 @@ def woken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[serving.Se
         yield found, heard
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(woken: tuple[serving.Service, Asleep]) -> serving.Service:
     """The service; its model is awake."""
     return woken[0]
