@@ -1,11 +1,12 @@
-# Everything a newcomer needs: `make demo`, `make test`. Each target makes its own environment first.
+# Everything a newcomer needs: `make demo`, `make check` (lint, types, the tests that start no engine), `make test` (all
+# tests). Each target makes its own environment first.
 VENV := .venv
 BIN := $(VENV)/bin
 # Which Python makes the environment; where it is not said, setup.sh finds one.
 PYTHON ?=
 
-# Each process would compile all that it imports where the surroundings forbid Python to keep bytecode: engines take twice
-# as long to start.
+# Where the surroundings forbid Python to keep bytecode, each process compiles all that it imports: an engine takes
+# twice as long to import.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo check test lint bench lock clean
@@ -22,12 +23,12 @@ PYTEST := $(BIN)/pytest -q --durations=20
 FAST := $(PYTEST) -m "not slow" -n auto --dist loadfile
 SLOW := $(PYTEST) -m slow
 
-# Before every commit: minutes.
+# Before every commit; takes minutes.
 check: lint
 	bash tests/browser.sh
 	$(FAST)
 
-# Everything. The second part runs too when the first one fails.
+# The second part runs even if the first one fails.
 test: setup
 	bash tests/browser.sh
 	$(FAST); fast=$$?; $(SLOW) && exit $$fast

@@ -31,7 +31,6 @@ from fusechat.services import auth
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(bool(pods.missing()), reason=pods.missing() or "they can run"),
 ]
 UID = 10001

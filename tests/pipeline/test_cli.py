@@ -311,11 +311,9 @@ def test_another_recipe_on_the_same_run_directory_is_one_line(place: Path, fusec
 def test_a_stage_before_its_inputs_is_a_failure_in_one_line(place: Path, fusechat: Command) -> None:
     said = fusechat("select", "r.yaml", cwd=place)
     assert said.code == 1
-    *before, line = said.err.splitlines()
-    assert line == (
-        "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one"
+    assert said.err == (
+        "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one\n"
     )
-    assert all(re.match(r" *\d+:\d\d precision: ", said) for said in before)
 
 
 def test_debug_shows_the_trace(place: Path) -> None:

@@ -319,7 +319,6 @@ def test_exports_hold_every_row_in_the_other_trainers_form(made: tuple[RunDir, R
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_trl_and_datasets_read_the_data_set(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
     from datasets import load_dataset
     from trl import is_conversational

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Any
 
 import polars as pl
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +128,6 @@ def _equal(drawn: list[Any], select: Select) -> None:
     seen.update(name for *_, statuses in slow.values() for name in statuses.values())
 
 
-@pytest.mark.timeout(300)
 def test_the_rule_on_columns_decides_as_the_rule_on_one_prompt_and_every_reason_is_reached() -> None:
     seen.clear()
     _equal()

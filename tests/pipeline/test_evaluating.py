@@ -129,7 +129,7 @@ def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None
 
 def quiet(service: Service) -> None:
     """Returns when nobody has asked for 4 s: Ray's workers go on asking and writing until they notice the kill."""
-    deadline, seen, since = time.monotonic() + 60, -1, 0.0
+    deadline, seen, since = time.monotonic() + 300, -1, 0.0
     while time.monotonic() - since < 4:
         assert time.monotonic() < deadline
         if (total := service.asked.total()) != seen:
@@ -161,7 +161,6 @@ def longer(text: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     service.who = {"weak": model(1), "strong": model(3), "judge": longer}
     path = recipe(tmp_path, service.url)
@@ -279,7 +278,6 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, service: Service) -> None:
     service.who = {"weak": model(1)}
     suite = {"name": "sums", "kind": "verified", "files": ["math.jsonl"]}
@@ -300,7 +298,6 @@ def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, se
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_second_turn_follows_the_models_own_answer(tmp_path: Path, service: Service) -> None:
     service.who = {"weak": model(1), "strong": model(3), "judge": longer}
     turns = [{"question_id": i, "turns": [f"Tell of {i}.", f"Tell of {i} and {i} more."]} for i in range(1, 4)]

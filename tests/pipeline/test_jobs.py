@@ -25,7 +25,7 @@ import pytest
 
 from fusechat.pipeline.cluster import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 ENV = {
     **{k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
@@ -44,11 +44,11 @@ class Cluster:
     home: Path
     """The folder of the user who started it."""
 
-    def fusechat(self, *args: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    def fusechat(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         """The command, as that user calls it."""
         return subprocess.run(
             command(*args, "--address", self.address),
-            capture_output=True, text=True, timeout=timeout, check=False, env=ENV | {"HOME": str(self.home)} | env,
+            capture_output=True, text=True, check=False, env=ENV | {"HOME": str(self.home)} | env,
         )  # fmt: skip
 
 
@@ -73,13 +73,13 @@ def node(home: Path, num_cpus: int, *options: str, **more: str) -> Iterator[None
         for one in started:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-        process.wait(10)
+        process.wait(300)
 
 
 def wait_for_nodes(cluster: Cluster, num: int) -> None:
     """Returns once so many nodes are up."""
     headers = {"Authorization": f"Bearer {(cluster.home / '.ray/auth_token').read_text()}"}
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     said = ""
     while said.count('"ALIVE"') < num:
         assert time.monotonic() < deadline, f"no {num} nodes: {said}\n{(cluster.home / 'log').read_text()}"
@@ -123,13 +123,13 @@ def endpoint() -> Iterator[str]:
 def recipe(tmp_path: Path, endpoint: str) -> Path:
     """A recipe whose prompts are read, and whose sampling takes six seconds or more."""
     path = distant.recipe(tmp_path, endpoint, 80)
-    subprocess.run(command("prompts", str(path)), check=True, timeout=60, env=ENV, stdout=subprocess.DEVNULL)
+    subprocess.run(command("prompts", str(path)), check=True, timeout=600, env=ENV, stdout=subprocess.DEVNULL)
     return path
 
 
 def wait_for_samples(run: Path, process: subprocess.Popen[str] | None = None) -> None:
     """Returns once samples are durable."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while not list((run / "sample").glob("**/*.parquet")):
         assert time.monotonic() < deadline and (process is None or process.poll() is None), "no sample came"
         time.sleep(0.1)
@@ -151,7 +151,7 @@ def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
 
     listed = cluster.fusechat("jobs").stdout
     assert re.search(rf"^{job}  RUNNING  .*  {tmp_path}/run$", listed, re.MULTILINE), listed
-    refused = cluster.fusechat(*submit, timeout=30)
+    refused = cluster.fusechat(*submit)
     assert refused.returncode == 2 and f"the job {job} works on it" in refused.stderr
 
     followed = cluster.fusechat("logs", job)
@@ -162,7 +162,7 @@ def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
 
 
 def test_a_job_that_fails_ends_the_command_with_its_code_and_message(cluster: Cluster, recipe: Path) -> None:
-    here = subprocess.run(command("select", str(recipe)), capture_output=True, text=True, check=False, timeout=60)
+    here = subprocess.run(command("select", str(recipe)), capture_output=True, text=True, check=False, timeout=600)
     done = cluster.fusechat("submit", str(recipe), "--stage", "select")
     assert here.returncode == done.returncode == 1, done.stdout + done.stderr
     assert here.stderr.strip() in done.stdout
@@ -183,14 +183,14 @@ def test_a_stopped_job_goes_on_where_it_stopped(cluster: Cluster, recipe: Path, 
 
 
 def test_what_a_real_cluster_cannot_place_is_refused(cluster: Cluster, recipe: Path) -> None:
-    done = cluster.fusechat("submit", str(recipe), "--set", "training.num_cpus=3", timeout=30)
+    done = cluster.fusechat("submit", str(recipe), "--set", "training.num_cpus=3")
     assert (done.returncode, done.stdout) == (2, "")
     assert "training needs 3 CPU, the cluster has 2 nodes: " in done.stderr
 
 
 def test_a_real_cluster_asks_for_its_token(cluster: Cluster, recipe: Path, tmp_path: Path) -> None:
-    without = cluster.fusechat("submit", str(recipe), timeout=30, HOME=str(tmp_path))
+    without = cluster.fusechat("submit", str(recipe), HOME=str(tmp_path))
     assert (without.returncode, without.stdout) == (2, "")
     assert "asks for a token: set RAY_AUTH_MODE=token" in without.stderr
-    wrong = cluster.fusechat("jobs", timeout=30, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    wrong = cluster.fusechat("jobs", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     assert (wrong.returncode, wrong.stdout) == (2, "") and "refuses the token" in wrong.stderr

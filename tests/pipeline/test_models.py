@@ -487,7 +487,6 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_smollm2_comes_from_its_wheel_with_its_template(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

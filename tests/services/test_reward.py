@@ -97,7 +97,6 @@ def test_a_combination_needs_all_of_its_parts() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_replicas_with_weights_of_their_own_answer_many_callers(tmp_path: Path) -> None:
     """Both kinds on Ray Serve: as the network alone, ArmoRM with objectives and gate, hostile rows as rejects."""
     import ray

@@ -15,8 +15,6 @@ from fusechat.pipeline.config import Dpo, Sft, Training
 from fusechat.pipeline.errors import StageError
 from fusechat.training import choosing, dpo, files
 
-pytestmark = pytest.mark.timeout(120)
-
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
 
 
@@ -65,7 +63,6 @@ def test_the_better_checkpoints_weights_are_chosen(build: Any, pairs: Any, metri
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_training_ends_with_the_better_of_its_last_two(
     forked_workers: Forked, target: Path, pairs: Any, tmp_path: Path
 ) -> None:

@@ -12,8 +12,6 @@ from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import cluster
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def _sft(size: int, micro: int) -> Sft:
     return Sft(learning_rate=1e-4, num_epochs=1, global_batch_size=size, micro_batch_size=micro)

@@ -31,7 +31,6 @@ PINNED = {
 """Eight steps each. Another version of torch or TRL may move them; then look why before pinning them anew."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_tiny_run_walks_its_pinned_curve(build: Any, sft_rows: Any, pairs: Any, name: str) -> None:
     config = CONFIGS[name]
@@ -50,7 +49,6 @@ PLACES = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_workers_and_nodes_walk_the_same_curve(
     ray_cluster: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str

@@ -10,8 +10,6 @@ from tiny_model import TEMPLATE, make_tokenizer
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.training import data
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_the_loss_is_on_the_response_and_its_end_of_turn_token_alone(tokenizer: Any, sft_rows: Any) -> None:
     tokens = data.tokenize_sft(sft_rows(3), data.Template(tokenizer), 256)

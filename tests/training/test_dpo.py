@@ -45,7 +45,6 @@ def _expected(line: dict[str, list[int]], net: Any, reference: Any, beta: float,
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_dpo_starts_at_ln_2_and_its_second_loss_is_the_formulas(
     forked_workers: Forked, target: Path, pairs: Any, tokenizer: Any, tmp_path: Path, kind: Any
@@ -72,7 +71,6 @@ def test_dpo_starts_at_ln_2_and_its_second_loss_is_the_formulas(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_dpo_prefers_the_chosen_under_autocast_on_two_workers(
     forked_workers: Forked, target: Path, pairs: Any, tmp_path: Path
 ) -> None:
@@ -96,7 +94,6 @@ def test_dpo_prefers_the_chosen_under_autocast_on_two_workers(
     assert pq.read_table(reference).num_rows == 16
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("bf16", "within"), [(False, 1e-3), (True, 1e-2)])
 @pytest.mark.parametrize(("kind", "beta"), [("sigmoid", 0.1), ("sigmoid_norm", 10)])
 def test_the_first_loss_is_ln_2(
@@ -107,7 +104,6 @@ def test_the_first_loss_is_ln_2(
     assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=within)
 
 
-@pytest.mark.timeout(60)
 def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM

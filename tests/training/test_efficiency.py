@@ -12,8 +12,6 @@ from fusechat.pipeline.config import Dpo, Training
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import cluster, efficiency
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_operations_are_those_counted_by_hand(target: Path) -> None:
     from transformers import AutoModelForCausalLM

@@ -10,8 +10,6 @@ import pytest
 
 from fusechat.training import files, recorder
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def _checkpoint(folder: Path, step: int) -> Path:
     checkpoint = folder / f"checkpoint-{step}"

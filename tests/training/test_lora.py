@@ -33,7 +33,6 @@ def trained(net: Any) -> dict[str, Any]:
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("packing", [False, True])
 def test_only_the_matrices_learn(build: Any, sft_rows: Any, packing: bool) -> None:
     trainer = build(SFT.model_copy(update={"packing": packing}), sft_rows(16))
@@ -48,7 +47,6 @@ def test_only_the_matrices_learn(build: Any, sft_rows: Any, packing: bool) -> No
         assert name not in frozen or bool((p == frozen[name]).all()), name
 
 
-@pytest.mark.timeout(120)
 def test_dpo_starts_at_ln_2_and_learns_to_prefer(build: Any, pairs: Any) -> None:
     trainer = build(DPO, pairs(16))
     trainer.train()
@@ -59,7 +57,6 @@ def test_dpo_starts_at_ln_2_and_learns_to_prefer(build: Any, pairs: Any) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_result_is_a_plain_folder_through_a_kill(
     forked_workers: Forked, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
@@ -98,7 +95,6 @@ def test_the_result_is_a_plain_folder_through_a_kill(
     assert not list(folder.glob("adapter*"))
 
 
-@pytest.mark.timeout(60)
 def test_a_target_that_matches_nothing_is_named_with_what_there_is(build: Any, sft_rows: Any, pairs: Any) -> None:
     lora = Lora(target_modules=("q_proj", "w_pack"))
     with pytest.raises(RecipeError) as caught:
@@ -128,7 +124,6 @@ def test_the_plan_counts_what_is_trained() -> None:
     assert need.total < memory(eight, config.model_copy(update={"lora": None}), one_gpu).total / 3
 
 
-@pytest.mark.timeout(60)
 def test_what_is_not_trained_costs_two_thirds(build: Any, sft_rows: Any, target: Path) -> None:
     from transformers import AutoModelForCausalLM
 

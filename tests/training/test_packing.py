@@ -13,8 +13,6 @@ from fusechat.pipeline.config import Sft
 from fusechat.pipeline.errors import RecipeError
 from fusechat.training import packing
 
-pytestmark = pytest.mark.timeout(300)
-
 CONFIG = Sft(
     learning_rate=1e-2, num_epochs=2, global_batch_size=8, micro_batch_size=4, max_length=128, bf16=False, packing=True
 )

@@ -18,8 +18,6 @@ from fusechat.pipeline.run import Run
 from fusechat.training import planning
 from fusechat.training.memory import LLAMAS, Memory, check, memory, shape_by_size, shape_of
 
-pytestmark = pytest.mark.timeout(60)
-
 ONE_B, _, EIGHT_B, SEVENTY_B = LLAMAS
 SFT = Sft(learning_rate=1e-5, num_epochs=3, micro_batch_size=2)
 ONE_ROW = SFT.model_copy(update={"micro_batch_size": 1})

@@ -14,8 +14,6 @@ from tiny_model import TEMPLATE
 from fusechat.pipeline.config import Dpo
 from fusechat.training import reference
 
-pytestmark = pytest.mark.timeout(300)
-
 CONFIG = Dpo(
     learning_rate=1e-3, beta=10, global_batch_size=4, micro_batch_size=2, max_length=128, bf16=False, warmup_ratio=0
 )

@@ -41,7 +41,6 @@ def _weights(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_sft_learns_is_seen_live_and_writes_a_plain_folder(
     ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
@@ -77,7 +76,6 @@ def test_sft_learns_is_seen_live_and_writes_a_plain_folder(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_loss_that_is_no_number_stops_with_its_step(
     forked_workers: Forked, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
@@ -95,7 +93,6 @@ def test_a_loss_that_is_no_number_stops_with_its_step(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_refusals_of_the_worker_reach_the_driver(
     ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
@@ -112,7 +109,6 @@ def test_refusals_of_the_worker_reach_the_driver(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_workers_that_fit_nowhere_are_refused_at_once(
     ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
@@ -121,7 +117,6 @@ def test_workers_that_fit_nowhere_are_refused_at_once(
         _train(sft_rows(8), target, tmp_path / "sft", cluster=cluster)
 
 
-@pytest.mark.timeout(60)
 def test_what_the_driver_refuses_needs_no_cluster(target: Path, sft_rows: Any, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="selection chose no SFT row"):
         _train(sft_rows(0), target, tmp_path / "a")

@@ -30,7 +30,6 @@ COMMON: dict[str, Any] = {
     "save_steps": 3,
 }
 STEPS = 40
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
