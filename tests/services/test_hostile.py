@@ -144,7 +144,7 @@ def test_an_expired_key(service: serving.Service) -> None:
 def raw(service: serving.Service, head: str) -> tuple[int, str]:
     """Sends bytes as they are; status and text of what comes back. A connection that is just closed counts as 400."""
     host, port = service.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(f"{head}Host: {host}\r\nConnection: close\r\n\r\n".encode("latin-1"))
         found = b""
         try:

@@ -20,9 +20,14 @@ from fusechat.services.sampler import Sampler, Scoring
 
 
 class Answering:
-    """A source that answers at once."""
+    """A source that answers, once something has happened where it is told to wait for that."""
+
+    def __init__(self, after: asyncio.Event | None = None) -> None:
+        self.after = after
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        if self.after is not None:
+            await self.after.wait()
         for wanted in request["samples"]:
             yield Generated(
                 response_id=wanted["response_id"],
@@ -43,12 +48,13 @@ class Failing:
 
 
 class Silent:
-    """A source that never answers; says when it was left."""
+    """A source that never answers; says when it was asked and when it was left."""
 
     def __init__(self) -> None:
-        self.left = False
+        self.asked, self.left = asyncio.Event(), False
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        self.asked.set()
         try:
             await asyncio.Event().wait()
             yield Generated(response_id="", text="", finish_reason="", reject="", prompt_tokens=0, completion_tokens=0)
@@ -91,7 +97,7 @@ async def first(events: AsyncIterator[Any], num: int) -> list[Any]:
 
 def test_a_silent_source_holds_no_other_up_and_is_left_with_its_caller(sampler_of: Any) -> None:
     silent = Silent()
-    sampler = sampler_of(silent=silent, answering=Answering())
+    sampler = sampler_of(silent=silent, answering=Answering(after=silent.asked))
     found = asyncio.run(asyncio.wait_for(first(sampler.sample(BODY, Scoring()), 2), 300))
     assert [(type(e), e.source, e.text) for e in found] == [(Sampled, "answering", "four")] * 2
     assert silent.left
