@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fusechat.pipeline.hardware import num_cores
+from fusechat.pipeline.hardware import machine_memory, num_cores
 
 # No example fails because the machine is slow.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,5 +20,5 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl
 def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: as many processes as cores may be used. The plugin's own count knows no container's limit."""
-    return num_cores()
+    """For `-n auto`: a process a core, and 2 GB for each. The plugin's own count knows no container's limit."""
+    return max(1, min(num_cores(), int(machine_memory() / 2e9)))
