@@ -1,4 +1,4 @@
-"""vLLM's engine on CPUs, in one process that a replica forks: it imports nothing a second time.
+"""vLLM's engine on CPUs, in one process, which a replica forks where one thread computes: it imports nothing again.
 
 Written for ray 2.60 and vLLM 0.29, of which it uses what is private: ray.serve.llm's engine class, and the function by
 which vLLM chooses how its engine's process is started.
@@ -62,6 +62,11 @@ def leave_sockets() -> None:
     os.close(nothing)
 
 
+def forks() -> bool:
+    """Whether an engine may be forked: where it computes with one thread. OpenMP's others don't survive a fork."""
+    return os.environ.get("OMP_NUM_THREADS") == "1"
+
+
 class CpuEngine(VLLMEngine):  # type: ignore[misc]
     """vLLM's engine with its one worker inside the engine core's process.
 
@@ -75,5 +80,6 @@ class CpuEngine(VLLMEngine):  # type: ignore[misc]
         from vllm.v1.engine import utils
 
         vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
-        utils.get_mp_context = EngineContext
+        if forks():
+            utils.get_mp_context = EngineContext
         return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)

@@ -67,3 +67,16 @@ process.join()
     while engine.is_running() and engine.status() != psutil.STATUS_ZOMBIE:  # for which nobody here waits
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("threads", "forks"), [("1", True), ("2", False), (None, False)])
+def test_only_an_engine_of_one_thread_is_forked(
+    threads: str | None, forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("vllm")
+    from fusechat.services import cpu_engine
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert cpu_engine.forks() is forks
