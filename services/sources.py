@@ -242,8 +242,6 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         return final
 
     async def _likelihood(self, item: ScoreItem) -> Rated:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
         ids = self._render(item["messages"], asked_to_score=True)
         if isinstance(ids, str):
             return Rated(id=item["id"], score=None, mass=1.0, reject=ids, tokens=0)
@@ -256,23 +254,38 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         if len(ids) + len(response) >= self._max_model_len:
             reject = f"too_long: {len(ids) + len(response)} tokens, the engine takes {self._max_model_len - 1}"
             return Rated(id=item["id"], score=None, mass=1.0, reject=reject, tokens=0)
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0,
-            prompt_logprobs=0,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        output = await self._run([*ids, *response], params, _own(item["id"]))
-        logprobs = output.prompt_logprobs
-        if logprobs is None:
-            raise RuntimeError("the engine returned no prompt log-probabilities")
-        scores = [
-            position[token].logprob
-            for position, token in zip(logprobs[len(ids) :], response, strict=True)
-            if position is not None
-        ]
+        scores = await self._logprobs(ids, response, _own(item["id"]))
         return rated(item["id"], sum(scores) / len(scores), 1.0, len(ids) + len(response))
+
+    async def _logprobs(self, ids: list[int], response: list[int], request_id: str) -> list[float]:
+        """Log-probability of each of the response's tokens behind these.
+
+        The blocks of a prompt that another response to it has left in the cache are not computed again. vLLM tells
+        nothing of tokens that it has not computed: where the cache reaches into the response, which the same text
+        asked for earlier does, everything is computed.
+        """
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        for whole in (False, True):
+            params = SamplingParams(
+                max_tokens=1,
+                temperature=0,
+                prompt_logprobs=0,
+                skip_reading_prefix_cache=whole,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            output = await self._run([*ids, *response], params, f"{request_id}-{whole:d}")
+            if not whole and (output.num_cached_tokens or 0) >= len(ids):
+                continue
+            found = [
+                position.get(token) if position is not None else None
+                for position, token in zip((output.prompt_logprobs or [])[len(ids) :], response, strict=True)
+            ]
+            scores = [logprob.logprob for logprob in found if logprob is not None]
+            if len(scores) == len(response):
+                return scores
+        raise RuntimeError("the engine returned no prompt log-probabilities")
 
     async def _rate(self, request: RateRequest) -> Rated:
         from vllm.sampling_params import RequestOutputKind, SamplingParams

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -194,13 +194,13 @@ def test_identity_is_that_of_the_batch(service: serving.Service) -> None:
     assert "nine, as the batch found" in [s["text"] for s in after["samples"]]
 
 
-def likelihood(folder: str, response: str) -> float:
-    """Mean log-probability of an answer to `ASKED`, by transformers alone."""
+def likelihood(folder: str, response: str, asked: Sequence[Mapping[str, str]] = ASKED) -> float:
+    """Mean log-probability of an answer, by transformers alone."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=True, return_dict=False)
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=False)
     ids = torch.tensor([*prompt, *tokenizer(response, add_special_tokens=False)["input_ids"]])
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids[None]).logits[0]
@@ -237,6 +237,18 @@ def test_score_and_verify(service: serving.Service) -> None:
     assert folder is not None
     assert [s["score"] for s in scored["scores"]] == pytest.approx([likelihood(folder, r) for r in responses], abs=1e-3)
     assert [v["correct"] for v in verified["verdicts"]] == [True, False, True, False]
+
+
+def test_a_likelihood_does_not_hang_on_what_the_engine_has_cached(service: serving.Service) -> None:
+    asked = [{"role": "user", "content": "How many " + "red and green and blue " * 12 + "?"}]
+    long = "It is red, then green, then blue, and " * 4
+    folder = load(service.recipe).served[0].model.path
+    assert folder is not None
+    with service.client("score") as http:
+        for response in ("Seven.", "Eight, I think.", long, long, long + "nine."):
+            scored = http.post("/v1/score", json={"items": [{"messages": asked, "response": response}]}).json()
+            found = scored["scores"][0]["score"]
+            assert found == pytest.approx(likelihood(folder, response, asked), abs=1e-3), response
 
 
 # --- who may call
