@@ -153,8 +153,8 @@ def nodes() -> list[Resources]:
 
 
 def reserved() -> list[Need]:
-    """What the actors that feed the deployments take: two flows at the same time on a small machine."""
-    return [Need("the batch workers", ({"CPU": WORKER_CPUS}, {"CPU": WORKER_CPUS}), "cluster.num_cpus")]
+    """What the actors that feed the deployments take: four flows at the same time on a small machine."""
+    return [Need("the batch workers", ({"CPU": WORKER_CPUS},) * 4, "cluster.num_cpus")]
 
 
 def training_need(recipe: Recipe) -> Need:

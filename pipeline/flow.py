@@ -11,7 +11,7 @@ from fusechat.pipeline.errors import FusechatError, StageError
 
 T = TypeVar("T")
 
-WORKER_CPUS = 0.1
+WORKER_CPUS = 0.05
 """CPUs of the Ray actor that drives one flow; it waits for replies nearly all the time."""
 
 
