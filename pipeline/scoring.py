@@ -167,7 +167,9 @@ def reward(
 
 def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules: Select) -> dict[str, str]:
     """Responses that no rule of the recipe could select, with the reason: they need no reward."""
-    right = {r["prompt_id"] for r in responses if (v := verdicts.get(r["response_id"])) is not None and v["correct"]}
+    right = {r["response_id"] for r in responses if verdicts.get(r["response_id"], {}).get("correct")}
+    prompts = {r["prompt_id"] for r in responses if r["response_id"] in right}
+    sides = {(r["prompt_id"], r["source"]) for r in responses if r["response_id"] in right}
     reasons = {}
     for r in responses:
         if r["reject"]:
@@ -176,8 +178,14 @@ def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules
             reasons[r["response_id"]] = "empty"
         elif r["finish_reason"] == "length" and not rules.rule(r["domain"]).keep_truncated:
             reasons[r["response_id"]] = "truncated"
-        elif r["domain"] in VERIFIED_DOMAINS and r["prompt_id"] not in right:
+        elif r["domain"] in VERIFIED_DOMAINS and r["prompt_id"] not in prompts:
             reasons[r["response_id"]] = "all_wrong"
+        elif (
+            r["domain"] in VERIFIED_DOMAINS
+            and r["response_id"] not in right
+            and (r["prompt_id"], r["source"]) not in sides
+        ):
+            reasons[r["response_id"]] = "unpaired"  # SFT takes right ones, a pair both sides of one source
     return reasons
 
 

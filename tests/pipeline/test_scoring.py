@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from fusechat.pipeline import scoring
 from fusechat.pipeline.config import Combination, DomainRule, Select
+from fusechat.pipeline.pairing import Candidate, Decision, decide
 from fusechat.pipeline.records import OBJECTIVES, SCORE
 from fusechat.pipeline.wire import Rated
 
@@ -109,6 +111,48 @@ def test_a_wrong_response_beside_a_right_one_is_scored_as_the_pairs_other_half()
     rows = [response("right"), response("wrong"), response("other", prompt_id="q")]
     verdicts = {"right": verdict(True), "wrong": verdict(False), "other": verdict(False)}
     assert scoring.not_scored(rows, verdicts, RULES) == {"other": "all_wrong"}
+
+
+@pytest.mark.parametrize("domain", ["math", "code"])
+@pytest.mark.parametrize("correct", [False, None])
+def test_a_wrong_response_is_not_scored_where_its_own_source_has_no_right_one(
+    domain: str, correct: bool | None
+) -> None:
+    rows = [response("right", source="a", domain=domain), response("wrong", source="b", domain=domain)]
+    verdicts = {"right": verdict(True), "wrong": verdict(correct)}
+    assert scoring.not_scored(rows, verdicts, RULES) == {"wrong": "unpaired"}
+    rows.append(response("again", source="b", domain=domain))
+    assert scoring.not_scored(rows, verdicts | {"again": verdict(True)}, RULES) == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([True, False, None]), st.integers(0, 3)), max_size=6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_not_scored_changes_nothing_that_selection_decides(
+    drawn: list[tuple[str, bool | None, int]], sft_share: bool, fallback: bool
+) -> None:
+    rows = [response(str(i), source=source, text=f"{i % 4}") for i, (source, _, _) in enumerate(drawn)]
+    verdicts = {str(i): verdict(correct) for i, (_, correct, _) in enumerate(drawn)}
+    left_out = scoring.not_scored(rows, verdicts, RULES)
+    rule = DomainRule(sft_fraction=0, fallback_to_sft=fallback)
+
+    def decided(unscored: Collection[str]) -> Decision:
+        candidates = [
+            Candidate(
+                response_id=row["response_id"],
+                source=row["source"],
+                text=row["text"],
+                tokens=1,
+                correct=correct,
+                reward=None if row["response_id"] in unscored else reward / 10,
+            )
+            for row, (_, correct, reward) in zip(rows, drawn, strict=True)
+        ]
+        return decide(candidates, verified=True, rule=rule, sft_share=sft_share)
+
+    assert decided(left_out) == decided(())
 
 
 # --- the table
