@@ -92,7 +92,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
                 elif cause is not None:
                     raise cause
                 elif job.last and job.service is not None:
-                    fleet.stop(job.service.name, "done")
+                    fleet.stop([job.service.name], "done")
     except KeyboardInterrupt:  # Ctrl-C, or SIGTERM as run.preemption has it
         threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ class Fleet:
         for name in [n for n in self._up if n not in keep]:
             if place([*(s.need for s in self._up.values()), service.need, *self._reserved], self._nodes):
                 break
-            self.stop(name)
+            self.stop([name])
         self._say(f"{service.name}: starting")
         began = time.monotonic()
         with self._serve:
@@ -120,17 +120,31 @@ class Fleet:
                 raise StageError("serve", name, f"not ready after {self._timeout_s:.0f} s: {message or status}")
             time.sleep(0.5)
 
-    def stop(self, name: str, why: str = "its place is needed") -> None:
-        """Stops a service and waits until its place is free; nothing where it is not up."""
+    def stop(self, names: Iterable[str], why: str = "its place is needed") -> None:
+        """Stops services together and waits until their places are free; nothing of those that are not up.
+
+        Raises:
+            StageError: one of them does not end.
+        """
         from ray import serve
 
-        if (service := self._up.pop(name, None)) is not None:
-            self._ready.discard(name)
-            self._say(f"{name}: stopping, {why}")
-            began = time.monotonic()
+        services = [self._up.pop(name) for name in names if name in self._up]
+        began = time.monotonic()
+        for service in services:
+            self._ready.discard(service.name)
+            self._say(f"{service.name}: stopping, {why}")
             with self._serve:
-                serve.delete(name)
-            self._say(f"{name}: gave back {describe_all([service.need])} in {time.monotonic() - began:.0f} s")
+                serve.delete(service.name, _blocking=False)
+        while services:
+            with self._serve:
+                there = serve.status().applications
+            for service in [s for s in services if s.name not in there]:
+                services.remove(service)
+                took = time.monotonic() - began
+                self._say(f"{service.name}: gave back {describe_all([service.need])} in {took:.0f} s")
+            if services and time.monotonic() - began > self._timeout_s:
+                raise StageError("serve", services[0].name, f"not gone after {self._timeout_s:.0f} s")
+            time.sleep(0.2 if services else 0)
 
     @contextmanager
     def watched(self, name: str) -> Iterator[None]:
@@ -173,7 +187,7 @@ class Fleet:
         while not place([*(s.need for s in self._up.values()), need], self._nodes):
             if not self._up:
                 raise CapacityError(need.name, need.total, describe_nodes(self._nodes), need.setting)
-            self.stop(next(iter(self._up)))
+            self.stop([next(iter(self._up))])
 
     def close(self) -> None:
         """Stops what this fleet started; on a cluster that outlives the run, it would keep its place."""

@@ -47,9 +47,10 @@ class Room:
         if name in self.broken:
             raise StageError("serve", name, "could not be started")
 
-    def stop(self, name: str, why: str) -> None:
-        del self.up[name]
-        self.stopped.append((name, why))
+    def stop(self, names: Sequence[str], why: str) -> None:
+        for name in names:
+            del self.up[name]
+            self.stopped.append((name, why))
 
 
 class Crowd:
