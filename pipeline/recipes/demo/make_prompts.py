@@ -1,7 +1,8 @@
 """Write the demo's prompts: `python make_prompts.py [FOLDER]` makes the same five JSONL files every time.
 
 Training files are `instruction`, `math`, `code` and `chinese`; `heldout` holds all four domains. A held-out
-row says in `template_seen` whether its family is in the training files too, with other numbers and names.
+row says in `template_seen` whether its family is in the training files too, with other numbers and names. The first
+rows of `heldout`, however many, hold all kinds in the whole file's proportions.
 No prompt appears twice, in one file or across files.
 """
 
@@ -82,6 +83,12 @@ def spread(draws: list[Callable[[Random], Row]], count: int, rng: Random, taken:
     return rows
 
 
+def proportional(groups: list[list[Row]]) -> list[Row]:
+    """All rows, mixed so that the first ones, however many, come from the groups as all of them do."""
+    places = [((number + 0.5) / len(rows), group, row) for group, rows in enumerate(groups) for number, row in enumerate(rows)]
+    return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
+
+
 def make() -> dict[str, list[Row]]:
     """Rows of every file, by its name without suffix."""
     # One generator a domain, so that a change to one leaves the rows of the other as they are.
@@ -104,7 +111,7 @@ def make() -> dict[str, list[Row]]:
         (False, written_rows("instruction", handwritten.INSTRUCTION_HELD_OUT, "heldout")),
         (False, written_rows("chinese", handwritten.CHINESE_HELD_OUT, "heldout")),
     ]
-    files["heldout"] = [{**row, "template_seen": seen} for seen, rows in held_out for row in rows]
+    files["heldout"] = proportional([[{**row, "template_seen": seen} for row in rows] for seen, rows in held_out])
     return {
         name: [{"id": f"{name}-{number:03d}", **row} for number, row in enumerate(rows, 1)]
         for name, rows in files.items()
