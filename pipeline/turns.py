@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,8 +26,8 @@ class Fleet(Protocol):
     def wait(self, name: str) -> None:
         """Returns when the service answers."""
 
-    def stop(self, name: str, why: str) -> None:
-        """Stops a service and waits until its place is free."""
+    def stop(self, names: Iterable[str], why: str) -> None:
+        """Stops services and waits until their places are free."""
 
 
 class Named(Protocol):

@@ -85,7 +85,9 @@ def spread(draws: list[Callable[[Random], Row]], count: int, rng: Random, taken:
 
 def proportional(groups: list[list[Row]]) -> list[Row]:
     """All rows, mixed so that the first ones, however many, come from the groups as all of them do."""
-    places = [((number + 0.5) / len(rows), group, row) for group, rows in enumerate(groups) for number, row in enumerate(rows)]
+    places = [
+        ((number + 0.5) / len(rows), group, row) for group, rows in enumerate(groups) for number, row in enumerate(rows)
+    ]
     return [row for _, _, row in sorted(places, key=lambda place: place[:2])]
 
 
