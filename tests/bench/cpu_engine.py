@@ -1,6 +1,6 @@
 """vLLM on a CPU as fusechat configures it, beside vLLM's own settings: prefill behind a shared prefix, and decoding.
 
-`.venv/bin/python tests/bench/cpu_engine.py` asks the demo's first source 64 math prompts of the demo behind its worked
+`.venv/bin/python tests/bench/cpu_engine.py` asks the demo's Qwen2.5-Coder 64 math prompts of the demo behind its worked
 examples, each with a seed of its own, in a fresh process for each configuration.
 """
 
@@ -27,8 +27,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def source() -> Source:
-    """The demo's first source."""
-    return recipe.load(recipe.find("demo")).sources[0]
+    """The demo's largest source."""
+    return recipe.load(recipe.find("demo")).source("qwen2.5-coder-0.5b")
 
 
 def measure(overrides: dict[str, Any]) -> dict[str, float]:

@@ -155,8 +155,9 @@ def main() -> None:
     base = folder / "base"
     walk(variant("base"), "prompts", "sample", "score", "select", "sft", "dpo")
     sources = yaml.safe_load((folder / "base.yaml").read_text("utf-8"))["sources"]
+    qwen = next(s for s in sources if s["name"].startswith("qwen"))
     aligned = {"model": {"path": model_of(base / "sft")}}
-    imported = [{**sources[0], "samples": {"chinese": 1}}, {"name": "all", "kind": "imported"}]
+    imported = [{**qwen, "samples": {"chinese": 1}}, {"name": "all", "kind": "imported"}]
     free = {domain: {"sft_fraction": 0.5, "margin": {"min": -1000}} for domain in ("math", "code", "instruction")}
     merged = as_one_source(base, folder / "across.jsonl")
     across: dict[str, Any] = {"train": merged, "sources": imported}
@@ -166,7 +167,7 @@ def main() -> None:
         "no-window": variant("no-window", select=free, **from_sft),
         "across": variant("across", **across, **from_sft),
         "across-no-window": variant("across-no-window", select=free, **across, **from_sft),
-        "one-source": variant("one-source", sources=sources[:1]),
+        "one-source": variant("one-source", sources=[qwen]),
     }
     for name, path in variants.items():
         begin_from(folder / "across" if name == "across-no-window" else base, folder / name)

@@ -152,7 +152,7 @@ def demo(size: str) -> Recipe:
 def test_each_size_of_the_demo_has_all_sources_domains_and_seen_templates(size: str) -> None:
     found = demo(size)
     assert tuple(found.sizes) == DEMO_SIZES
-    assert [s.name for s in found.sources] == ["qwen2.5-coder-0.5b", "smollm2-135m", "gemma3-270m"]
+    assert [s.name for s in found.sources] == ["smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"]
     folder = find("demo").parent
 
     def rows(files: tuple[str | config.PromptTable, ...]) -> list[dict[str, Any]]:
@@ -182,7 +182,7 @@ def test_the_demos_threads_follow_the_cores(cores: int, share: int, whole: int, 
     assert 3 * int(evaluated) <= max(cores * 1.5, 3)
     two_sources = sum(s.placement.num_cpus for s in found.served[:2])
     three_models = 3 * found.evaluate.placement.num_cpus
-    judge = found.served[0].placement.num_cpus
+    judge = found.source("qwen2.5-coder-0.5b").placement.num_cpus
     (feeding,) = reserved()
     held = sum(b["CPU"] for b in feeding.bundles)
     assert len(feeding.bundles) >= 3  # one asks each model
