@@ -81,8 +81,8 @@ def recipe(folder: Path, name: str, train: Path, **sections: Any) -> Path:
     for source in tree["sources"]:
         if "chat_template" in source:
             source["chat_template"] = str(DEMO.parent / source["chat_template"])
-        source["samples"] = {"math": 2, "code": 2, "instruction": 2}
-    tree["sources"][0]["samples"]["chinese"] = 1
+        chinese = {"chinese": 1} if source["name"].startswith("qwen") else {}
+        source["samples"] = {"math": 2, "code": 2, "instruction": 2, **chinese}
     half = {"sft_fraction": 0.5, "margin": WINDOW}
     tree |= {
         "name": name,
