@@ -631,8 +631,6 @@ class Training(Section):
     num_workers: int = Field(default=1, ge=1)
     num_cpus: Cpus = Field(default=1, gt=0)
     """A worker; a number, or a share of this machine's cores, e.g. `100%`."""
-    num_threads: Cpus | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
-    """That compute in a worker without a GPU; none takes `num_cpus`."""
     num_gpus: float = Field(default=0, ge=0)
     """A worker."""
     accelerator_type: str | None = None

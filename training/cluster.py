@@ -73,7 +73,7 @@ def worker_env(cluster: Training) -> dict[str, str]:
         "TQDM_DISABLE": "1",
     }
     if not cluster.num_gpus:
-        env |= {"OMP_NUM_THREADS": str(max(1, int(cluster.num_threads or cluster.num_cpus))), **allocator_env()}
+        env |= {"OMP_NUM_THREADS": str(max(1, int(cluster.num_cpus))), **allocator_env()}
     return env | cluster.env
 
 
