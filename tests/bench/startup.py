@@ -38,8 +38,9 @@ def engine(forked: bool) -> float:
         utils.get_mp_context = EngineContext
     source = recipe.load(recipe.find("demo")).source("smollm2-135m")
     folder = str(models.resolve(source.model))
-    options = engine_kwargs(source.engine, 0)
-    running = AsyncLLM.from_engine_args(AsyncEngineArgs(folder, distributed_executor_backend="uni", **options))
+    config = AsyncEngineArgs(folder, **engine_kwargs(source.engine, 0)).create_engine_config()
+    config.parallel_config.distributed_executor_backend = "uni"  # vLLM has changed it for CPUs
+    running = AsyncLLM.from_vllm_config(config)
     found = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
     running.shutdown()
     return found
