@@ -62,7 +62,10 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
         _apply(asked, change)
     if (size := sizes.choose(asked)) is not None:
         for key, value in sizes.changes(tree, size).items():
-            _put(tree, key, value)
+            try:
+                _put(tree, key, value)
+            except RecipeError as error:
+                raise RecipeError(f"sizes.{size}.changes.{key}", error.given, error.allowed, str(path)) from None
     for change in changes:  # they have the last word
         _apply(tree, change)
     if size is not None:

@@ -114,6 +114,16 @@ def test_an_unknown_size_is_one_line(machine: Machine, path: Path) -> None:
         load(path, ("sizes.full.work.sleep={tflop: 1}",))
 
 
+def test_a_change_of_what_is_not_there_says_which_sizes_it_is(machine: Machine, path: Path) -> None:
+    machine()
+    changed = path.read_text().replace("sources.a.samples.math", "sources.b.samples.math")
+    assert changed != path.read_text()
+    path.write_text(changed)
+    assert load(path, ("size=full",)).size == "full"
+    with pytest.raises(RecipeError, match=r"sizes\.small\.changes\.sources\.b\.samples\.math: no such item"):
+        load(path, ("size=small",))
+
+
 def test_too_little_memory_is_one_line_before_anything_is_fetched(machine: Machine, path: Path) -> None:
     machine(memory=2)
     with pytest.raises(CapacityError, match=r"size small needs 4 GiB of memory, the cluster has 2\.0 GiB"):
