@@ -168,8 +168,8 @@ def reward(
 def not_scored(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], rules: Select) -> dict[str, str]:
     """Responses that no rule of the recipe could select, with the reason: they need no reward."""
     right = {r["response_id"] for r in responses if verdicts.get(r["response_id"], {}).get("correct")}
-    prompts = {r["prompt_id"] for r in responses if r["response_id"] in right}
     sides = {(r["prompt_id"], r["source"]) for r in responses if r["response_id"] in right}
+    prompts = {prompt for prompt, _ in sides}
     reasons = {}
     for r in responses:
         if r["reject"]:
