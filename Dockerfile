@@ -16,6 +16,7 @@ ENV PATH=/opt/uv/bin:${PATH} UV_PYTHON_INSTALL_DIR=/opt/python UV_NO_CACHE=1
 COPY docker/install.sh /src/docker/install.sh
 COPY requirements/image.lock /src/requirements/image.lock
 COPY pyproject.toml README.md LICENSE /src/
+COPY fusechat /src/fusechat
 COPY pipeline /src/pipeline
 COPY services /src/services
 COPY training /src/training

@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 uv venv --quiet --python "$python" "$prefix"
 uv pip install --quiet --python "$prefix/bin/python" --no-deps --require-hashes --link-mode copy -r "$lock"
 # From a copy: a build leaves files beside its source.
-for part in pyproject.toml README.md LICENSE pipeline services training; do cp -R "$source/$part" "$work/"; done
+for part in pyproject.toml README.md LICENSE fusechat pipeline services training; do cp -R "$source/$part" "$work/"; done
 uv build --quiet --wheel --out-dir "$work/dist" --python "$prefix/bin/python" "$work"
 # All that is there is compiled: nobody can write bytecode into the image, so each process would compile what it imports.
 uv pip install --quiet --python "$prefix/bin/python" --no-deps --link-mode copy --compile-bytecode "$work"/dist/*.whl

@@ -15,8 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline import models, precision, prompts, sizes
-from fusechat.pipeline.config import (
+from fusechat.pipeline.cluster.placement import Need
+from fusechat.pipeline.cluster.ray_data import FLUSH_S
+from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
+from fusechat.pipeline.models import fetch as models
+from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.prompts import intake as prompts
+from fusechat.pipeline.recipe import (
     EndpointSource,
     Engine,
     EvaluatedModel,
@@ -25,14 +30,12 @@ from fusechat.pipeline.config import (
     Recipe,
     Serve,
     Source,
+    precision,
+    sizes,
 )
-from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
-from fusechat.pipeline.flow import FLUSH_S
-from fusechat.pipeline.placement import Need
-from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.records import PROMPT, digest
-from fusechat.pipeline.sampling import Asked, template_identity
-from fusechat.pipeline.shards import STAGES, Manifest, Parts, RunDir, versions
+from fusechat.pipeline.sampling.plan import Asked, template_identity
+from fusechat.pipeline.storage.run_dir import STAGES, Manifest, Parts, RunDir, versions
 
 
 @dataclass(slots=True)
@@ -68,9 +71,9 @@ class Run:
         Raises:
             FusechatError: see errors.py; whatever was done before is kept.
         """
-        from fusechat.pipeline import cluster
+        from fusechat.pipeline.cluster import connect
 
-        cluster.quieten()
+        connect.quieten()
         with preemption(), self.dir.lock():
             sizes.check(self.recipe)
             self._claim()
@@ -147,7 +150,7 @@ class Run:
         return self.marked(models.revision(model.model, base=self.base), f"{place}.engine.dtype", engine)
 
     def _bring_up_to_date(self, stage: str) -> bool:
-        from fusechat.pipeline import stages
+        from fusechat.pipeline.stages import graph as stages
 
         config, inputs = stages.settings(self, stage), stages.inputs(self, stage)
         if (manifest := self.dir.holds(stage, config, inputs)) is not None:
@@ -175,7 +178,7 @@ class Run:
         return True
 
     def _sample_pilot(self, num: int) -> None:
-        from fusechat.pipeline import stages
+        from fusechat.pipeline.stages import graph as stages
 
         stages.sample_missing(self, num)
 
@@ -254,9 +257,9 @@ class Run:
     @cached_property
     def responses(self) -> list[dict[str, Any]]:
         """Durable responses that the recipe asks for (RESPONSE rows); rows of earlier settings are left out."""
-        from fusechat.pipeline import drawing
+        from fusechat.pipeline.sampling import generate
 
-        return [row for _, rows in drawing.buckets(self) for row in rows]
+        return [row for _, rows in generate.buckets(self) for row in rows]
 
     def model(self, model: Model, who: str) -> Path:
         """The model's folder, fetched where it is not there yet."""
@@ -280,11 +283,11 @@ class Run:
 
     def _check_capacity(self) -> None:
         """Holds the plan against this machine before anything is fetched; a remote cluster is asked once connected."""
-        from fusechat.pipeline import cluster
+        from fusechat.pipeline.cluster import connect
 
-        there = None if self.recipe.cluster.address else cluster.local_nodes(self.recipe.cluster)
+        there = None if self.recipe.cluster.address else connect.local_nodes(self.recipe.cluster)
         if there is not None:
-            cluster.check_capacity(self.recipe, self.needs(), there)
+            connect.check_capacity(self.recipe, self.needs(), there)
 
     def ray(self, settings: Serve | None = None) -> None:
         """Starts or joins Ray, once, and holds the whole plan against it.
@@ -292,27 +295,27 @@ class Run:
         Args:
             settings: how HTTP reaches the deployments, where it does.
         """
-        from fusechat.pipeline import cluster
+        from fusechat.pipeline.cluster import connect
 
         if self._ray is not None:
             return
         self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
-        connection = cluster.connected(self.recipe.cluster, settings)
+        connection = connect.connected(self.recipe.cluster, settings)
         connection.__enter__()
         self._ray = connection
         _catch_sigterm()  # Ray has set a handler of its own
         wait_s = 45 if self.recipe.cluster.address else 0
-        cluster.check_capacity(self.recipe, self.needs(), cluster.nodes(), wait_s)
+        connect.check_capacity(self.recipe, self.needs(), connect.nodes(), wait_s)
 
     @property
     def fleet(self) -> Any:
         """The deployments; starts Ray."""
         if self._fleet is None:
             self.ray()
-            from fusechat.pipeline import cluster
-            from fusechat.services.fleet import Fleet
+            from fusechat.pipeline.cluster import connect
+            from fusechat.services.deployments import Fleet
 
-            self._fleet = Fleet(cluster.nodes(), cluster.reserved(), self.progress.say)
+            self._fleet = Fleet(connect.nodes(), connect.reserved(), self.progress.say)
         return self._fleet
 
     def release(self, names: Iterable[str]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.pipeline.config import COMBINED, Engine, OwnReward, Placement, Recipe, RewardModel, Source
-from fusechat.pipeline.placement import Need
-from fusechat.services.fleet import Service
+from fusechat.pipeline.cluster.placement import Need
+from fusechat.pipeline.recipe import COMBINED, Engine, OwnReward, Placement, Recipe, RewardModel, Source
+from fusechat.services.deployments import Service
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -27,7 +27,7 @@ def build(args: dict[str, Any]) -> Application:
     """
     from fusechat.pipeline.errors import RecipeError
     from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe import find, load
+    from fusechat.pipeline.recipe.load import find, load
     from fusechat.pipeline.run import Run
 
     if unknown := set(args) - {"recipe", "set", "groups"}:
@@ -43,8 +43,8 @@ def build_app(run: Run, groups: bool = False) -> Application:
     from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 
     from fusechat.services import gateway
-    from fusechat.services.reward import build_reward
-    from fusechat.services.sources import build_source
+    from fusechat.services.llm import build_source
+    from fusechat.services.reward_models import build_reward
     from fusechat.services.verifier import build_verifier
 
     recipe = run.recipe
@@ -124,7 +124,7 @@ def source_service(
     """
 
     def build() -> object:
-        from fusechat.services.sources import build_source
+        from fusechat.services.llm import build_source
 
         return build_source(
             source.name,
@@ -145,7 +145,7 @@ def reward_service(reward: RewardModel, model: Path | None, setting: str) -> Ser
     """A reward model as a service of the fleet."""
 
     def build() -> object:
-        from fusechat.services.reward import build_reward
+        from fusechat.services.reward_models import build_reward
 
         return build_reward(reward, model)
 

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from fusechat.pipeline.config import Section
 from fusechat.pipeline.errors import InputError, UserError
-from fusechat.pipeline.recipe import read_yaml
+from fusechat.pipeline.recipe import Section
+from fusechat.pipeline.recipe.load import read_yaml
 
 Role = Literal["sample", "score", "admin"]
 Right = Literal["sample", "score", "models", "admin"]

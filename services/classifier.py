@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusechat.pipeline.errors import InputError, plain
-from fusechat.services.conversations import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
+from fusechat.services.reward_inputs import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
 
 if TYPE_CHECKING:
     import torch

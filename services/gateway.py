@@ -21,14 +21,25 @@ from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from fusechat.pipeline.config import COMBINED, Combination, Domain, EndpointSource, Recipe, Serve
-from fusechat.pipeline.endpoint import Endpoint
 from fusechat.pipeline.errors import EngineDiedError
-from fusechat.pipeline.feeding import Asker, Served
-from fusechat.pipeline.sampling import Asked
-from fusechat.pipeline.wire import Delta, Piece, Rated, ScoreItem
-from fusechat.services.answers import Route
-from fusechat.services.bodies import (
+from fusechat.pipeline.recipe import COMBINED, Combination, Domain, EndpointSource, Recipe, Serve
+from fusechat.pipeline.sampling.batch_worker import Asker, Served
+from fusechat.pipeline.sampling.messages import Delta, Piece, Rated, ScoreItem
+from fusechat.pipeline.sampling.openai_backend import Endpoint
+from fusechat.pipeline.sampling.plan import Asked
+from fusechat.services.error_responses import (
+    RefusedError,
+    on_http,
+    on_invalid,
+    on_refused,
+    unavailable,
+    without_paths,
+)
+from fusechat.services.middleware import Call, Door
+from fusechat.services.openai_stream import Route
+from fusechat.services.reward_models import combined
+from fusechat.services.sample_route import Sampler, Scoring, ranked
+from fusechat.services.schemas import (
     ChatBody,
     Check,
     CompletionBody,
@@ -48,18 +59,7 @@ from fusechat.services.bodies import (
     VerifyBody,
     VerifyReply,
 )
-from fusechat.services.door import Call, Door
-from fusechat.services.problems import (
-    RefusedError,
-    on_http,
-    on_invalid,
-    on_refused,
-    unavailable,
-    without_paths,
-)
-from fusechat.services.reward import combined
-from fusechat.services.sampler import Sampler, Scoring, ranked
-from fusechat.services.serving import APP
+from fusechat.services.server import APP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

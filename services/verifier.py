@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fusechat.pipeline.config import Verify
+from fusechat.pipeline.recipe import Verify
 from fusechat.pipeline.verify import CheckTask, VerifierPool
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fusechat.pipeline.hardware import machine_memory, num_cores
+from fusechat.pipeline.machine.hardware import machine_memory, num_cores
 
 # No example fails because the machine is slow.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

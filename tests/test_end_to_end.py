@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -128,7 +128,7 @@ def fusechat(
         term_when: the same, but the command alone gets SIGTERM.
         files: how many it has to hold.
     """
-    command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

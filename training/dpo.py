@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.config import Dpo, Training
-from fusechat.training import data, head, lora, sharding, worker
-from fusechat.training.loop import Job, StepEvent, TrainResult
-from fusechat.training.loop import train as _train
-from fusechat.training.reference import with_reference
+from fusechat.pipeline.recipe import Dpo, Training
+from fusechat.training import data, lm_head, lora, sharding, worker
+from fusechat.training.driver import Job, StepEvent, TrainResult
+from fusechat.training.driver import train as _train
+from fusechat.training.reference_logprobs import with_reference
 
 
 def train(
@@ -69,8 +69,8 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
             return worker.rows_in_order(job, lengths, self)
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            if not job.use_gpu and head.fits(net.config):
-                head.install(net)  # the reference goes through the head that training uses
+            if not job.use_gpu and lm_head.fits(net.config):
+                lm_head.install(net)  # the reference goes through the head that training uses
             return with_reference(job, self, dataset, _lengths(dataset), batch_size)
 
     settings = DPOConfig(**arguments, beta=config.beta, loss_type=[config.loss_type], precompute_ref_log_probs=True)

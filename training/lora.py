@@ -6,8 +6,8 @@ import shutil
 from typing import Any
 
 from fusechat.pipeline.errors import RecipeError
-from fusechat.training import files
-from fusechat.training.loop import Job
+from fusechat.training import checkpoints
+from fusechat.training.driver import Job
 
 ADAPTER = "adapter"
 """Folder of a training in which the matrices are kept, as PEFT keeps them."""
@@ -53,5 +53,5 @@ def merged(job: Job, net: Any) -> Any:
     partial = job.path(f"{ADAPTER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     net.save_pretrained(partial)
-    files.settle(partial, job.path(ADAPTER))
+    checkpoints.settle(partial, job.path(ADAPTER))
     return net.merge_and_unload(safe_merge=True)

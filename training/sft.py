@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.config import Sft, Training
-from fusechat.training import data, head, lora, packing, sharding, worker
-from fusechat.training.loop import Job, StepEvent, TrainResult
-from fusechat.training.loop import train as _train
+from fusechat.pipeline.recipe import Sft, Training
+from fusechat.training import data, lm_head, lora, packing, sharding, worker
+from fusechat.training.driver import Job, StepEvent, TrainResult
+from fusechat.training.driver import train as _train
 
 
 def train(
@@ -88,6 +88,6 @@ def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, data
         data_collator=packing.collate if packed else None,
         peft_config=lora.peft_config(job, net),
     )
-    if not job.use_gpu and head.fits(net.config):
-        head.install(net)
+    if not job.use_gpu and lm_head.fits(net.config):
+        lm_head.install(net)
     return trainer

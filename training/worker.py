@@ -12,8 +12,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.errors import FusechatError
-from fusechat.training import choosing, data, files, lora, offsite, packing, recorder, sharding
-from fusechat.training.loop import Job
+from fusechat.training import (
+    best_checkpoint,
+    checkpoints,
+    data,
+    lora,
+    packing,
+    s3_checkpoints,
+    sharding,
+    trainer_callback,
+)
+from fusechat.training.driver import Job
 
 Tokenize = Callable[[Any, data.Template, int], data.Tokens]
 MakeTrainer = Callable[[Job, dict[str, Any], Any, Any, Any, Any], Any]
@@ -30,10 +39,10 @@ def work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer) -> None:
         _work(job, tokenize, make_trainer, leader)
     except FusechatError as error:
         if leader:
-            files.write_error(job.path("failure.json"), error)
+            checkpoints.write_error(job.path("failure.json"), error)
     except Exception as error:
-        if files.is_full(error):
-            files.write_error(job.path("failure.json"), files.full(job.stage, job.output))
+        if checkpoints.is_full(error):
+            checkpoints.write_error(job.path("failure.json"), checkpoints.full(job.stage, job.output))
         raise
 
 
@@ -49,7 +58,7 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.path("tensorboard")))
     tokenizer = data.load_tokenizer(job.path(job.model), job.chat_template)
     template = data.Template(tokenizer, data.end_ids(job.path(job.model)))
-    sender = offsite.Offsite(job.stage, job.checkpoints) if leader and job.checkpoints else None
+    sender = s3_checkpoints.Offsite(job.stage, job.checkpoints) if leader and job.checkpoints else None
     prepared = _from_leader(leader, lambda: _prepare(job, tokenize, template, sender))
     dataset = Dataset.from_file(str(job.path("tokens.arrow")))
     chooses = job.config.choose != "last"
@@ -63,8 +72,8 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
         net.get_input_embeddings().padding_idx = None
     trainer = make_trainer(job, arguments(job), net, tokenizer, dataset, heldout)
     trainer.remove_callback(PrinterCallback)
-    rows = recorder.rows_of(prepared["row_ids"], trainer._get_train_sampler().of_step, dataset)
-    recorder.attach(trainer, job, leader, rows, sender)
+    rows = trainer_callback.rows_of(prepared["row_ids"], trainer._get_train_sampler().of_step, dataset)
+    trainer_callback.attach(trainer, job, leader, rows, sender)
     if job.num_workers > 1 and not job.shard:
         trainer.accelerator.ddp_handler.gradient_as_bucket_view = True  # else gradients are there twice
     gc.freeze()
@@ -72,7 +81,7 @@ def _work(job: Job, tokenize: Tokenize, make_trainer: MakeTrainer, leader: bool)
     trainer.train(resume_from_checkpoint=prepared["resume"])
     num_steps = trainer.state.global_step
     if chooses:
-        choosing.choose(trainer, job)
+        best_checkpoint.choose(trainer, job)
     net = trainer.accelerator.unwrap_model(trainer.model)
     weights = sharding.gathered(net) if job.shard else None
     if leader:
@@ -102,20 +111,22 @@ def _from_leader(leader: bool, make: Callable[[], dict[str, Any]]) -> dict[str, 
 
 
 def _prepare(
-    job: Job, tokenize: Tokenize, template: data.Template, sender: offsite.Offsite | None = None
+    job: Job, tokenize: Tokenize, template: data.Template, sender: s3_checkpoints.Offsite | None = None
 ) -> dict[str, Any]:
     """Tokens on disk, half checkpoints away, metrics back to the checkpoint that training goes on from."""
-    rows, held = choosing.split(pq.read_table(job.path("rows.parquet")), job.stage, job.config.holdout)
+    rows, held = best_checkpoint.split(pq.read_table(job.path("rows.parquet")), job.stage, job.config.holdout)
     tokens = tokenize(rows, template, job.config.max_length)
     if held.num_rows:
-        files.write(job.path("heldout.arrow"), files.arrow(tokenize(held, template, job.config.max_length).table))
-    files.write(job.path("tokens.arrow"), files.arrow(tokens.table))
-    files.write(job.path("rejects.parquet"), files.parquet(tokens.rejects))
-    checkpoint = files.last_whole(job.path("checkpoints"), remove_half=True)
+        checkpoints.write(
+            job.path("heldout.arrow"), checkpoints.arrow(tokenize(held, template, job.config.max_length).table)
+        )
+    checkpoints.write(job.path("tokens.arrow"), checkpoints.arrow(tokens.table))
+    checkpoints.write(job.path("rejects.parquet"), checkpoints.parquet(tokens.rejects))
+    checkpoint = checkpoints.last_whole(job.path("checkpoints"), remove_half=True)
     if sender is not None and (fetched := sender.fetch(job.path("checkpoints"))):
         checkpoint = fetched
-        shutil.copyfile(fetched / files.METRICS, job.path("metrics.jsonl"))
-    files.keep_steps(job.path("metrics.jsonl"), files.step_of(checkpoint))
+        shutil.copyfile(fetched / checkpoints.METRICS, job.path("metrics.jsonl"))
+    checkpoints.keep_steps(job.path("metrics.jsonl"), checkpoints.step_of(checkpoint))
     return {
         "resume": str(checkpoint) if checkpoint else None,
         "row_ids": tokens.row_ids,
@@ -199,7 +210,7 @@ def _save(
     tokenizer.save_pretrained(partial)
     result = {name: prepared[name] for name in ("num_rows", "num_truncated", "num_rejected")} | {
         "num_steps": num_steps,
-        "num_tokens": sum(line["tokens"] for line in files.read_jsonl(job.path("metrics.jsonl"))),
+        "num_tokens": sum(line["tokens"] for line in checkpoints.read_jsonl(job.path("metrics.jsonl"))),
     }
-    files.settle(partial, job.path("model"))
-    files.write(job.path("result.json"), json.dumps(result).encode())
+    checkpoints.settle(partial, job.path("model"))
+    checkpoints.write(job.path("result.json"), json.dumps(result).encode())

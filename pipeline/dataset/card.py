@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from fusechat.pipeline.config import DOMAINS, EndpointSource, Recipe, Source
-from fusechat.pipeline.shards import RunDir, versions
+from fusechat.pipeline.recipe import DOMAINS, EndpointSource, Recipe, Source
+from fusechat.pipeline.storage.run_dir import RunDir, versions
 
 _LLAMA_SINCE_3_1 = (
     "Llama Community License: a model trained on its outputs and distributed has a name that begins with 'Llama', and "

@@ -9,13 +9,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, Recipe
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.funnel import REMOVED
-from fusechat.pipeline.pairing import PLACES
+from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
 from fusechat.pipeline.records import PROMPT, RESPONSE, SCORE, digest
-from fusechat.pipeline.selection import in_sft_share
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.selection.funnel import REMOVED
+from fusechat.pipeline.selection.rule import PLACES
+from fusechat.pipeline.selection.select import in_sft_share
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

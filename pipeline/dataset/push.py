@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.dataset.export import files_of
 from fusechat.pipeline.errors import FusechatError, UserError, plain
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.storage.run_dir import RunDir
 
 
 def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> str:

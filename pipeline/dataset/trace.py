@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from fusechat.pipeline.config import VERIFIED_DOMAINS, Domain, Recipe
 from fusechat.pipeline.errors import UserError
-from fusechat.pipeline.pairing import REASONS, STATUSES, Candidate, decide, status
-from fusechat.pipeline.selection import in_sft_share
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.recipe import VERIFIED_DOMAINS, Domain, Recipe
+from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, decide, status
+from fusechat.pipeline.selection.select import in_sft_share
+from fusechat.pipeline.storage.run_dir import RunDir
 
 MODELS = {"sft": "sft", "dpo": "pairs"}
 """Stage -> the table of select/ that it is trained on."""

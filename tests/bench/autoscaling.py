@@ -18,9 +18,9 @@ from pathlib import Path
 
 import small
 
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 EVENTS = {"one": "smollm2: ready after", "two": "smollm2: 1 -> 2 replicas", "end": " rows in "}
 

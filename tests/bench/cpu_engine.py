@@ -13,9 +13,9 @@ import sys
 import time
 from typing import Any
 
-from fusechat.pipeline import models, recipe
-from fusechat.pipeline.config import Placement, Source
-from fusechat.services.sources import cpu_env, engine_kwargs
+from fusechat.pipeline.models import fetch
+from fusechat.pipeline.recipe import Placement, Source, load
+from fusechat.services.llm import cpu_env, engine_kwargs
 
 NUM, STEPS = 64, 32
 THEIRS = {"block_size": 128, "worker_cls": "auto"}
@@ -28,7 +28,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 def source() -> Source:
     """The demo's largest source."""
-    return recipe.load(recipe.find("demo")).source("qwen2.5-coder-0.5b")
+    return load.load(load.find("demo")).source("qwen2.5-coder-0.5b")
 
 
 def measure(overrides: dict[str, Any]) -> dict[str, float]:
@@ -37,9 +37,9 @@ def measure(overrides: dict[str, Any]) -> dict[str, float]:
     from vllm import LLM, SamplingParams
 
     asked = source()
-    folder = models.resolve(asked.model)
+    folder = fetch.resolve(asked.model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    base = recipe.find("demo").parent
+    base = load.find("demo").parent
     assert asked.chat_template is not None
     template = (base / asked.chat_template).read_text("utf-8")
     lines = (base / "demo" / "math.jsonl").read_text("utf-8").splitlines()[: NUM + 1]

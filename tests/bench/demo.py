@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from fusechat.pipeline import hardware
+from fusechat.pipeline.machine import hardware
 
 GIB = 2**30
 

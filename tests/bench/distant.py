@@ -18,11 +18,11 @@ import small
 import yaml
 
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import wanted_ids
-from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.sampling.plan import wanted_ids
+from fusechat.pipeline.storage.run_dir import Parts
 
 WORDS = ("alpha", "beta", "gamma", "delta", "one", "two", "three")
 

@@ -38,7 +38,7 @@ def _pairs(args: Namespace) -> Any:
 
 
 def _measure(args: Namespace) -> dict[str, float]:
-    from fusechat.pipeline.config import Dpo
+    from fusechat.pipeline.recipe import Dpo
     from fusechat.training import dpo, worker
 
     config = Dpo(

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 import small
 import yaml
 
-from fusechat.pipeline.config import packaged_recipes
+from fusechat.pipeline.evaluation.statistics import interval, mean_interval, paired
+from fusechat.pipeline.recipe.load import packaged_recipes
 from fusechat.pipeline.records import FINISHED
-from fusechat.training.statistics import interval, mean_interval, paired
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 DEMO = packaged_recipes() / "demo"

@@ -1,7 +1,7 @@
 """Trainings without Ray Train: the product's own workers, forked from a process that has imported what they need.
 
 Ray Train starts a controller and four helpers beside the workers, and all of them import anew: many seconds before the
-first step. Tests of what a worker does take this in place of `fusechat.training.cluster.fit`; those of what Ray Train
+first step. Tests of what a worker does take this in place of `fusechat.training.ray_train.fit`; those of what Ray Train
 does for it (placing, events, restarts, errors) do not.
 """
 
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from fusechat.pipeline.config import Training
 from fusechat.pipeline.errors import StageError
-from fusechat.training.cluster import worker_env
+from fusechat.pipeline.recipe import Training
+from fusechat.training.ray_train import worker_env
 
 PRELOADED = (
     "fusechat.training.dpo",
@@ -43,13 +43,13 @@ ALONE = {"GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_U
 def workers(**ends: Any) -> Iterator[Forked]:
     """Trainings go without Ray meanwhile."""
     forked = Forked(**ends)
-    with patch("fusechat.training.cluster.fit", forked):
+    with patch("fusechat.training.ray_train.fit", forked):
         yield forked
 
 
 @dataclass
 class Forked:
-    """Stands for `fusechat.training.cluster.fit`: returns when all workers have, or raises what ended one.
+    """Stands for `fusechat.training.ray_train.fit`: returns when all workers have, or raises what ended one.
 
     Args:
         dies: rank and step of a worker that is killed, once, at the end of that step.
@@ -119,17 +119,17 @@ def _work(loop: Callable[..., None], job: dict[str, Any], place: dict[str, str],
 def _end_at(step: int, how: signal.Signals) -> None:
     from transformers import TrainerCallback
 
-    from fusechat.training import recorder
+    from fusechat.training import trainer_callback
 
     class Ends(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == step:
                 os.kill(os.getpid(), how)
 
-    attach = recorder.attach
+    attach = trainer_callback.attach
 
     def with_end(trainer: Any, *others: Any) -> None:
         attach(trainer, *others)
         trainer.add_callback(Ends())
 
-    recorder.attach = with_end
+    trainer_callback.attach = with_end

@@ -30,9 +30,9 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
     import torch
     from datasets import Dataset
 
-    from fusechat.pipeline.config import Dpo, Lora, Optimization, Sft, Training
-    from fusechat.training import dpo, efficiency, sft, worker
-    from fusechat.training import memory as needed
+    from fusechat.pipeline.planning import memory as needed
+    from fusechat.pipeline.recipe import Dpo, Lora, Optimization, Sft, Training
+    from fusechat.training import dpo, mfu, sft, worker
 
     gpu = torch.cuda.is_available()
     common: dict[str, Any] = {
@@ -49,7 +49,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         memory = float(torch.cuda.get_device_properties(0).total_memory)
         shape = needed.shape(trainers.configuration(args.shape))
         a_pass = config.model_copy(update={"micro_batch_size": 1})  # its rows together have --length tokens
-        needed.check(stage, shape, a_pass, Training(num_gpus=1), memory, efficiency.device_name(gpu))
+        needed.check(stage, shape, a_pass, Training(num_gpus=1), memory, mfu.device_name(gpu))
     net = trainers.model(args.shape, "cuda" if gpu else "cpu")
     if args.lora:
         net = net.to(torch.bfloat16)  # as the product loads what is not trained
@@ -69,11 +69,9 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         trainer = make(job, arguments, net, trainers.tokenizer(), Dataset.from_list(rows))
         found = trainers.timed_steps(trainer)
     sequences = args.batch * int(found["steps"]) * (1 if stage == "sft" else 2)
-    name = efficiency.device_name(gpu)
-    peak = efficiency.peak(name)
-    speed = (
-        efficiency.operations(net.config, efficiency.multiplied(trainer.model), [size] * sequences) / found["seconds"]
-    )
+    name = mfu.device_name(gpu)
+    peak = mfu.peak(name)
+    speed = mfu.operations(net.config, mfu.multiplied(trainer.model), [size] * sequences) / found["seconds"]
     return {
         "stage": stage,
         "device": name,
@@ -82,7 +80,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         "tokens_per_s": round(sequences * size / found["seconds"], 1),
         "tflops": round(speed / 1e12, 4),
         "mfu": round(speed / peak, 4) if peak else None,
-        "peak_gib": round(efficiency.memory_gib(gpu), 2),
+        "peak_gib": round(mfu.memory_gib(gpu), 2),
     }
 
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import small
 import yaml
 
-from fusechat.pipeline.config import packaged_recipes
+from fusechat.pipeline.recipe.load import packaged_recipes
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 ASK = "{prompt}\n\nReason step by step. The last line of your answer is: #### and the number."

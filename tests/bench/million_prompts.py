@@ -23,15 +23,16 @@ from pathlib import Path
 import psutil
 import small
 
-from fusechat.pipeline import cluster, sampling
-from fusechat.pipeline.config import Cluster
-from fusechat.pipeline.feeding import feed
+from fusechat.pipeline.cluster import connect
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe import Cluster
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Parts
-from fusechat.pipeline.wire import Generated, GenerateRequest
+from fusechat.pipeline.sampling import plan as sampling
+from fusechat.pipeline.sampling.batch_worker import feed
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
+from fusechat.pipeline.storage.run_dir import Parts
 
 TEXT = "How many minutes does a train of {} carriages take for {} kilometres at {} kilometres an hour, and why? "
 
@@ -107,7 +108,7 @@ def measure(num: int) -> dict[str, float]:
         timed("plan", began)
         assert plan.missing == num
         memory = Memory()
-        with cluster.connected(Cluster()):
+        with connect.connected(Cluster()):
             began = time.monotonic()
             config = run.recipe.sample
             feed(run.dir, "prompts/train", "sample", asked, Echo(), plan.units, config, lambda rows, tokens: None)

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import small
 
-from fusechat.pipeline.config import NearDuplicates, Prompts
-from fusechat.pipeline.intake.duplicates import Index
-from fusechat.pipeline.prompts import Intake
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.prompts.duplicates import Index
+from fusechat.pipeline.prompts.intake import Intake
+from fusechat.pipeline.recipe import NearDuplicates, Prompts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 SETTINGS = [(2, 0.7), (2, 0.6), (2, 0.5), (1, 0.7), (3, 0.7), (3, 0.5)]
 

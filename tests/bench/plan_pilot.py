@@ -19,9 +19,9 @@ from pathlib import Path
 
 import small
 
-from fusechat.pipeline.planning import estimate
+from fusechat.pipeline.planning.sampling_cost import estimate
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
 
 ALLOWED = 0.2

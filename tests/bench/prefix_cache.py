@@ -19,13 +19,13 @@ from typing import Any
 
 import small
 
-from fusechat.pipeline.feeding import Served, feed
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import plan
-from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.sampling.batch_worker import Served, feed
+from fusechat.pipeline.sampling.plan import plan
+from fusechat.pipeline.storage.run_dir import Parts
 from fusechat.services import app
 
 PASSAGE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().split()

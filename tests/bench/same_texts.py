@@ -18,7 +18,7 @@ from pathlib import Path
 import small
 
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 

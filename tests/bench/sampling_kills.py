@@ -26,9 +26,9 @@ import psutil
 import small
 
 from fusechat.pipeline.errors import FusechatError
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 WATCH = """
 import sys, time

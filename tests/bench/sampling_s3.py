@@ -30,10 +30,10 @@ from sampling_kills import Job, durable
 
 from fusechat.pipeline.errors import FusechatError
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import wanted_ids
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.sampling.plan import wanted_ids
+from fusechat.pipeline.storage.run_dir import RunDir
 
 EVERY_S = 3.0
 """Seconds between looks at the store, which has better things to do."""

@@ -32,11 +32,11 @@ import pausing
 import small
 
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import requests
-from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.sampling.plan import requests
+from fusechat.pipeline.storage.run_dir import Parts
 
 NUM_SEQS = 64
 
@@ -79,7 +79,7 @@ async def bare(path: Path) -> dict[str, float]:
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from fusechat.services.sources import engine_kwargs
+    from fusechat.services.llm import engine_kwargs
 
     run = Run(load(path), path.parent, Progress())
     source = run.recipe.served[0]
@@ -203,8 +203,8 @@ class Side:
 
 def windows(path: Path, num: int) -> list[tuple[float, float]]:
     """Tokens/s of bare vLLM and of the stage in each of their turns."""
-    from fusechat.pipeline.config import Placement
-    from fusechat.services.sources import cpu_env
+    from fusechat.pipeline.recipe import Placement
+    from fusechat.services.llm import cpu_env
 
     me = [sys.executable, __file__, "--recipe", str(path), "--side"]
     env = dict(os.environ, FUSECHAT_BENCH_WATCH="1")
@@ -243,8 +243,8 @@ def main() -> None:
         found = stage(options.recipe) if options.side == "stage" else asyncio.run(bare(options.recipe))
         print(json.dumps(found))
         return
-    from fusechat.pipeline.config import Placement
-    from fusechat.services.sources import cpu_env
+    from fusechat.pipeline.recipe import Placement
+    from fusechat.services.llm import cpu_env
 
     print(f"{small.machine()}, `{' '.join(sys.argv)}`\n")
     if options.windows:

@@ -24,9 +24,9 @@ import torch
 from tiny_reward import WORDS, write_classifier
 
 from fusechat.services import classifier
+from fusechat.services.batcher import Collector
 from fusechat.services.classifier import Classifier
-from fusechat.services.collector import Collector
-from fusechat.services.conversations import Row, batches
+from fusechat.services.reward_inputs import Row, batches
 
 BATCH, REQUEST, CALLERS = 16, 32, 8
 SIZES = {

@@ -29,12 +29,12 @@ import pausing
 import serving
 import small
 
-from fusechat.pipeline.cluster import free_port
-from fusechat.pipeline.config import Placement
+from fusechat.pipeline.cluster.connect import free_port
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe import Placement
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
-from fusechat.services.sources import cpu_env, engine_kwargs
+from fusechat.services.llm import cpu_env, engine_kwargs
 
 TOKENS = 64
 NUM_SEQS = 64

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import small
 
-from fusechat.pipeline.cluster import free_port
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.cluster.connect import free_port
+from fusechat.pipeline.recipe.load import load
 from fusechat.services import auth
 
 ROLES: tuple[auth.Role, ...] = ("sample", "score", "admin")
@@ -111,7 +111,7 @@ def served(
     keys = {role: auth.add(folder / "keys.yaml", role, role) for role in ROLES}
     said = folder / "serve.log"
     with said.open("w") as log:
-        command = [sys.executable, "-m", "fusechat.pipeline.cli", "serve", str(path)]
+        command = [sys.executable, "-m", "fusechat.pipeline.cli.main", "serve", str(path)]
         process = subprocess.Popen(
             command,
             stdout=log,

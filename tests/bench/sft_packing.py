@@ -30,7 +30,7 @@ def _rows(args: Namespace) -> Any:
 
 
 def _measure(args: Namespace) -> dict[str, float]:
-    from fusechat.pipeline.config import Sft
+    from fusechat.pipeline.recipe import Sft
     from fusechat.training import sft, worker
 
     config = Sft(

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import yaml
 
-from fusechat.pipeline.config import DOMAINS, packaged_recipes
+from fusechat.pipeline.recipe import DOMAINS
+from fusechat.pipeline.recipe.load import packaged_recipes
 
 FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 SMOLLM2 = {

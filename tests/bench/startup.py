@@ -19,9 +19,9 @@ from statistics import median
 
 import psutil
 
-from fusechat.pipeline import models, recipe
-from fusechat.pipeline.config import Placement
-from fusechat.services.sources import cpu_env, engine_kwargs
+from fusechat.pipeline.models import fetch
+from fusechat.pipeline.recipe import Placement, load
+from fusechat.services.llm import cpu_env, engine_kwargs
 
 WAYS = ("engine of its own", "engine forked", "import, no bytecode", "import", "report of a start")
 
@@ -36,8 +36,8 @@ def engine(forked: bool) -> float:
 
     if forked:
         utils.get_mp_context = EngineContext
-    source = recipe.load(recipe.find("demo")).source("smollm2-135m")
-    folder = str(models.resolve(source.model))
+    source = load.load(load.find("demo")).source("smollm2-135m")
+    folder = str(fetch.resolve(source.model))
     config = AsyncEngineArgs(folder, **engine_kwargs(source.engine, 0)).create_engine_config()
     config.parallel_config.distributed_executor_backend = "uni"  # vLLM has changed it for CPUs
     running = AsyncLLM.from_vllm_config(config)

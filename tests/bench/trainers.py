@@ -14,10 +14,10 @@ from typing import Any
 
 import small
 
-from fusechat.pipeline.config import Optimization
-from fusechat.pipeline.hardware import allocator_env, num_cores
-from fusechat.training.efficiency import memory_gib
-from fusechat.training.loop import Job
+from fusechat.pipeline.machine.hardware import allocator_env, num_cores
+from fusechat.pipeline.recipe import Optimization
+from fusechat.training.driver import Job
+from fusechat.training.mfu import memory_gib
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {

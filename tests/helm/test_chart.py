@@ -11,9 +11,9 @@ import pytest
 import yaml
 from charts import CHART, ROOT, Object, given, helm, objects, only, ray_cluster
 
-from fusechat.pipeline.config import OwnReward
-from fusechat.pipeline.placement import place
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.cluster.placement import place
+from fusechat.pipeline.recipe import OwnReward
+from fusechat.pipeline.recipe.load import load
 from fusechat.services import app
 
 FULL = ROOT / "pipeline/recipes/fusechat3-llama3.1-8b.yaml"
@@ -91,7 +91,7 @@ def test_each_group_holds_what_its_model_asks_for() -> None:
 
 
 def test_a_jobs_cluster_holds_every_stage_of_the_recipe() -> None:
-    from fusechat.pipeline.cluster import check_capacity
+    from fusechat.pipeline.cluster.connect import check_capacity
 
     for example, recipe in (("kueue", FULL), ("cpu-demo", ROOT / "pipeline/recipes/demo.yaml")):
         (group,) = groups(only(objects(example), "RayJob")).values()

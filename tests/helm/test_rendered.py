@@ -15,7 +15,7 @@ import yaml
 from charts import CHART, EXAMPLES, HELMS, ROOT, Object, given, helm, objects, ray_cluster, rendered
 from typer.testing import CliRunner
 
-from fusechat.pipeline.cli import app
+from fusechat.pipeline.cli.main import app
 
 SCHEMAS = ROOT.parent / "shared/kuberay"
 NAMES = sorted(file.stem for file in EXAMPLES.glob("*.yaml"))
@@ -134,7 +134,7 @@ def test_every_command_in_a_manifest_exists(name: str) -> None:
 def test_changes_in_a_manifest_are_settings_of_the_recipe(name: str) -> None:
     from charts import recipe_of
 
-    from fusechat.pipeline.recipe import load
+    from fusechat.pipeline.recipe.load import load
 
     for thing in ray_objects(name):
         if thing["kind"] == "RayService":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline import agreement
+from fusechat.pipeline.scoring import agreement
 
 
 def response(identity: str = "r", **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from fusechat.pipeline import cli
+from fusechat.pipeline.cli import main
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "trl", "pyarrow", "pydantic")
 ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
@@ -49,7 +49,7 @@ def fusechat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["fusechat", *args])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         assert isinstance(end.value.code, int)
         return Said(end.value.code, out, err)
@@ -122,7 +122,7 @@ def test_the_plan_needs_neither_weights_nor_cluster(place: Path, fusechat: Comma
 def test_help_answers_at_once_since_it_imports_little(tmp_path: Path) -> None:
     code = f"""
 import sys
-from fusechat.pipeline import cli
+from fusechat.pipeline.cli import main as cli
 sys.argv = ["fusechat", "--help"]
 try:
     cli.main()
@@ -152,8 +152,7 @@ def test_the_demos_prompts_are_read_once_and_then_up_to_date(tmp_path: Path) -> 
 
 
 def test_a_dry_run_prints_every_source_and_touches_nothing(tmp_path: Path, fusechat: Command) -> None:
-    from fusechat.pipeline.config import packaged_recipes
-    from fusechat.pipeline.recipe import load
+    from fusechat.pipeline.recipe.load import load, packaged_recipes
 
     said = fusechat("run", "demo", "--dry-run", cwd=tmp_path)
     assert said.code == 0
@@ -331,7 +330,7 @@ def test_an_unknown_command_is_exit_code_2(tmp_path: Path, fusechat: Command) ->
 
 ABORTS = """
 import atexit, os, sys, types
-from fusechat.pipeline import cli
+from fusechat.pipeline.cli import main as cli
 from fusechat.pipeline.errors import UserError
 
 class Thread:

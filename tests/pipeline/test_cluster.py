@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from fusechat.pipeline import cluster
+from fusechat.pipeline.cluster import connect
 from fusechat.pipeline.errors import FusechatError
 
 PROGRAM = """
 import sys, time
 from fusechat.pipeline import cluster
-from fusechat.pipeline.config import Cluster
+from fusechat.pipeline.recipe import Cluster
 
 cluster.quieten()
 import os, ray
@@ -50,10 +50,10 @@ def test_a_ray_that_a_busy_machine_starts_slowly_is_started_again(slow: int, sta
             raise Exception("The current node timed out during startup. This could happen because ...")
 
     if starts:
-        cluster._start(init, num_cpus=2)
+        connect._start(init, num_cpus=2)
     else:
         with pytest.raises(FusechatError, match="Ray did not start in 3 tries: The current node timed out"):
-            cluster._start(init, num_cpus=2)
+            connect._start(init, num_cpus=2)
     assert asked == [{"address": "local", "include_dashboard": False, "num_cpus": 2}] * min(slow + 1, 3)
 
 
@@ -62,12 +62,12 @@ def test_another_error_of_rays_start_is_raised_at_once() -> None:
         raise ValueError("num_cpus must be positive")
 
     with pytest.raises(ValueError, match="num_cpus"):
-        cluster._start(init, num_cpus=0)
+        connect._start(init, num_cpus=0)
 
 
 def test_rays_line_on_its_log_level_is_left_out_and_every_other_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     line = "[2026-11-30 08:53:25,822 I 2667 2667] logging.cc:303: Set ray log level from environment variable X to 3\n"
-    with pytest.raises(ValueError, match="no room"), cluster._without_rays_log_level():
+    with pytest.raises(ValueError, match="no room"), connect._without_rays_log_level():
         os.write(2, line.encode())
         print("the disk is full", file=sys.stderr)
         raise ValueError("no room")

@@ -16,21 +16,21 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from fusechat.pipeline import selection
-from fusechat.pipeline.cli import app
-from fusechat.pipeline.config import DOMAINS, DomainRule, Margin, Recipe, Select, packaged_recipes
+from fusechat.pipeline.cli.main import app
 from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
 from fusechat.pipeline.dataset.check import PROMISES, check
 from fusechat.pipeline.dataset.export import export
-from fusechat.pipeline.dataset.opened import opened
+from fusechat.pipeline.dataset.locate import opened
 from fusechat.pipeline.dataset.push import push
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe import DOMAINS, DomainRule, Margin, Recipe, Select
+from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, digest, prompt_id
-from fusechat.pipeline.shards import Manifest, Parts, RunDir
-from fusechat.training import report
+from fusechat.pipeline.report import page
+from fusechat.pipeline.selection import select
+from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
 
 NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
 
@@ -86,7 +86,7 @@ def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
     run.write_json(
         {"recipe": "small", "target": tree["target"], "settings": recipe.model_dump(mode="json")}, "run.json"
     )
-    selection.run_select(run, recipe, "rm")
+    select.run_select(run, recipe, "rm")
     return run, recipe
 
 
@@ -115,7 +115,7 @@ def test_the_yield_of_a_window_is_what_selection_with_that_window_gives(
         d: recipe.select.rule(d).model_copy(update={"margin": Margin(min=window[0], max=window[1])}) for d in DOMAINS
     }
     changed = recipe.model_copy(update={"select": Select(**rules)})
-    selection.run_select(run, changed, "rm")
+    select.run_select(run, changed, "rm")
     pairs = run.read_table("select", "pairs.parquet").to_pylist()
     for y in found:
         assert y.pairs == sum((r["domain"], r["source"]) == (y.domain, y.source) for r in pairs)
@@ -142,9 +142,9 @@ def test_margins_on_the_command_line(made: tuple[RunDir, Recipe], tmp_path: Path
 
 def test_the_reports_curve_is_what_the_command_counts(made: tuple[RunDir, Recipe]) -> None:
     run, recipe = made
-    found = report.collect(run, recipe)
+    found = page.collect(run, recipe)
     curve = found["yields"]
-    assert "<svg" in report.draw(found)["yields"]
+    assert "<svg" in page.draw(found)["yields"]
     assert set(curve["curves"]) == {"instruction", "math", "code"}  # chinese is all SFT
     assert curve["tops"]["instruction"] == recipe.select.instruction.margin.max
     ends = range(0, len(curve["edges"]), 30)

@@ -10,9 +10,9 @@ import polars as pl
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
-from fusechat.pipeline.deciding import ASKED, CANDIDATES, SPACE, decide_all
-from fusechat.pipeline.pairing import REASONS, STATUSES, Candidate, decide, margin, status
+from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
+from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, decide, margin, status
+from fusechat.pipeline.selection.rule_columns import ASKED, CANDIDATES, SPACE, decide_all
 
 rewards = st.one_of(
     st.none(),

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
-from fusechat.pipeline import drawing
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import requests, response
-from fusechat.pipeline.shards import Parts
-from fusechat.pipeline.wire import Generated, rejected
+from fusechat.pipeline.sampling import generate
+from fusechat.pipeline.sampling.messages import Generated, rejected
+from fusechat.pipeline.sampling.plan import requests, response
+from fusechat.pipeline.storage.run_dir import Parts
 
 
 def run(folder: Path, carried: list[str]) -> Run:
@@ -64,8 +64,8 @@ def sample(work: Run, text: str = "same") -> None:
 def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: Path) -> None:
     work = run(tmp_path, ["Red.", "Red.", "  "])
     sample(work)
-    drawing.bring_carried(work)
-    outcome = drawing.finish(work, 0)
+    generate.bring_carried(work)
+    outcome = generate.finish(work, 0)
     assert outcome.counts == {
         "responses": 12 + 3,
         "rejected": 1,
@@ -81,7 +81,7 @@ def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: 
         (1, "Red.", ["duplicate"]),
         (2, "  ", ["empty"]),
     ]
-    again = drawing.finish(work, 0)
+    again = generate.finish(work, 0)
     assert again == outcome  # and ending twice changes nothing
 
 
@@ -91,16 +91,16 @@ def test_what_it_made_hangs_on_the_texts_alone(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         work = run(tmp_path / name, ["Red."])
         sample(work, text)
-        drawing.bring_carried(work)
-        digests.append(drawing.finish(work, 0).data)
+        generate.bring_carried(work)
+        digests.append(generate.finish(work, 0).data)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_carried_responses_that_were_changed_are_other_responses(tmp_path: Path) -> None:
     work = run(tmp_path, ["Red."])
-    drawing.bring_carried(work)
+    generate.bring_carried(work)
     work = run(tmp_path, ["Blue."])
-    drawing.bring_carried(work)
-    drawing.finish(work, 0)
+    generate.bring_carried(work)
+    generate.finish(work, 0)
     assert [r["text"] for r in work.responses] == ["Blue."]
     assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was thrown away

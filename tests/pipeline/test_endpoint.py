@@ -12,13 +12,13 @@ import clocks
 import pytest
 from endpoints import Reply, Service, good
 
-from fusechat.pipeline import endpoint
-from fusechat.pipeline.config import EndpointSource
-from fusechat.pipeline.endpoint import Endpoint, Window, retry_after
 from fusechat.pipeline.errors import AskFailedError, StageError
-from fusechat.pipeline.feeding import Pump
+from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.wire import Generated, GenerateRequest, Wanted
+from fusechat.pipeline.sampling import openai_backend
+from fusechat.pipeline.sampling.batch_worker import Pump
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, Wanted
+from fusechat.pipeline.sampling.openai_backend import Endpoint, Window, retry_after
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: 0.01)
+    monkeypatch.setattr(openai_backend.random, "uniform", lambda low, high: 0.01)
 
 
 def source(service: Service, **changes: Any) -> EndpointSource:
@@ -259,7 +259,7 @@ def test_no_window_holds_more_than_the_limit() -> None:
 
         await asyncio.gather(*(one() for _ in range(10)))
 
-    clocks.run(main, endpoint)
+    clocks.run(main, openai_backend)
     assert times == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.6, 0.6, 0.6, 0.9], abs=0.01)
 
 
@@ -271,7 +271,7 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
         await window.take(80)
         return asyncio.get_running_loop().time()
 
-    assert clocks.run(main, endpoint) < 0.01
+    assert clocks.run(main, openai_backend) < 0.01
 
 
 def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() -> None:
@@ -281,7 +281,7 @@ def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() ->
         await window.take(50)
         return asyncio.get_running_loop().time()
 
-    assert clocks.run(main, endpoint) == pytest.approx(0.2, abs=0.01)
+    assert clocks.run(main, openai_backend) == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize(("header", "low", "high"), [(None, 0, 0), ("2", 2, 2), ("-1", 0, 0), ("soon", 0, 0)])
@@ -292,5 +292,5 @@ def test_retry_after_is_seconds(header: str | None, low: float, high: float) -> 
 def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     from email.utils import formatdate
 
-    monkeypatch.setattr(endpoint, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
+    monkeypatch.setattr(openai_backend, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
     assert retry_after(formatdate(1_700_000_005, usegmt=True)) == 5

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.pipeline import cli
-from fusechat.pipeline.commands.evaluate import entry
-from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.cli import main
+from fusechat.pipeline.cli.evaluate import entry
 from fusechat.pipeline.errors import RecipeError, UserError
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.recipe.load import load
 
 JUDGED = {"name": "j", "kind": "judged", "files": ["j.jsonl"], "judge": "a", "baseline": "target"}
 VERIFIED = {"name": "v", "kind": "verified", "files": ["v.jsonl"]}
@@ -111,7 +111,7 @@ def said(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["fusechat", *args])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     assert end.value.code in (1, 2)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("fusechat: ")

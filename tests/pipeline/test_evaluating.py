@@ -21,10 +21,10 @@ from rich.console import Console
 
 from fusechat.pipeline.errors import FusechatError
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 NUM = 24
 
@@ -108,7 +108,7 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
 
 
 def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -262,7 +262,7 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
         for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
             monkeypatch.setenv(name, value)
         # The hub's client would wait 23 s in all between its tries.
-        code = "import time; time.sleep = lambda seconds: None; from fusechat.pipeline.cli import entry; entry()"
+        code = "import time; time.sleep = lambda seconds: None; from fusechat.pipeline.cli.main import entry; entry()"
         command = [sys.executable, "-c", code, "evaluate", str(path)]
         said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert said.returncode in (1, 2)

@@ -15,14 +15,14 @@ import clocks
 import pyarrow as pa
 import pytest
 
-from fusechat.pipeline import feeding
-from fusechat.pipeline.config import Sample, Source
 from fusechat.pipeline.errors import EngineDiedError, RunDirectoryError, StageError
-from fusechat.pipeline.feeding import DEATHS_ALONE, DEATHS_TOGETHER, Feeder, Ledger, Pump, Slots
+from fusechat.pipeline.recipe import Sample, Source
 from fusechat.pipeline.records import PROMPT, RESPONSE, Message, prompt_id
-from fusechat.pipeline.sampling import Asked, plan, requests, wanted_ids
-from fusechat.pipeline.shards import Parts, RunDir
-from fusechat.pipeline.wire import Generated, GenerateRequest
+from fusechat.pipeline.sampling import batch_worker
+from fusechat.pipeline.sampling.batch_worker import DEATHS_ALONE, DEATHS_TOGETHER, Feeder, Ledger, Pump, Slots
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
+from fusechat.pipeline.sampling.plan import Asked, plan, requests, wanted_ids
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 
 @dataclass
@@ -116,7 +116,7 @@ def pumped(engine: Engine, num: int, concurrency: int = 12, samples: int = 3) ->
         pump = Pump("a", engine, concurrency, 2, kept.append)
         await pump.run_all(requests(asked(samples), prompts(num), set()))
 
-    clocks.run(main, feeding)
+    clocks.run(main, batch_worker)
     return kept
 
 
@@ -179,7 +179,7 @@ def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt() -> None:
         await pump.run_all(requests(asked(), prompts(40), set()))
 
     with pytest.raises(StageError, match=r"stage sample, a: given up: engine_died: .*a harmless prompt failed too"):
-        clocks.run(main, feeding)
+        clocks.run(main, batch_worker)
     assert kept == []
     assert engine.deaths <= 16  # a few waves of four prompts, and the harmless one
 
@@ -199,7 +199,7 @@ def test_a_source_that_fails_always_is_given_up() -> None:
 
 
 def test_a_source_that_never_answers_is_given_up() -> None:
-    with pytest.raises(StageError, match=rf"given up: no sample finished for {feeding.STALL_S:.0f} s: it sleeps"):
+    with pytest.raises(StageError, match=rf"given up: no sample finished for {batch_worker.STALL_S:.0f} s: it sleeps"):
         pumped(Engine(broken="hangs"), 5)
 
 
@@ -235,7 +235,7 @@ def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
 
 @pytest.fixture(autouse=True)
 def _keep_the_priority_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusechat.pipeline.feeding.give_way", lambda: None)
+    monkeypatch.setattr("fusechat.pipeline.sampling.batch_worker.give_way", lambda: None)
 
 
 def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[Feeder, RunDir]:
@@ -264,7 +264,7 @@ def _parts(run: RunDir) -> Parts:
 def test_a_unit_is_done_when_its_samples_are_durable_and_nothing_is_asked_for_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
+    monkeypatch.setattr(batch_worker, "FLUSH_S", 0.05)
     assert set(fed(tmp_path, Engine())) == {""}
     run = RunDir(str(tmp_path))
     assert _parts(run).ids() == wanted_ids([asked()], prompts(20))
@@ -274,7 +274,7 @@ def test_a_unit_is_done_when_its_samples_are_durable_and_nothing_is_asked_for_tw
 
 
 def test_a_unit_that_is_sent_again_counts_as_it_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
+    monkeypatch.setattr(batch_worker, "FLUSH_S", 0.05)
     dies, run = feeder(tmp_path, Engine())
     (found,) = plan([asked()], Parts(run, "prompts/train", PROMPT, "prompt_id"), _parts(run), 2)
     units = [{"unit": [json.dumps(u)]} for u in found.units]
@@ -290,8 +290,8 @@ def test_a_unit_that_is_sent_again_counts_as_it_was_planned(tmp_path: Path, monk
 
 
 def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "FLUSH_S", 0.05)
-    monkeypatch.setattr(feeding, "STALL_S", 0.3)
+    monkeypatch.setattr(batch_worker, "FLUSH_S", 0.05)
+    monkeypatch.setattr(batch_worker, "STALL_S", 0.3)
 
     class Stops(Engine):
         async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
@@ -303,7 +303,7 @@ def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, m
     engine, seconds = Stops(), itertools.count(1)
     # Time passes once the engine hangs, however long that takes.
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)) if engine.broken else 0.0)
-    monkeypatch.setattr(feeding, "time", clock)
+    monkeypatch.setattr(batch_worker, "time", clock)
     errors = fed(tmp_path, engine)
     assert any("given up: no sample finished" in e for e in errors)
     durable = _parts(RunDir(str(tmp_path))).ids()
@@ -319,7 +319,7 @@ def ledger(path: Path, work: Callable[[Ledger], Coroutine[Any, Any, None]]) -> N
 
 
 def row(index: int) -> dict[str, Any]:
-    from fusechat.pipeline.sampling import response, wanted
+    from fusechat.pipeline.sampling.plan import response, wanted
 
     _, rows = next(wanted(asked(), prompts(1)))
     return response(
@@ -336,7 +336,7 @@ def row(index: int) -> dict[str, Any]:
 
 
 def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "FLUSH_S", 0.1)
+    monkeypatch.setattr(batch_worker, "FLUSH_S", 0.1)
     real, waits = asyncio.sleep, list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -357,7 +357,7 @@ def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, m
 def test_a_full_disk_is_said_and_the_rows_are_kept_for_another_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "FLUSH_S", 0.01)
+    monkeypatch.setattr(batch_worker, "FLUSH_S", 0.01)
     real, full = Parts.write_all, [True]
 
     def write_all(self: Parts, rows: Any, num_buckets: int) -> None:

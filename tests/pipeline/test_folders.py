@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.pipeline.folders import problem
+from fusechat.pipeline.models.check import problem
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline.config import DOMAINS, VERIFIED_DOMAINS, Domain, DomainRule
-from fusechat.pipeline.funnel import NO_SOURCE, REMOVED, UNKNOWN_DOMAIN, funnel
-from fusechat.pipeline.pairing import REASONS, Candidate, decide
+from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, Domain, DomainRule
 from fusechat.pipeline.records import OUTCOME, REJECT
-from fusechat.pipeline.shards import RunDir
-from fusechat.pipeline.summary import print_funnel
-from fusechat.training import plots
+from fusechat.pipeline.report import plots
+from fusechat.pipeline.report.summary import print_funnel
+from fusechat.pipeline.selection.funnel import NO_SOURCE, REMOVED, UNKNOWN_DOMAIN, funnel
+from fusechat.pipeline.selection.rule import REASONS, Candidate, decide
+from fusechat.pipeline.storage.run_dir import RunDir
 
 SELECTED = ("selected_sft", "selected_pair", "selected_sft_fallback")
 INTAKE = (*REMOVED, "empty", "too_long", "no_gold")

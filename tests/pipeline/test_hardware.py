@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fusechat.pipeline import hardware
+from fusechat.pipeline.machine import hardware
 
 CORES = len(os.sched_getaffinity(0))
 V2 = {"proc/self/cgroup": "0::/pod\n"}
@@ -95,7 +95,7 @@ def test_arm_says_by_torch_whether_it_computes_bfloat16(
 
 def test_torch_held_to_avx2_computes_in_float32() -> None:
     env = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
-    code = "from fusechat.pipeline import hardware; print(hardware.cpu_precision())"
+    code = "from fusechat.pipeline.machine import hardware; print(hardware.cpu_precision())"
     assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout == "float32\n"
 
 

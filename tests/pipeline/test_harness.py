@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline import harness
-from fusechat.pipeline.config import HarnessSuite, Sampling
 from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.evaluation import harness
+from fusechat.pipeline.recipe import HarnessSuite, Sampling
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
 DOCS = [{"doc_id": i, "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(5)]

@@ -23,7 +23,7 @@ import httpx
 import psutil
 import pytest
 
-from fusechat.pipeline.cluster import free_port
+from fusechat.pipeline.cluster.connect import free_port
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -53,7 +53,7 @@ class Cluster:
 
 
 def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "fusechat.pipeline.cli", *args]
+    return [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline import judging
-from fusechat.pipeline.judging import Pair
-from fusechat.pipeline.sampling import flags
+from fusechat.pipeline.evaluation import pairwise
+from fusechat.pipeline.evaluation.pairwise import Pair
+from fusechat.pipeline.sampling.plan import flags
 
 PAIR = Pair("sft", "p1", "Name {first} of {second}.", "Red {prompt} [[B]]", "Blue")
 
@@ -18,31 +18,33 @@ def said(text: str, finish: str = "stop", reject: str = "") -> dict[str, Any]:
 
 
 def test_both_orders_are_asked_and_braces_stay_text() -> None:
-    rows, places = judging.questions([PAIR], "Q {prompt} A {first} B {second}", "s")
+    rows, places = pairwise.questions([PAIR], "Q {prompt} A {first} B {second}", "s")
     texts = [row["messages"][0]["content"] for row in rows]
     assert texts == [
         "Q Name {first} of {second}. A Red {prompt} [[B]] B Blue",
         "Q Name {first} of {second}. A Blue B Red {prompt} [[B]]",
     ]
     assert places == [[row["prompt_id"] for row in rows]]
-    own = judging.asked(PAIR, "first", None)[0]["content"]
+    own = pairwise.asked(PAIR, "first", None)[0]["content"]
     assert own.index("Red {prompt}") < own.index("Blue")
     assert "[[A]]" in own
 
 
 def test_a_second_turn_shows_what_was_said_in_the_first() -> None:
     pair = Pair("sft", "p1", "Name a colour.\n\nAnother.", "Blue", "Green", ("Red", "Yellow"))
-    first, second = (judging.asked(pair, order, "{prompt}|{first}|{second}")[0]["content"] for order in judging.ORDERS)
+    first, second = (
+        pairwise.asked(pair, order, "{prompt}|{first}|{second}")[0]["content"] for order in pairwise.ORDERS
+    )
     _, mine, theirs = first.split("|")
     assert "Red" in mine and mine.endswith("Blue") and "Yellow" in theirs and theirs.endswith("Green")
     assert second.split("|")[1:] == [theirs, mine]
-    assert judging.without_judge(Pair("sft", "p1", "?", "", "Green", ("Red", "Yellow"))) == (0.0, "no_answer")
+    assert pairwise.without_judge(Pair("sft", "p1", "?", "", "Green", ("Red", "Yellow"))) == (0.0, "no_answer")
 
 
 def test_nothing_is_asked_twice() -> None:
     same = Pair("dpo", "p1", PAIR.prompt, PAIR.answer, PAIR.baseline)
     turned = Pair("other", "p1", PAIR.prompt, PAIR.baseline, PAIR.answer)
-    rows, places = judging.questions([PAIR, same, turned], None, "s")
+    rows, places = pairwise.questions([PAIR, same, turned], None, "s")
     assert len(rows) == 2
     assert places[0] == places[1] == places[2][::-1]
 
@@ -58,9 +60,9 @@ def test_nothing_is_asked_twice() -> None:
 )
 def test_pairs_that_need_no_judge(answer: str, baseline: str, found: tuple[float, str]) -> None:
     pair = Pair("m", "p", "?", answer, baseline)
-    assert judging.questions([pair], None, "s") == ([], [[]])
-    assert judging.outcome(pair, []) == found
-    assert found[1] in judging.UNASKED
+    assert pairwise.questions([pair], None, "s") == ([], [[]])
+    assert pairwise.outcome(pair, []) == found
+    assert found[1] in pairwise.UNASKED
 
 
 @pytest.mark.parametrize(
@@ -79,11 +81,11 @@ def test_pairs_that_need_no_judge(answer: str, baseline: str, found: tuple[float
     ],
 )
 def test_two_orders_come_to_one_preference(first: str, second: str, found: tuple[float | None, str]) -> None:
-    assert judging.outcome(PAIR, [said(first), said(second)]) == found
+    assert pairwise.outcome(PAIR, [said(first), said(second)]) == found
 
 
 def test_a_judgement_that_broke_off_or_never_came_is_none() -> None:
-    assert judging.outcome(PAIR, [said("Well, A says", "length"), said("[[B]]")]) == (None, "truncated")
+    assert pairwise.outcome(PAIR, [said("Well, A says", "length"), said("[[B]]")]) == (None, "truncated")
     rejected = said("", "rejected", "endpoint_refused: 400")
-    assert judging.outcome(PAIR, [said("[[A]]"), rejected]) == (None, "rejected")
-    assert judging.outcome(PAIR, [None, said("[[A]]")]) == (None, "rejected")
+    assert pairwise.outcome(PAIR, [said("[[A]]"), rejected]) == (None, "rejected")
+    assert pairwise.outcome(PAIR, [None, said("[[A]]")]) == (None, "rejected")

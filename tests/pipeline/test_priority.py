@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import json, os, subprocess, threading
-from fusechat.pipeline.priority import give_way
+from fusechat.pipeline.machine.process_priority import give_way
 
 def niceness(folder="self"):
     return [os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{folder}/task")]
@@ -43,7 +43,7 @@ def test_all_threads_give_way_and_the_engine_does_not() -> None:
 
 CHURN = """
 import threading, time
-from fusechat.pipeline.priority import give_way
+from fusechat.pipeline.machine.process_priority import give_way
 
 def churn():
     while time.monotonic() < end:

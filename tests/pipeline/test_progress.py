@@ -13,8 +13,8 @@ from rich.console import Console
 
 from fusechat.pipeline import progress as progress_module
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.shards import RunDir
-from fusechat.pipeline.summary import print_summary
+from fusechat.pipeline.report.summary import print_summary
+from fusechat.pipeline.storage.run_dir import RunDir
 
 
 @pytest.fixture

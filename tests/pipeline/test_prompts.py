@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline import prompts
-from fusechat.pipeline.config import Prompts
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.intake.rows import KEYS
+from fusechat.pipeline.prompts import intake as prompts
+from fusechat.pipeline.prompts.rows import KEYS
+from fusechat.pipeline.recipe import Prompts
 from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.storage.run_dir import RunDir
 
 MATH = {"id": "m1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}
 CODE = {"id": "c1", "domain": "code", "prompt": "Write f.", "tests": "assert f(1) == 2", "entry_point": "f"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.pipeline import recipe as recipes
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import InputError, RecipeError, UserError
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.recipe import load as recipes
 
 MODEL = {"hub": "owner/model", "revision": "main"}
 GOOD: dict[str, Any] = {

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline import recipe as recipes
-from fusechat.pipeline.config import ArmoRMReward, Recipe, packaged_recipes
-from fusechat.pipeline.dryrun import describe
+from fusechat.pipeline.planning.dry_run import describe
+from fusechat.pipeline.recipe import ArmoRMReward, Recipe
+from fusechat.pipeline.recipe import load as recipes
+from fusechat.pipeline.recipe.load import packaged_recipes
 
 # target: SFT learning rate, DPO learning rate, beta, length-normalised
 TARGETS = {

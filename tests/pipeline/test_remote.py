@@ -17,10 +17,10 @@ import pytest
 import ray
 import yaml
 
-from fusechat.pipeline.cluster import free_port
+from fusechat.pipeline.cluster.connect import free_port
+from fusechat.pipeline.cluster.job_package import pack
 from fusechat.pipeline.errors import InputError, RecipeError
-from fusechat.pipeline.recipe import load
-from fusechat.pipeline.shipping import pack
+from fusechat.pipeline.recipe.load import load
 
 ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
 
@@ -51,7 +51,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
     """The command, as a user calls it."""
-    command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
     return subprocess.run(
         command,
         capture_output=True,
@@ -160,7 +160,12 @@ def test_the_recipe_travels_with_its_files_and_the_product(recipe: Path, tmp_pat
     (recipe.parent / "large.bin").write_bytes(b"not named by the recipe")
     pack(recipe, load(recipe), folder)
     found = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
-    assert {"recipe.yaml", "sets/train.jsonl", "fusechat/pipeline/cli.py", "fusechat/services/playground.html"} <= found
+    assert {
+        "recipe.yaml",
+        "sets/train.jsonl",
+        "fusechat/pipeline/cli/main.py",
+        "fusechat/services/playground.html",
+    } <= found
     assert "large.bin" not in found and not [f for f in found if "__pycache__" in f]
 
 

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline import sampling
-from fusechat.pipeline.config import Source
+from fusechat.pipeline.recipe import Source
 from fusechat.pipeline.records import (
     PROMPT,
     RESPONSE,
@@ -24,7 +23,9 @@ from fusechat.pipeline.records import (
     response_id,
     seed_of,
 )
-from fusechat.pipeline.sampling import (
+from fusechat.pipeline.sampling import plan as sampling
+from fusechat.pipeline.sampling.messages import Generated, rejected
+from fusechat.pipeline.sampling.plan import (
     UNIT_PROMPTS,
     Asked,
     Plan,
@@ -38,8 +39,7 @@ from fusechat.pipeline.sampling import (
     wanted,
     wanted_ids,
 )
-from fusechat.pipeline.shards import Parts, RunDir
-from fusechat.pipeline.wire import Generated, rejected
+from fusechat.pipeline.storage.run_dir import Parts, RunDir
 
 BUCKETS = 4
 

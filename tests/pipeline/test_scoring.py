@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline import scoring
-from fusechat.pipeline.config import Combination, DomainRule, Select
-from fusechat.pipeline.pairing import Candidate, Decision, decide
+from fusechat.pipeline.recipe import Combination, DomainRule, Select
 from fusechat.pipeline.records import OBJECTIVES, SCORE
-from fusechat.pipeline.wire import Rated
+from fusechat.pipeline.sampling.messages import Rated
+from fusechat.pipeline.scoring import rewards as scoring
+from fusechat.pipeline.selection.rule import Candidate, Decision, decide
 
 
 def rated(score: Any, reject: str = "") -> Rated:

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline import selection
-from fusechat.pipeline.config import Domain, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.pairing import REASONS, STATUSES, Candidate, Decision, decide, margin, status
+from fusechat.pipeline.recipe import Domain, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, prompt_id
-from fusechat.pipeline.selection import Selected, select_bucket
-from fusechat.pipeline.shards import Manifest, Parts, RunDir
+from fusechat.pipeline.selection import select
+from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, Decision, decide, margin, status
+from fusechat.pipeline.selection.select import Selected, select_bucket
+from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
 
 WINDOW = DomainRule(sft_fraction=0, margin=Margin(min=0.01, max=0.1))
 OPEN = DomainRule(sft_fraction=0)
@@ -361,10 +361,10 @@ def test_row_order_does_not_matter(seed: int) -> None:
 def test_the_sft_share_is_the_fraction_and_hangs_on_the_prompt_alone() -> None:
     rule = DomainRule(sft_fraction=0.4)
     ids = [prompt_id([{"role": "user", "content": str(i)}]) for i in range(5000)]
-    shares = [selection.in_sft_share(i, rule) for i in ids]
+    shares = [select.in_sft_share(i, rule) for i in ids]
     assert 0.38 < sum(shares) / len(shares) < 0.42
-    assert not any(selection.in_sft_share(i, DomainRule(sft_fraction=0)) for i in ids)
-    assert all(selection.in_sft_share(i, DomainRule(sft_fraction=1)) for i in ids)
+    assert not any(select.in_sft_share(i, DomainRule(sft_fraction=0)) for i in ids)
+    assert all(select.in_sft_share(i, DomainRule(sft_fraction=1)) for i in ids)
 
 
 def rejects(*reasons: str) -> pa.Table:
@@ -376,7 +376,7 @@ def test_the_funnel_adds_up_with_the_rejects_of_the_intake() -> None:
     prompts, responses, scores = tables(40)
     found = select_bucket(prompts, responses, scores, recipe_select=RULES, reward="rm")
     intake = rejects("duplicate", "empty", "duplicate", "heldout_duplicate")
-    funnel = selection.funnel(found.outcomes, intake, 40, found.responses)
+    funnel = select.funnel(found.outcomes, intake, 40, found.responses)
     assert funnel["num_prompts"] == 43 == sum(funnel["reasons"].values())
     assert (funnel["reasons"]["duplicate"], funnel["reasons"]["rejected_empty"]) == (2, 1)
     assert sum(n for source in funnel["by_source"].values() for n in source.values()) == 43
@@ -388,7 +388,7 @@ def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
     prompts, responses, scores = tables(8)
     found = select_bucket(prompts, responses, scores, recipe_select=RULES, reward="rm")
     with pytest.raises(StageError, match="9 prompts were read, 8 have a reason"):
-        selection.funnel(found.outcomes, rejects(), 9, found.responses)
+        select.funnel(found.outcomes, rejects(), 9, found.responses)
 
 
 def make_run(folder: Path, buckets: int, num: int = 60) -> tuple[RunDir, Recipe]:
@@ -420,7 +420,7 @@ def test_the_stage_writes_the_same_bytes_for_any_number_of_buckets_and_workers(t
     written = []
     for buckets, workers in ((1, 1), (5, 1), (16, 2), (16, 4)):
         run, recipe = make_run(tmp_path / f"{buckets}-{workers}", buckets)
-        counts = selection.run_select(run, recipe, "rm", workers)
+        counts = select.run_select(run, recipe, "rm", workers)
         assert counts["prompts"] == 61 == counts["sft"] + counts["pairs"] + counts["unused"]
         names = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet", "funnel.json")
         written.append([run.file_digest("select", n) for n in names])
@@ -462,38 +462,38 @@ def test_a_shard_that_is_half_written_stops_the_stage(tmp_path: Path, folder: st
     part = Path(run.path(run.files(*folder.split("/"))[0]))
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(StageError, match=r"bucket \d.*can't be read"):
-        selection.run_select(run, recipe, "rm")
+        select.run_select(run, recipe, "rm")
 
 
 def test_a_shard_that_is_missing_stops_the_stage(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 5)
     manifest = Manifest(stage="score", config="c", inputs={}, data="d", counts={"responses": 240})
     run.write_manifest(manifest)
-    selection.run_select(run, recipe, "rm")
+    select.run_select(run, recipe, "rm")
     part = Path(run.path(run.files("sample")[0]))
     content = part.read_bytes()
     part.unlink()
     with pytest.raises(StageError, match=r"\d+ scored responses have no row in sample/; run `fusechat sample`"):
-        selection.run_select(run, recipe, "rm")
+        select.run_select(run, recipe, "rm")
     part.write_bytes(content)
     Path(run.path(run.files("score")[0])).unlink()
     with pytest.raises(StageError, match=r"a shard is missing: \d+ of 240 scored responses are there"):
-        selection.run_select(run, recipe, "rm")
+        select.run_select(run, recipe, "rm")
 
 
 def test_two_rows_with_one_identity_count_once_and_are_counted(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 1)
-    clean = selection.run_select(run, recipe, "rm")
+    clean = select.run_select(run, recipe, "rm")
     rows = tables(60)[1].to_pylist()
     Parts(run, "sample", RESPONSE, "response_id").write(0, rows[:7])
-    assert selection.run_select(run, recipe, "rm") == clean
+    assert select.run_select(run, recipe, "rm") == clean
     assert run.read_json("select", "funnel.json")["aside"]["repeated"] == 7
 
 
 def test_a_source_that_left_the_recipe_yields_no_row_and_is_counted(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 2)
     left = recipe.model_copy(update={"sources": recipe.sources[:1]})
-    selection.run_select(run, left, "rm")
+    select.run_select(run, left, "rm")
     found = run.read_json("select", "funnel.json")
     assert found["aside"]["source_not_in_recipe"] == 120
     assert set(found["by_source"]) == {"a", "none"}

@@ -16,12 +16,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from rich.console import Console
 
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import bucket_of, digest
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Manifest, Parts, RunDir, first_of_each, versions
+from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir, first_of_each, versions
 
 SCHEMA = pa.schema(
     [
@@ -246,7 +246,7 @@ def test_the_lock_removes_what_killed_writers_left(tmp_path: Path) -> None:
 def test_a_second_process_on_the_same_directory_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     hold = """
 import sys
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.storage.run_dir import RunDir
 with RunDir(sys.argv[1]).lock():
     print(1, flush=True)
     input()

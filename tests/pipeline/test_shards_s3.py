@@ -27,15 +27,15 @@ import stores
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSelector, S3FileSystem
 from rich.console import Console
 
-from fusechat.pipeline import object_store
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import RunDirectoryError, StageError
-from fusechat.pipeline.lease import Lease
-from fusechat.pipeline.object_store import S3
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import PROMPT, RESPONSE, digest
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Manifest, Parts, RunDir
+from fusechat.pipeline.storage import s3
+from fusechat.pipeline.storage.lease import Lease
+from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
+from fusechat.pipeline.storage.s3 import S3
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing")
 
@@ -133,7 +133,7 @@ def test_a_table_of_several_uploads_is_one_object(url: str) -> None:
 def test_a_writer_killed_in_the_middle_leaves_whole_files_alone(url: str, size: int, sign: str) -> None:
     write = """
 import os, sys
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.storage.run_dir import RunDir
 run, data = RunDir(sys.argv[1]), os.urandom(int(sys.argv[2]))
 run.write_bytes(b"", "begun")
 for num in range(1000):
@@ -222,7 +222,7 @@ def test_the_prompts_stage_runs_and_then_is_up_to_date(url: str, tmp_path: Path)
 def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place(url: str) -> None:
     import asyncio
 
-    from fusechat.pipeline.feeding import Ledger
+    from fusechat.pipeline.sampling.batch_worker import Ledger
 
     parts = Parts(RunDir(url), "sample", RESPONSE, "response_id")
     rows = [
@@ -261,8 +261,8 @@ def claim(url: str, **times: float) -> Lease:
 def test_a_second_process_is_refused_and_told_by_whom_and_a_killed_one_is_succeeded(url: str) -> None:
     hold = """
 import sys
-from fusechat.pipeline.lease import Lease
-from fusechat.pipeline.object_store import S3
+from fusechat.pipeline.storage.lease import Lease
+from fusechat.pipeline.storage.s3 import S3
 assert Lease(S3(), sys.argv[1], renew_s=1).take() is None
 print(1, flush=True)
 input()
@@ -441,9 +441,7 @@ def test_an_endpoint_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_endpoint_that_never_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     once = AwsStandardS3RetryStrategy(max_attempts=1)  # a try is ten seconds
-    monkeypatch.setattr(
-        object_store.pafs, "S3FileSystem", lambda **options: S3FileSystem(**options | {"retry_strategy": once})
-    )
+    monkeypatch.setattr(s3.pafs, "S3FileSystem", lambda **options: S3FileSystem(**options | {"retry_strategy": once}))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.pipeline import config, sizes
-from fusechat.pipeline.cluster import reserved
-from fusechat.pipeline.config import Recipe
+from fusechat.pipeline.cluster.connect import reserved
 from fusechat.pipeline.errors import CapacityError, RecipeError
-from fusechat.pipeline.recipe import find, load
-from fusechat.services.sources import cpu_env
-from fusechat.training.cluster import worker_env
+from fusechat.pipeline.recipe import Recipe, fields, prompt_options, sizes
+from fusechat.pipeline.recipe.load import find, load
+from fusechat.services.llm import cpu_env
+from fusechat.training.ray_train import worker_env
 
 MODEL = {"hub": "owner/model", "revision": "main"}
 TREE: dict[str, Any] = {
@@ -50,7 +49,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(sizes, "gflops", lambda precision: gflops)
         monkeypatch.setattr(sizes, "machine_memory", lambda: memory * sizes.GIB)
         monkeypatch.setattr(sizes, "cpu_limit", lambda: limit)
-        for module in (sizes, config):
+        for module in (sizes, fields):
             monkeypatch.setattr(module, "num_cores", lambda: cores)
 
     return pretend
@@ -165,7 +164,7 @@ def test_each_size_of_the_demo_has_all_sources_domains_and_seen_templates(size: 
     assert [s.name for s in found.sources] == ["smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"]
     folder = find("demo").parent
 
-    def rows(files: tuple[str | config.PromptTable, ...]) -> list[dict[str, Any]]:
+    def rows(files: tuple[str | prompt_options.PromptTable, ...]) -> list[dict[str, Any]]:
         lines = []
         for file in files:
             name, limit = (file, None) if isinstance(file, str) else (str(file.path), file.limit)
@@ -173,11 +172,11 @@ def test_each_size_of_the_demo_has_all_sources_domains_and_seen_templates(size: 
         return lines
 
     train, heldout = rows(found.prompts.train), rows(found.prompts.heldout)
-    assert {r["domain"] for r in train} == {r["domain"] for r in heldout} == set(config.DOMAINS)
+    assert {r["domain"] for r in train} == {r["domain"] for r in heldout} == set(fields.DOMAINS)
     trained = {r["template"] for r in train}
     for row in heldout:
         assert row["template_seen"] is (row["template"] in trained), row["id"]
-    verified = [r["template_seen"] for r in heldout if r["domain"] in config.VERIFIED_DOMAINS]
+    verified = [r["template_seen"] for r in heldout if r["domain"] in fields.VERIFIED_DOMAINS]
     assert set(verified) == {True, False}
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline import rewarding, stages
-from fusechat.pipeline.config import Recipe
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, prompt_id
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.shards import Parts
+from fusechat.pipeline.scoring import score
+from fusechat.pipeline.stages import graph
+from fusechat.pipeline.storage.run_dir import Parts
 
 
 def run_of(folder: Path, **sections: Any) -> Run:
@@ -66,33 +67,33 @@ def scored(run: Run, chosen: str, made_by: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", ["likelihood", "skywork"])
 def test_scores_of_the_recipes_reward_model_are_selected_by(tmp_path: Path, name: str) -> None:
     run = run_of(tmp_path)
-    scored(run, name, {name: rewarding.made(run, name)})
-    counts = stages.select(run).counts
+    scored(run, name, {name: score.made(run, name)})
+    counts = graph.select(run).counts
     assert counts["sft"] + counts["pairs"] == 1
 
 
 def test_scores_of_another_revision_of_the_reward_model_are_refused(tmp_path: Path) -> None:
     run = run_of(tmp_path)
-    was, before = rewarding.made(run, "skywork"), stages.settings(run, "score")
+    was, before = score.made(run, "skywork"), graph.settings(run, "score")
     scored(run, "skywork", {"skywork": was})
     (tmp_path / "models" / "skywork" / "config.json").write_text('{"num_labels": 1}')  # other weights under its name
     later = run_of(tmp_path)
-    now = rewarding.made(later, "skywork")
+    now = score.made(later, "skywork")
     assert now != was
     cause = f"the scores of skywork are of another revision or other settings ({was}, now {now}); run `fusechat score`"
     with pytest.raises(StageError) as refused:
-        stages.select(later)
+        graph.select(later)
     assert cause in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not later.dir.exists("select", "sft.parquet")
     # And what the line says to run has work to do: the scores hang on the weights.
-    assert stages.settings(later, "score") != before
+    assert graph.settings(later, "score") != before
 
 
 def test_scores_of_a_reward_model_that_left_the_recipe_are_refused(tmp_path: Path) -> None:
     scored(run_of(tmp_path), "gone", {"gone": "gone-0123456789ab"})
     with pytest.raises(StageError, match=r"the scores of gone are of .*\(gone-0123456789ab, now not in the recipe\)"):
-        stages.select(run_of(tmp_path))
+        graph.select(run_of(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -116,4 +117,4 @@ def test_a_changed_setting_makes_stale_what_hangs_on_it_and_no_more(
 ) -> None:
     before, after = run_of(tmp_path), run_of(tmp_path, **sections)
     told = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
-    assert {s for s in told if stages.settings(before, s) != stages.settings(after, s)} == stale
+    assert {s for s in told if graph.settings(before, s) != graph.settings(after, s)} == stale

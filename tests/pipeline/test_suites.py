@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline import suites
-from fusechat.pipeline.config import JudgedSuite, Prompts, VerifiedSuite
 from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.evaluation import suites
+from fusechat.pipeline.recipe import JudgedSuite, Prompts, VerifiedSuite
 from fusechat.pipeline.verify import CheckTask, VerifierPool
 
 GSM8K = {

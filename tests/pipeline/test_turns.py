@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusechat.pipeline.cluster.scheduler import Job, take_turns
 from fusechat.pipeline.errors import CapacityError, StageError
-from fusechat.pipeline.turns import Job, take_turns
 
 
 @dataclass(frozen=True)

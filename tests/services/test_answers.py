@@ -9,7 +9,7 @@ from contextlib import aclosing
 import clocks
 import pytest
 
-from fusechat.services.answers import answer, coalesced
+from fusechat.services.openai_stream import answer, coalesced
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 

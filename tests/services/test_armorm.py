@@ -29,7 +29,7 @@ from fusechat.pipeline.errors import FusechatError, InputError
 from fusechat.pipeline.records import OBJECTIVES
 from fusechat.services import armorm
 from fusechat.services.armorm import END, HEADER, ArmoRM
-from fusechat.services.conversations import Row, score_all
+from fusechat.services.reward_inputs import Row, score_all
 
 
 @pytest.fixture(scope="module")

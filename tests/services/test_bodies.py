@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fusechat.services.bodies import ChatBody, SampleBody
+from fusechat.services.schemas import ChatBody, SampleBody
 
 ASKED = [{"role": "user", "content": "Hi"}]
 

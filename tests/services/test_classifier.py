@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from fusechat.pipeline.errors import InputError
 from fusechat.services import classifier
 from fusechat.services.classifier import Classifier
-from fusechat.services.conversations import score_all
+from fusechat.services.reward_inputs import score_all
 
 
 @pytest.fixture(scope="module")

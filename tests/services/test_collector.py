@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.services import collector as collector_module
-from fusechat.services.collector import WINDOW, Collector
-from fusechat.services.conversations import Conversation, Row, Score, batches
+from fusechat.services import batcher as collector_module
+from fusechat.services.batcher import WINDOW, Collector
+from fusechat.services.reward_inputs import Conversation, Row, Score, batches
 
 
 @given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 2000))

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline.config import Engine, Placement, Recipe
+from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.errors import CapacityError
-from fusechat.pipeline.placement import Need
+from fusechat.pipeline.recipe import Engine, Placement, Recipe
 from fusechat.services import app
-from fusechat.services.fleet import Fleet, Service, _reason
+from fusechat.services.deployments import Fleet, Service, _reason
 
 GIB = 2**30
 MODEL = {"hub": "owner/model", "revision": "main"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fusechat.services.auth import Key
-from fusechat.services.limits import LimitError, Limits
+from fusechat.services.rate_limits import LimitError, Limits
 
 
 class Clock:

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 from tiny_reward import write_armorm, write_classifier
 
-from fusechat.pipeline.config import JudgeReward, level_orders
+from fusechat.pipeline.recipe import JudgeReward, level_orders
 from fusechat.pipeline.records import OBJECTIVES, Message
-from fusechat.pipeline.wire import Rated, ScoreItem
-from fusechat.services.reward import combined, mean_rating, rate_request
+from fusechat.pipeline.sampling.messages import Rated, ScoreItem
+from fusechat.services.reward_models import combined, mean_rating, rate_request
 
 RUBRIC = "{prompt}|{response}|{levels}"
 ITEM = ScoreItem(id="r", messages=[Message(role="user", content="{levels}?")], response="{prompt}!")
@@ -102,10 +102,10 @@ def test_replicas_with_weights_of_their_own_answer_many_callers(tmp_path: Path) 
     import ray
     from ray import serve
 
-    from fusechat.pipeline.config import ArmoRMReward, ClassifierReward, Model, OwnReward
+    from fusechat.pipeline.recipe import ArmoRMReward, ClassifierReward, Model, OwnReward
     from fusechat.services import armorm, classifier
-    from fusechat.services.conversations import conversation, score_all
-    from fusechat.services.reward import build_reward
+    from fusechat.services.reward_inputs import conversation, score_all
+    from fusechat.services.reward_models import build_reward
 
     items = [
         ScoreItem(id=str(i), messages=[Message(role="user", content="alpha beta")], response="gamma " * (1 + i % 17))

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import small
 
-from fusechat.pipeline.config import EndpointSource
 from fusechat.pipeline.errors import AskFailedError
-from fusechat.pipeline.recipe import load
-from fusechat.pipeline.sampling import Asked
-from fusechat.pipeline.wire import Generated, GenerateRequest
-from fusechat.services.bodies import SampleBody, Sampled, SourceError
-from fusechat.services.sampler import Sampler, Scoring
+from fusechat.pipeline.recipe import EndpointSource
+from fusechat.pipeline.recipe.load import load
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
+from fusechat.pipeline.sampling.plan import Asked
+from fusechat.services.sample_route import Sampler, Scoring
+from fusechat.services.schemas import SampleBody, Sampled, SourceError
 
 
 class Answering:

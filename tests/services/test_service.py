@@ -23,12 +23,12 @@ import serving
 from tiny_model import make_tokenizer
 
 from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE, Message, prompt_id, seed_of
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import response, wanted
-from fusechat.pipeline.shards import Parts
-from fusechat.pipeline.wire import Generated
+from fusechat.pipeline.sampling.messages import Generated
+from fusechat.pipeline.sampling.plan import response, wanted
+from fusechat.pipeline.storage.run_dir import Parts
 from fusechat.services import auth
 
 from .conftest import LONG, engine, holding

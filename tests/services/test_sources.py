@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.wire import Generated, GenerateRequest, ScoreItem, Wanted
-from fusechat.services.sources import SourceServer
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, ScoreItem, Wanted
+from fusechat.services.llm import SourceServer
 
 TEMPLATE = (
     "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"

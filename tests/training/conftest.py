@@ -152,10 +152,10 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PrinterCallback
 
-    from fusechat.pipeline.config import Dpo, Optimization
-    from fusechat.pipeline.precision import of_training
-    from fusechat.training import data, dpo, recorder, sft, worker
-    from fusechat.training.loop import Job
+    from fusechat.pipeline.recipe import Dpo, Optimization
+    from fusechat.pipeline.recipe.precision import of_training
+    from fusechat.training import data, dpo, sft, trainer_callback, worker
+    from fusechat.training.driver import Job
 
     def make(
         config: Optimization,
@@ -194,8 +194,11 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
         made = trainer(job, arguments, net, tokenizer, Dataset(tokens.table), held)
         made.remove_callback(PrinterCallback)
         made.job = job
-        recorder.attach(
-            made, job, True, recorder.rows_of(tokens.row_ids, made._get_train_sampler().of_step, Dataset(tokens.table))
+        trainer_callback.attach(
+            made,
+            job,
+            True,
+            trainer_callback.rows_of(tokens.row_ids, made._get_train_sampler().of_step, Dataset(tokens.table)),
         )
         return made
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline.commands.evaluate import print_suites
-from fusechat.pipeline.config import packaged_recipes
-from fusechat.pipeline.recipe import load
-from fusechat.pipeline.shards import RunDir
-from fusechat.training import benchmarks, report, suite_plots
-from fusechat.training import evaluate as tables
-from fusechat.training.standings import standings
+from fusechat.pipeline.cli.evaluate import print_suites
+from fusechat.pipeline.evaluation import tables
+from fusechat.pipeline.evaluation.suite_scores import standings
+from fusechat.pipeline.recipe.load import load, packaged_recipes
+from fusechat.pipeline.report import benchmarks, suite_plots
+from fusechat.pipeline.report import page as report
+from fusechat.pipeline.storage.run_dir import RunDir
 
 HOSTILE = "<script>document.title='owned'</script>\n```\n# heading\n\u202eevil\x00\x1b[31m $x$ {{ 7*7 }} & 5% _a_"
 MODELS = {"target": {"revision": "content:1", "template": "t"}, "x_1": {"revision": "b", "template": "t"}}

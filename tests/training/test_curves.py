@@ -9,7 +9,7 @@ from typing import Any
 import forked
 import pytest
 
-from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
+from fusechat.pipeline.recipe import Dpo, Optimization, Sft, Training
 from fusechat.training import dpo, sft
 
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from forked import Forked
 
-from fusechat.pipeline.config import Dpo, Training
+from fusechat.pipeline.recipe import Dpo, Training
 from fusechat.training import data, dpo
-from fusechat.training.loop import StepEvent
+from fusechat.training.driver import StepEvent
 
 KINDS: tuple[Literal["sigmoid", "sigmoid_norm"], ...] = ("sigmoid", "sigmoid_norm")
 
@@ -108,7 +108,7 @@ def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from fusechat.training import head
+    from fusechat.training import lm_head
 
     torch.manual_seed(0)
     ids = torch.randint(5, 200, (3, 20))
@@ -118,7 +118,7 @@ def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     ours = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
     plain = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float64)
     weight = torch.rand(3, 19)
-    head.install(ours)
+    lm_head.install(ours)
     found = ours(input_ids=ids, labels=labels, fused_lm_head=True)
     (found.log_probs * weight).sum().backward()
 

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusechat.pipeline.config import Dpo, Optimization, Sft, Training
 from fusechat.pipeline.errors import StageError
-from fusechat.training import dpo, files, sft
+from fusechat.pipeline.recipe import Dpo, Optimization, Sft, Training
+from fusechat.training import checkpoints as files
+from fusechat.training import dpo, sft
 
 from .conftest import training_workers
 
@@ -119,7 +120,7 @@ import os, sys
 from contextlib import nullcontext
 from pathlib import Path
 import forked, pyarrow.parquet as pq, ray
-from fusechat.pipeline.config import Dpo, Sft, Training
+from fusechat.pipeline.recipe import Dpo, Sft, Training
 from fusechat.pipeline.errors import Preempted
 from fusechat.pipeline.run import preemption
 from fusechat.training import dpo, sft

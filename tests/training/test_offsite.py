@@ -15,9 +15,9 @@ import pytest
 import stores
 
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.object_store import S3
-from fusechat.training import files
-from fusechat.training.offsite import Offsite
+from fusechat.pipeline.storage.s3 import S3
+from fusechat.training import checkpoints
+from fusechat.training.s3_checkpoints import Offsite
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing")
 
@@ -43,9 +43,9 @@ def url(server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, monkeypatch
 def checkpoint(folder: Path, step: int, size: int = 1000) -> Path:
     made = folder / f"checkpoint-{step}"
     made.mkdir(parents=True)
-    for name in ("model.safetensors", "optimizer.pt", files.METRICS):
+    for name in ("model.safetensors", "optimizer.pt", checkpoints.METRICS):
         (made / name).write_bytes(os.urandom(size))
-    files.mark_whole(made)
+    checkpoints.mark_whole(made)
     return made
 
 
@@ -75,7 +75,7 @@ def test_half_an_upload_gives_way_to_the_one_before(url: str, tmp_path: Path) ->
     for step in (10, 20):
         sender.send(checkpoint(tmp_path / "here", step))
         sender.wait()
-    S3().fs.delete_file(f"{url.removeprefix('s3://')}/checkpoint-20/{files.WHOLE}")  # it is the last to be sent
+    S3().fs.delete_file(f"{url.removeprefix('s3://')}/checkpoint-20/{checkpoints.WHOLE}")  # it is the last to be sent
     fetched = sender.fetch(tmp_path / "new")
     assert fetched is not None and fetched.name == "checkpoint-10"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["checkpoint-10"]

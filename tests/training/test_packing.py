@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import Sft
 from fusechat.pipeline.errors import RecipeError
+from fusechat.pipeline.recipe import Sft
 from fusechat.training import packing
 
 CONFIG = Sft(

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline import accelerators as assumed
-from fusechat.pipeline.config import Dpo, Optimization, Recipe, Sft, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError
-from fusechat.pipeline.planning import sampled_lengths
+from fusechat.pipeline.machine import accelerators as assumed
+from fusechat.pipeline.planning import training_cost
+from fusechat.pipeline.planning.memory import LLAMAS, Memory, check, memory, shape_by_size, shape_of
+from fusechat.pipeline.planning.sampling_cost import sampled_lengths
 from fusechat.pipeline.progress import Progress
+from fusechat.pipeline.recipe import Dpo, Optimization, Recipe, Sft, Training
 from fusechat.pipeline.run import Run
-from fusechat.training import planning
-from fusechat.training.memory import LLAMAS, Memory, check, memory, shape_by_size, shape_of
 
 ONE_B, _, EIGHT_B, SEVENTY_B = LLAMAS
 SFT = Sft(learning_rate=1e-5, num_epochs=3, micro_batch_size=2)
@@ -91,22 +91,22 @@ def test_a_shape_is_read_without_weights_or_guessed_by_size(target: Path, tmp_pa
 
 
 def test_devices_are_known_by_their_type() -> None:
-    h100 = planning.device_of(Training(num_gpus=1, accelerator_type="H100"), None)
+    h100 = training_cost.device_of(Training(num_gpus=1, accelerator_type="H100"), None)
     assert (h100.memory, h100.peak) == (80e9, 989e12)
-    assert planning.device_of(Training(num_gpus=1), None).memory is None
-    assert planning.device_of(Training(), "auto").memory is None
-    here = planning.device_of(Training(num_workers=2), None)
-    assert here.memory == pytest.approx(planning.machine_memory() / 2)
+    assert training_cost.device_of(Training(num_gpus=1), None).memory is None
+    assert training_cost.device_of(Training(), "auto").memory is None
+    here = training_cost.device_of(Training(num_workers=2), None)
+    assert here.memory == pytest.approx(training_cost.machine_memory() / 2)
 
 
 def test_hours_are_operations_over_what_the_devices_reach() -> None:
-    work = planning.Work(rows=1000, tokens=500, basis="")
+    work = training_cost.Work(rows=1000, tokens=500, basis="")
     cluster = Training(num_gpus=1, num_workers=4)
     # 6 operations a parameter, token and epoch
     expected = 6 * 3 * ONE_B.parameters * 1000 * 500 / (1e12 * 0.5 * 4) / 3600
-    assert planning.hours(ONE_B, SFT, cluster, work, 1e12, 0.5) == pytest.approx(expected)
+    assert training_cost.hours(ONE_B, SFT, cluster, work, 1e12, 0.5) == pytest.approx(expected)
     recomputed = SFT.model_copy(update={"gradient_checkpointing": True})
-    assert planning.hours(ONE_B, recomputed, cluster, work, 1e12, 0.5) == pytest.approx(expected * 4 / 3)
+    assert training_cost.hours(ONE_B, recomputed, cluster, work, 1e12, 0.5) == pytest.approx(expected * 4 / 3)
 
 
 def run(folder: Path, target: Path, **changes: Any) -> Run:
@@ -133,13 +133,13 @@ def inputs(run: Run) -> tuple[Any, ...]:
     return run.recipe, run.dir, prompts, sampled_lengths(run)
 
 
-def work_of(run: Run, config: Optimization) -> planning.Work:
-    return planning.work_of(config, *inputs(run))
+def work_of(run: Run, config: Optimization) -> training_cost.Work:
+    return training_cost.work_of(config, *inputs(run))
 
 
 def describe(run: Run) -> str:
     recipe, *others = inputs(run)
-    return planning.describe(recipe, run.base, *others)
+    return training_cost.describe(recipe, run.base, *others)
 
 
 def test_the_plan_counts_what_selection_takes_at_most(target: Path, tmp_path: Path) -> None:
@@ -173,6 +173,6 @@ def test_the_plan_refuses_before_anything_starts(target: Path, tmp_path: Path) -
 
 
 def _hub(name: str) -> Any:
-    from fusechat.pipeline.config import Model
+    from fusechat.pipeline.recipe import Model
 
     return Model(hub=name, revision="main")

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_model import TEMPLATE
 
-from fusechat.pipeline.config import Dpo
-from fusechat.training import reference
+from fusechat.pipeline.recipe import Dpo
+from fusechat.training import reference_logprobs
 
 CONFIG = Dpo(
     learning_rate=1e-3, beta=10, global_batch_size=4, micro_batch_size=2, max_length=128, bf16=False, warmup_ratio=0
@@ -94,7 +94,7 @@ def test_a_file_that_does_not_hold_is_computed_anew(build: Any, pairs: Any, fold
     if damage == "half":
         file.write_bytes(file.read_bytes()[:100])
     elif damage == "other inputs":
-        reference.save(file, pq.read_table(file), {"weights": "others"})
+        reference_logprobs.save(file, pq.read_table(file), {"weights": "others"})
     else:
         pq.write_table(pq.read_table(file).slice(0, 3), file)
     assert not _from_file(build(CONFIG, pairs(6), reference=folder))

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fusechat.pipeline.config import Recipe, packaged_recipes
-from fusechat.pipeline.recipe import load
+from fusechat.pipeline.evaluation.heldout import summarise
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.records import ANSWER, RESPONSE, SCORE, digest
-from fusechat.pipeline.shards import Manifest, Parts, RunDir
-from fusechat.training import model_card, report
-from fusechat.training.metrics import summarise
+from fusechat.pipeline.report import model_card
+from fusechat.pipeline.report import page as report
+from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=alert(1)>\n```\n# heading\n```\n"

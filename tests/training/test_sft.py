@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from forked import Forked
 
-from fusechat.pipeline.config import Sft, Training
 from fusechat.pipeline.errors import CapacityError, RecipeError, RunDirectoryError, StageError
-from fusechat.training import files, sft
-from fusechat.training.loop import StepEvent
+from fusechat.pipeline.recipe import Sft, Training
+from fusechat.training import checkpoints, sft
+from fusechat.training.driver import StepEvent
 
 CONFIG = Sft(
     learning_rate=1e-2,
@@ -129,6 +129,6 @@ def test_what_the_driver_refuses_needs_no_cluster(target: Path, sft_rows: Any, t
     (full / "rows.parquet.partial").symlink_to("/dev/full")
     with pytest.raises(StageError, match=r"stage sft, .*full: no space left; free some"):
         _train(sft_rows(4), target, full)
-    files.write(tmp_path / "other" / "key.json", b'{"key": "of another recipe"}')
+    checkpoints.write(tmp_path / "other" / "key.json", b'{"key": "of another recipe"}')
     with pytest.raises(RunDirectoryError, match="holds a training of other rows or settings"):
         _train(sft_rows(4), target, tmp_path / "other")

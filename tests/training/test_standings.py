@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusechat.training import evaluate as tables
-from fusechat.training.standings import pairs, standings
+from fusechat.pipeline.evaluation import tables
+from fusechat.pipeline.evaluation.suite_scores import pairs, standings
 
 MODELS = {name: {"revision": name, "template": "t"} for name in ("target", "sft", "dpo")}
 

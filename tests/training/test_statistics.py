@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fusechat.pipeline.evaluation.heldout import summarise
+from fusechat.pipeline.evaluation.statistics import accuracy_interval, holm, interval, paired
 from fusechat.pipeline.records import ANSWER
-from fusechat.training.metrics import summarise
-from fusechat.training.statistics import accuracy_interval, holm, interval, paired
 
 
 def test_wilson_interval() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from fusechat.training.statistics import interval
-from fusechat.training.winrates import STYLE, length_controlled, style_controlled, style_of
+from fusechat.pipeline.evaluation.statistics import interval
+from fusechat.pipeline.evaluation.win_rates import STYLE, length_controlled, style_controlled, style_of
 
 NUM = 400
 

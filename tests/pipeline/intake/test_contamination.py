@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import Contamination, Prompts, PromptTable
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.intake import contamination, text
-from fusechat.pipeline.intake.contamination import Evaluation
-from fusechat.pipeline.prompts import Intake
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.prompts import contamination, text
+from fusechat.pipeline.prompts.contamination import Evaluation
+from fusechat.pipeline.prompts.intake import Intake
+from fusechat.pipeline.recipe import Contamination, Prompts, PromptTable
+from fusechat.pipeline.storage.run_dir import RunDir
 
 texts = st.lists(st.sampled_from("abcd"), min_size=1, max_size=14).map(" ".join)
 

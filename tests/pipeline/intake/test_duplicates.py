@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import NearDuplicates, Prompts
-from fusechat.pipeline.intake import duplicates, text
-from fusechat.pipeline.intake.duplicates import Index, Match
-from fusechat.pipeline.prompts import Intake
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.prompts import duplicates, text
+from fusechat.pipeline.prompts.duplicates import Index, Match
+from fusechat.pipeline.prompts.intake import Intake
+from fusechat.pipeline.recipe import NearDuplicates, Prompts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 VOCABULARY = [f"w{i}" for i in range(40)]
 documents = st.lists(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=30).map(" ".join), max_size=25)
@@ -113,7 +113,7 @@ def test_bands_meet_the_recall_at_the_threshold(threshold: float, permutations: 
 def test_the_intake_rejects_near_duplicates_and_says_what_they_match(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    from fusechat.pipeline import prompts
+    from fusechat.pipeline.prompts import intake as prompts
 
     monkeypatch.setattr(prompts, "COMPARED_ROWS", chunk)
     long = " ".join(f"word{i}" for i in range(50))

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fusechat.pipeline.config import Prompts, PromptTable
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.intake.readers import PromptFile
-from fusechat.pipeline.intake.rows import UnusableError
-from fusechat.pipeline.prompts import Intake
-from fusechat.pipeline.shards import RunDir
+from fusechat.pipeline.prompts.intake import Intake
+from fusechat.pipeline.prompts.readers import PromptFile
+from fusechat.pipeline.prompts.rows import UnusableError
+from fusechat.pipeline.recipe import Prompts, PromptTable
+from fusechat.pipeline.storage.run_dir import RunDir
 
 ROWS = [
     {"uid": 7, "question": "1 + 1?", "answer": 2, "extra": "x"},
@@ -235,9 +235,9 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> Non
         "import time\n"
         "time.sleep = lambda seconds: None\n"  # the hub's client would wait 23 s in all between its tries
         "from pathlib import Path\n"
-        "from fusechat.pipeline.config import PromptTable\n"
+        "from fusechat.pipeline.recipe import PromptTable\n"
         "from fusechat.pipeline.errors import InputError\n"
-        "from fusechat.pipeline.intake.readers import PromptFile\n"
+        "from fusechat.pipeline.prompts.readers import PromptFile\n"
         "entry = PromptTable(hub='nobody/nothing', revision='main')\n"
         "try:\n    list(PromptFile(entry, Path('.')).rows())\n"
         "except InputError as error:\n    print(error)\n"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.pipeline.config import Normalise
-from fusechat.pipeline.intake import text
+from fusechat.pipeline.prompts import text
+from fusechat.pipeline.recipe import Normalise
 from fusechat.pipeline.records import Message
 
 DEMO = Path(__file__).parents[3] / "pipeline" / "recipes" / "demo"

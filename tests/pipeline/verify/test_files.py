@@ -39,7 +39,7 @@ ROWS: list[tuple[str | dict[str, Any], bool | None, str]] = [
 
 
 def verify(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusechat.pipeline.cli", "verify", "--sandbox", "basic", *args]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", "verify", "--sandbox", "basic", *args]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 

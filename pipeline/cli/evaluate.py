@@ -1,0 +1,89 @@
+"""`fusechat evaluate`: models on the held-out prompts and the recipe's suites."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
+from fusechat.pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from fusechat.pipeline.storage.run_dir import RunDir
+
+
+def evaluate(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of evaluate.models, with commas between: target, sft, dpo, a source, a model that "
+            "evaluate.models names, a folder, a hub id (owner/name@revision). The others are compared with the first."
+        ),
+    ] = None,
+) -> None:
+    """Bring the stage evaluate up to date: held-out prompts and suites, answered, verified, judged, compared."""
+    from fusechat.pipeline.report.summary import print_summary
+
+    run = work_on(recipe, set_)
+    if models is not None:
+        loaded = run.recipe
+        known = {m.name: m.model_dump(mode="json") for m in loaded.evaluate.models if not isinstance(m, str)}
+        sources = [s.name for s in loaded.sources]
+        chosen = [entry(text.strip(), known, sources) for text in models.split(",")]
+        run = work_on(recipe, [*(set_ or ()), f"evaluate.models={json.dumps(chosen)}"])
+    run.walk(("evaluate",))
+    print_summary(run.dir)
+    print_suites(run.dir)
+
+
+def print_suites(run: RunDir) -> None:
+    """Prints the suites' table, where there is one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fusechat.pipeline.report import benchmarks
+
+    found = benchmarks.collect(run)
+    if found is None:
+        return
+    table = Table(title="benchmarks, % (95% interval)", title_justify="left")
+    for name in ("", "items", *found["names"]):
+        table.add_column(name, justify="right" if name else "left")
+    for line in found["lines"]:
+        cells = [benchmarks.words(line.cells[name]) for name in found["names"]]
+        table.add_row(line.title, str(line.num_items) if line.kind == "suite" else "", *cells)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print(benchmarks.NOTE.format(first=found["first"]))
+
+
+def entry(text: str, known: dict[str, dict[str, Any]], sources: list[str]) -> str | dict[str, Any]:
+    """What `evaluate.models` would hold for it.
+
+    Raises:
+        UserError: it is no model.
+    """
+    from fusechat.pipeline.recipe import TRAINED
+
+    if text in (*TRAINED, *sources):
+        return text
+    if text in known:
+        return known[text]
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return {"name": _name(folder.resolve().name), "model": {"path": str(folder.resolve())}}
+    identity, _, revision = text.partition("@")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", identity) and not text.startswith("."):
+        return {"name": _name(identity.split("/")[-1]), "model": {"hub": identity, "revision": revision or "main"}}
+    there = ", ".join((*TRAINED, *sources, *known))
+    raise UserError(f"--models: {text!r:.80} is no folder and none of {there}; a hub id is owner/name@revision")
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]", "-", text.lower()).lstrip("._-")[:50] or "model"

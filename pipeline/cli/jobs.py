@@ -1,0 +1,85 @@
+"""`fusechat submit`, `jobs`, `logs` and `stop`: the same recipe on a Ray cluster."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption
+
+AddressOption = Annotated[
+    str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HOST:8265.")
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `fusechat jobs` prints it.")]
+COMMANDS = ("run", "prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
+
+
+def submit(
+    recipe: RecipeArgument,
+    address: AddressOption,
+    set_: SetOption = None,
+    stage: Annotated[str, typer.Option(help="One stage alone; by default all of them.")] = "run",
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not follow it.")] = False,
+    grows: Annotated[
+        bool, typer.Option("--grows", help="The cluster autoscales: do not check its size beforehand.")
+    ] = False,
+) -> None:
+    """Run a recipe as a job of a Ray cluster, follow its log and exit as it does."""
+    from fusechat.pipeline.cluster.jobs import Jobs
+    from fusechat.pipeline.errors import UserError
+    from fusechat.pipeline.recipe.load import find, load
+    from fusechat.services.app import needs
+
+    if stage not in COMMANDS:
+        raise UserError(f"--stage: must be one of {', '.join(COMMANDS)} (given: {stage!r})")
+    path, changes = find(recipe), tuple(set_ or ())
+    loaded = load(path, changes)
+    there = Jobs(address)
+    job = there.submit(path, loaded, needs(loaded), stage, changes, grows=grows)
+    typer.echo(job if detach else f"{job}: submitted", err=not detach)
+    if not detach:
+        _follow(there, job, address)
+
+
+def logs(job: JobArgument, address: AddressOption) -> None:
+    """Follow a job's log from its start, and exit as the job does."""
+    from fusechat.pipeline.cluster.jobs import Jobs
+
+    _follow(Jobs(address), job, address)
+
+
+def jobs(address: AddressOption) -> None:
+    """List the cluster's jobs: id, status, start, run directory."""
+    from fusechat.pipeline.cluster.jobs import Jobs
+
+    for job in Jobs(address).all():
+        started = datetime.fromtimestamp((job.start_time or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        run_dir = (job.metadata or {}).get("fusechat_run_dir", "-")
+        typer.echo(f"{job.submission_id}  {job.status.value}  {started}  {run_dir}")
+
+
+def stop(job: JobArgument, address: AddressOption) -> None:
+    """Stop a job; what it made durable stays, and the same submit goes on from there."""
+    from fusechat.pipeline.cluster.jobs import Jobs
+
+    typer.echo(f"{job}: {Jobs(address).stop(job).lower()}")
+
+
+def _follow(there: object, job: str, address: str) -> None:
+    from fusechat.pipeline.cluster.jobs import Jobs
+
+    assert isinstance(there, Jobs)
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        code = there.follow(job, write, lambda line: typer.echo(f"fusechat: {line}", err=True))
+    except KeyboardInterrupt:
+        typer.echo(f"\nfusechat: the job goes on: fusechat logs {job} --address {address}", err=True)
+        raise typer.Exit(130) from None
+    raise typer.Exit(code)

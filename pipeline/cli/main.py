@@ -1,0 +1,124 @@
+"""The command line: each command reads a recipe and calls the stages; errors are one line."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from fusechat.pipeline.cli import dataset_commands, evaluate, fetch, jobs, keys, plan, verify
+from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
+from fusechat.pipeline.errors import FusechatError, Preempted
+
+app = typer.Typer(
+    name="fusechat",
+    help="Fuse the strengths of several large language models into one small one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
+) -> None:
+    """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
+    if dry_run:
+        from fusechat.pipeline.planning.dry_run import describe
+        from fusechat.pipeline.recipe.load import find, load
+
+        typer.echo(describe(load(find(recipe), tuple(set_ or ()))))
+        return
+    _walk(recipe, set_, None)
+
+
+app.add_typer(keys.app, name="keys")
+for _command in (plan.plan, fetch.fetch, jobs.submit, jobs.jobs, jobs.logs, jobs.stop, verify.verify):
+    app.command()(_command)
+dataset_commands.register(app)
+
+
+@app.command()
+def serve(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Answer REST calls on this machine: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
+    from fusechat.services.server import serve_forever
+
+    serve_forever(work_on(recipe, set_))
+
+
+def _stage_command(stage: str) -> None:
+    def command(recipe: RecipeArgument, set_: SetOption = None) -> None:
+        _walk(recipe, set_, stage)
+
+    app.command(name=stage, help=f"Bring the stage {stage} up to date; the stages before it must have run.")(command)
+
+
+for _stage in ("prompts", "sample", "score", "select", "sft", "dpo"):
+    _stage_command(_stage)
+app.command()(evaluate.evaluate)
+_stage_command("report")
+
+
+def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
+    from fusechat.pipeline.storage.run_dir import STAGES
+
+    work = work_on(recipe, changes)
+    work.walk(STAGES if stage is None else (stage,))
+    if stage == "select":
+        from fusechat.pipeline.report.summary import print_funnel
+
+        print_funnel(work.dir)
+    if stage in (None, "report"):
+        from fusechat.pipeline.report.summary import print_summary
+
+        print_summary(work.dir)
+        evaluate.print_suites(work.dir)
+
+
+def main() -> None:
+    """Runs the command line: exit code 2 for the user's mistakes, 1 for failures."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except Preempted:
+        typer.echo("fusechat: stopped by SIGTERM; resumable: the same command goes on where it stopped", err=True)
+        sys.stderr.flush()
+        os._exit(0)  # threads may still wait for what was under way
+    except FusechatError as error:
+        if debug:
+            raise
+        typer.echo(f"fusechat: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def entry() -> None:
+    """Entry point: main, in a process that has nothing else to do."""
+    code = 1  # of what nobody foresaw
+
+    @atexit.register  # before any other, so it runs last
+    def leave() -> None:
+        """Ends here: threads of Ray and Arrow that still run while a process takes itself apart abort it, whose work
+        is done."""
+        with suppress(OSError):  # whoever read it has gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,263 @@
+"""Jobs on a Ray cluster, by its jobs API: submitted after checks, followed through lost connections, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shlex
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fusechat.pipeline.cluster.job_package import as_metadata, pack
+from fusechat.pipeline.cluster.placement import Need, Resources
+from fusechat.pipeline.errors import FusechatError, RunDirectoryError, UserError, plain
+from fusechat.pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+ANSWER_S = 10.0
+"""Seconds in which the cluster must answer a question."""
+LOST_S = 600.0
+"""Seconds for which a lost connection is tried again; the job goes on meanwhile."""
+CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers of Ray that tell of each connection and each upload."""
+TOKEN_HINT = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
+
+
+class Jobs:
+    """The jobs of one cluster.
+
+    Args:
+        address: of the cluster's dashboard, e.g. `http://head:8265`.
+
+    Raises:
+        UserError: no Ray answers there within 10 s, it asks for a token, or it is of another version.
+    """
+
+    def __init__(self, address: str) -> None:
+        if not re.match(r"https?://[^/]", address):
+            raise UserError(f"--address: must be the dashboard's, http://HOST:8265 (given: {address!r})")
+        self._address = address.rstrip("/")
+        _take_own_token(self._address)
+        self._check_version()
+        self._client: JobSubmissionClient = self._connect()
+
+    def _connect(self) -> JobSubmissionClient:
+        from ray.job_submission import JobSubmissionClient
+
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            return JobSubmissionClient(self._address)
+        except (RuntimeError, ConnectionError) as error:
+            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+
+    def _ask(self, route: str) -> Any:
+        """The JSON that the dashboard answers.
+
+        Raises:
+            UserError: it does not answer, asks for a token, or is not Ray's.
+        """
+        import httpx
+        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
+        from ray.exceptions import AuthenticationError
+
+        try:
+            headers = get_auth_headers_if_auth_enabled({})
+            answer = httpx.get(self._address + route, headers=headers, timeout=ANSWER_S)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UserError(f"--address: nothing answers at {self._address}: {plain(error)}") from error
+        except AuthenticationError as error:
+            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+        if answer.status_code in (401, 403):
+            which = "refuses the token" if headers else "asks for a token"
+            raise UserError(f"--address: the cluster at {self._address} {which}: {TOKEN_HINT}")
+        try:
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPStatusError, ValueError) as error:
+            raise UserError(f"--address: what answers at {self._address} is not a Ray dashboard") from error
+
+    def _check_version(self) -> None:
+        import ray
+
+        said = self._ask("/api/version")
+        there = said.get("ray_version") if isinstance(said, dict) else None
+        if there is None:
+            raise UserError(f"--address: what answers at {self._address} is not a Ray dashboard")
+        if there != ray.__version__:
+            raise UserError(
+                f"--address: the cluster at {self._address} runs Ray {there}, this is Ray {ray.__version__}; "
+                "they must be the same"
+            )
+
+    def nodes(self) -> list[Resources]:
+        """Resources of each live node.
+
+        Raises:
+            UserError: the cluster does not answer.
+        """
+        found = self._ask("/api/v0/nodes?detail=1&limit=10000")["data"]["result"]["result"]
+        return [n["resources_total"] for n in found if n["state"] == "ALIVE"]
+
+    def submit(
+        self,
+        path: Path,
+        recipe: Recipe,
+        needs: list[Need],
+        command: str,
+        changes: Sequence[str],
+        *,
+        grows: bool = False,
+    ) -> str:
+        """Starts a job; returns its id.
+
+        Args:
+            path: the recipe's file.
+            needs: what the recipe will have served.
+            command: of the command line, e.g. `run`.
+            changes: `section.key=value` each.
+            grows: the cluster autoscales: what it has now says nothing.
+
+        Raises:
+            CapacityError: the recipe can't be placed.
+            RunDirectoryError: another job works on its run directory.
+            FusechatError: see errors.py.
+        """
+        from fusechat.pipeline.cluster.connect import check_capacity
+
+        if not grows and command != "prompts":
+            check_capacity(recipe, needs, self.nodes())
+        metadata = as_metadata(recipe)
+        for job in self.all():
+            there = (job.metadata or {}).get("fusechat_run_dir")
+            if there == metadata["fusechat_run_dir"] and not job.status.is_terminal():
+                raise RunDirectoryError(f"{recipe.run_dir}: the job {job.submission_id} works on it; stop it, or wait")
+        words = ["python", "-m", "fusechat.pipeline.cli", command, "recipe.yaml"]
+        for change in (*changes, "cluster.address=auto"):
+            words += ["--set", change]
+        with tempfile.TemporaryDirectory(prefix="fusechat-job-") as folder:
+            pack(path, recipe, Path(folder))
+            try:
+                found: str = self._client.submit_job(
+                    entrypoint=shlex.join(words),
+                    submission_id=f"fusechat-{recipe.name}-{uuid.uuid4().hex[:8]}",
+                    runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
+                    metadata=metadata,
+                )
+            except (RuntimeError, ConnectionError, ValueError) as error:
+                raise FusechatError(f"{self._address}: the job can't be submitted: {plain(error)}") from error
+        return found
+
+    def all(self) -> list[JobDetails]:
+        """The cluster's submitted jobs, the oldest first.
+
+        Raises:
+            FusechatError: the cluster does not answer.
+        """
+        try:
+            found = [j for j in self._client.list_jobs() if j.submission_id]
+        except (RuntimeError, ConnectionError) as error:
+            raise FusechatError(f"{self._address}: jobs can't be listed: {plain(error)}") from error
+        return sorted(found, key=lambda job: job.start_time or 0)
+
+    def get(self, job: str) -> JobDetails:
+        """One job.
+
+        Raises:
+            UserError: there is none of that id.
+        """
+        found = {str(j.submission_id): j for j in self.all()}
+        if job not in found:
+            raise UserError(f"{job}: no such job; there are {', '.join(found) or 'none'}")
+        return found[job]
+
+    def follow(self, job: str, write: Callable[[str], None], say: Callable[[str], None]) -> int:
+        """Passes a job's log on until it ends; returns its exit code.
+
+        Args:
+            write: gets the log, piece by piece, each once however often the connection was lost.
+            say: gets a line where the connection is lost.
+
+        Raises:
+            UserError: there is no such job.
+            FusechatError: the connection stayed lost for ten minutes; the job goes on.
+        """
+        self.get(job)
+        written, lost_at, shown = 0, 0.0, False
+        while True:
+            try:
+                written = asyncio.run(self._tail(job, written, write))
+                details = self._client.get_job_info(job)
+                if details.status.is_terminal():
+                    if details.status == "SUCCEEDED":
+                        return 0
+                    if details.message:
+                        say(f"{job}: {str(details.status).lower()}: {plain(Exception(details.message))}")
+                    return int(details.driver_exit_code or 1)
+                lost_at = 0.0
+            except (OSError, RuntimeError) as error:
+                if "does not exist" in str(error):
+                    raise FusechatError(f"{job}: the cluster no longer knows it") from error
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > LOST_S:
+                    hint = f"fusechat logs {job} --address {self._address}"
+                    raise FusechatError(
+                        f"{self._address}: the connection is lost ({plain(error)}); the job goes on: {hint}"
+                    ) from error
+                if not shown:
+                    say(f"{job}: the connection is lost, trying again; the job goes on")
+                shown = True
+            else:
+                shown = False
+            time.sleep(1)
+
+    async def _tail(self, job: str, written: int, write: Callable[[str], None]) -> int:
+        """Writes what comes after the first `written` characters, until the connection or the log ends."""
+        import aiohttp
+
+        seen = 0
+        with suppress(aiohttp.ClientError, OSError, RuntimeError):  # what was written is known; the status tells more
+            async for piece in self._client.tail_job_logs(job):
+                new = piece[max(0, written - seen) :]
+                seen += len(piece)
+                if new:
+                    write(new)
+                written = max(written, seen)
+        return written
+
+    def stop(self, job: str, wait_s: float = 30) -> str:
+        """Stops a job; returns how it ended. What it made durable stays.
+
+        Raises:
+            FusechatError: it is still running after `wait_s`.
+        """
+        details = self.get(job)
+        if not details.status.is_terminal():
+            self._client.stop_job(job)
+        deadline = time.monotonic() + wait_s
+        while not (status := self._client.get_job_status(job)).is_terminal():
+            if time.monotonic() > deadline:
+                raise FusechatError(f"{job}: still {str(status).lower()} {wait_s:.0f} s after it was told to stop")
+            time.sleep(0.3)
+        return str(status.value)
+
+
+def _take_own_token(address: str) -> None:
+    """Lets a cluster of this machine have this machine's token, as Ray's own programs do.
+
+    The first local Ray leaves one in the user's folder, and `ray start` asks for it from then on. Another machine gets
+    a token only where one is set.
+    """
+    own = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+    if own and (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -1,0 +1,35 @@
+"""A run that is only read: from its directory or its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fusechat.pipeline.errors import RunDirectoryError
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.storage.run_dir import RunDir
+
+
+def opened(run: str) -> tuple[RunDir, Recipe]:
+    """The run directory and its recipe. A directory holds the recipe it was last run with.
+
+    Args:
+        run: a run directory (a path or s3://...), or a recipe as `fusechat run` takes it.
+
+    Raises:
+        RunDirectoryError: the directory holds no run.
+        RecipeError: there is no such recipe.
+    """
+    from fusechat.pipeline.recipe.load import find, load
+
+    if not run.startswith("s3://") and not Path(run).is_dir():
+        recipe = load(find(run), ())
+        return RunDir(recipe.run_dir), recipe
+    directory = RunDir(run)
+    if not directory.exists("run.json"):
+        raise RunDirectoryError(f"{run}: is no run directory, there is no run.json in it")
+    try:
+        return directory, Recipe.model_validate(directory.read_json("run.json")["settings"])
+    except (ValidationError, KeyError, ValueError) as error:
+        raise RunDirectoryError(f"{run}: run.json can't be read; it was written by another version: {error}") from error

@@ -1,0 +1,1 @@
+"""Evaluation: models answer held-out prompts and suites, and statistics say which is better."""

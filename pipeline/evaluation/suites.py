@@ -1,0 +1,285 @@
+"""Suites of prompts to evaluate on: files, in the product's own form or a public set's, to PROMPT rows."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.prompts import rows, text
+from fusechat.pipeline.prompts.readers import PromptFile
+from fusechat.pipeline.prompts.rows import UnusableError
+from fusechat.pipeline.recipe import (
+    REFERENCE,
+    AnySuite,
+    HarnessSuite,
+    JudgedSuite,
+    Prompts,
+    PromptTable,
+    Sampling,
+    Suite,
+    VerifiedSuite,
+)
+from fusechat.pipeline.records import digest, prompt_id
+from fusechat.pipeline.verify.math import gold_answer
+from fusechat.pipeline.verify.pool import is_pairs
+
+Raw = dict[str, Any]
+FOLLOW_UP = "follow_up"
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A suite that was read."""
+
+    config: AnySuite
+    prompts: list[dict[str, Any]] = field(default_factory=list)
+    """PROMPT rows, in the files' order."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> the row's own text, without what `ask` puts around it."""
+    references: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> the answer that the row brings."""
+    follow_ups: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> what is asked after the model's own answer (MT-Bench's second turn)."""
+    samplings: dict[str, Sampling] = field(default_factory=dict)
+    """Prompt id -> how it is to be answered, where the prompts differ in that (the harness's tasks)."""
+    rejects: list[tuple[str, str, str]] = field(default_factory=list)
+    """Place, reason and detail of each row that can't be used."""
+
+    @property
+    def identity(self) -> str:
+        """Of what is asked and what is right: verdicts and judgements lie under it."""
+        kept = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
+        more = [sorted(self.follow_ups.items())] if self.follow_ups else []
+        return digest(kept, sorted(self.references.items()), *more)[:12]
+
+    def second_turns(self) -> dict[str, dict[str, Any]]:
+        """Prompt id -> the item of its follow-up: a PROMPT row with both questions and no answer between them."""
+        return {p["prompt_id"]: self._second_turn(p) for p in self.prompts if p["prompt_id"] in self.follow_ups}
+
+    def _second_turn(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        identity = prompt["prompt_id"]
+        messages = [*prompt["messages"], {"role": "user", "content": self.follow_ups[identity]}]
+        return {**prompt, "prompt_id": second_turn(identity), "id": f"{prompt['id']}, turn 2", "messages": messages}
+
+
+def second_turn(identity: str) -> str:
+    """Identity of the item that is a prompt's second turn; the conversations differ, as the models' answers do."""
+    return digest("second turn", identity)
+
+
+class Form(NamedTuple):
+    """How a public set's rows become prompt rows, and how its prompts are asked."""
+
+    keys: tuple[str, ...]
+    convert: Callable[[Raw], Raw]
+    ask: str = "{prompt}"
+
+
+def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loaded:
+    """Reads a suite's files.
+
+    Args:
+        config: of the recipe's prompts: how text is normalised, and what a row that can't be used does.
+
+    Raises:
+        InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or none is left.
+    """
+    found = Loaded(suite)
+    files = [PromptFile(entry, base) for entry in entries(suite)]
+    for file in files:
+        for line, raw in file.rows():
+            try:
+                if isinstance(raw, UnusableError):
+                    raise raw
+                prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
+            except UnusableError as unusable:
+                if config.invalid == "stop" and not unusable.counted:
+                    raise InputError(file.place, line, unusable.problem) from None
+                found.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
+                continue
+            identity = prompt["prompt_id"]
+            if identity in found.contents:
+                found.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {prompt['id']}"))
+                continue
+            found.prompts.append({**prompt, "language": None, "file": file.file, "line": line})
+            found.contents[identity] = content
+            if reference is not None:
+                found.references[identity] = reference
+            if follow_up is not None:
+                found.follow_ups[identity] = follow_up
+    if not found.prompts:
+        why = f"; {len(found.rejects)} can't be used, e.g. {': '.join(found.rejects[0])}" if found.rejects else ""
+        raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} holds no usable row{why}")
+    return found
+
+
+def entries(suite: Suite) -> list[PromptTable]:
+    """The suite's files as they are read."""
+    plain = [PromptTable(path=entry) if isinstance(entry, str) else entry for entry in suite.files]
+    if suite.form == "rows":
+        return plain
+    return [table.model_copy(update={"format": "jsonl", "id": "generated"}) for table in plain]
+
+
+def ask_of(suite: Suite) -> str:
+    """The prompt as the suite asks it, with `{prompt}`."""
+    form = FORMS.get(suite.form)
+    return suite.ask or (form.ask if form is not None else "{prompt}")
+
+
+def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
+    """File -> hash of what is there to read; the harness knows where its tasks' data lie."""
+    if isinstance(suite, HarnessSuite):
+        return {}
+    return {file.file: file.fingerprint() for file in (PromptFile(entry, base) for entry in entries(suite))}
+
+
+def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[Raw, str, str | None, str | None]:
+    """A PROMPT row without its place, its own text, the answer that it brings, and its second turn.
+
+    Raises:
+        UnusableError: the row can't be used.
+    """
+    form = FORMS.get(suite.form)
+    if form is not None:
+        if missing := [key for key in form.keys if not raw.get(key)]:
+            raise UnusableError("malformed", f"form {suite.form} needs the key {missing[0]!r}")
+        try:
+            raw = {"id": raw["id"], **form.convert(raw)}
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise UnusableError("malformed", f"not in the form {suite.form}: {error}") from None
+    reference = raw.pop(REFERENCE, None)
+    follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
+    if reference is not None and not isinstance(reference, str):
+        raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
+    prompt, carried = rows.prompt(raw, config.max_chars, config.normalise, entry)
+    if carried:
+        raise UnusableError("wrong_type", "a suite's row carries no responses")
+    if isinstance(suite, VerifiedSuite):
+        _check_verifiable(prompt)
+    if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE and reference is None:
+        raise UnusableError("no_reference", f"the suite's baseline is the rows' own {REFERENCE}, and this row has none")
+    content = text.content(prompt["messages"])
+    if follow_up is not None:
+        if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE:
+            raise UnusableError("no_reference", f"a {FOLLOW_UP} has no reference; its baseline must be a model")
+        second, _ = rows.prompt({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
+        follow_up = second["messages"][-1]["content"]
+        content = f"{content}\n{follow_up}"
+    last = prompt["messages"][-1]
+    last["content"] = ask_of(suite).replace("{prompt}", last["content"])
+    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up
+
+
+def _check_verifiable(prompt: Mapping[str, Any]) -> None:
+    if prompt["domain"] == "math":
+        if not gold_answer(prompt["gold"]):
+            raise UnusableError("no_gold", f"no answer can be read from gold {prompt['gold']!r:.80}")
+    elif prompt["domain"] == "code":
+        if is_pairs(prompt["tests"]):
+            return
+        try:
+            _parsed(prompt["tests"])
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise UnusableError("bad_tests", f"the tests are no Python: {error}") from None
+        if not prompt["entry_point"]:
+            raise UnusableError("no_entry_point", 'a code row needs entry_point; only {"input", "output"} tests do not')
+    else:
+        raise UnusableError("unknown_domain", f"nothing verifies the domain {prompt['domain']}; use a judged suite")
+
+
+def _parsed(code: str) -> ast.Module:
+    """Python that a row brings, read without the parser's warnings, which Python 3.12 and later print."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)
+
+
+# --- public sets' own files
+
+
+def _gsm8k(raw: Raw) -> Raw:
+    _, mark, gold = raw["answer"].rpartition("####")
+    return {"domain": "math", "prompt": raw["question"], "gold": gold.strip() if mark else " "}
+
+
+def _math(raw: Raw) -> Raw:
+    gold = str(raw["answer"]) if raw.get("answer") else raw.get("solution", "")
+    return {"domain": "math", "prompt": raw["problem"], "gold": gold if "answer" in raw or "\\boxed" in gold else " "}
+
+
+def _humaneval(raw: Raw) -> Raw:
+    kept = {"id": str(raw["task_id"]), "tests": raw["test"], "entry_point": raw["entry_point"]}
+    return {"domain": "code", "prompt": raw["prompt"], **kept}
+
+
+def _mbpp(raw: Raw) -> Raw:
+    asked = raw.get("text") or raw["prompt"]
+    before = [line for line in (*raw.get("test_imports", ()), raw.get("test_setup_code", "")) if line]
+    tests = "\n".join(
+        [*before, raw["test"] if raw.get("test") else "\n".join(raw["test_list"])]
+    )  # MBPP+ has more tests
+    shown = "\n".join(raw["test_list"])
+    prompt = f"{asked.strip()}\nYour code should pass these tests:\n\n{shown}"
+    kept = {"id": str(raw["task_id"]), "tests": tests, "entry_point": _called(tests, raw.get("code", ""))}
+    return {"domain": "code", "prompt": prompt, **kept}
+
+
+def _called(tests: str, solution: str) -> str | None:
+    """The function that the tests call: one that the solution defines, else the first that Python does not have."""
+    try:
+        made = {n.name for n in _parsed(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        calls = [
+            n.func.id for n in ast.walk(_parsed(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"code or tests are no Python: {error}") from None
+    return next((c for c in calls if (c in made if made else not hasattr(builtins, c))), None)
+
+
+def _alpaca_eval(raw: Raw) -> Raw:
+    return {"domain": "instruction", "prompt": raw["instruction"], "reference": raw.get("output")}
+
+
+def _arena_hard(raw: Raw) -> Raw:
+    prompt = raw.get("prompt") or raw["turns"][0]["content"]
+    return {"domain": "instruction", "prompt": prompt, "id": str(raw.get("uid") or raw["question_id"])}
+
+
+def _mt_bench(raw: Raw) -> Raw:
+    first, *more = raw["turns"]
+    return {
+        "domain": "instruction",
+        "prompt": first,
+        "id": str(raw["question_id"]),
+        FOLLOW_UP: more[0] if more else None,
+    }
+
+
+def _align_bench(raw: Raw) -> Raw:
+    kept = {"id": str(raw["question_id"]), REFERENCE: raw.get("reference") or None}
+    return {"domain": "chinese", "prompt": raw["question"], **kept}
+
+
+STEPS = "{prompt}\n\nReason step by step, and put the final answer into \\boxed{}."
+FORMS: dict[str, Form] = {
+    "gsm8k": Form(("question", "answer"), _gsm8k, STEPS),
+    "math": Form(("problem",), _math, STEPS),
+    "humaneval": Form(
+        ("task_id", "prompt", "test", "entry_point"),
+        _humaneval,
+        "Complete this function. Answer with all of it in one block of Python.\n\n```python\n{prompt}\n```",
+    ),
+    "mbpp": Form(("task_id", "test_list"), _mbpp),
+    "alpaca_eval": Form(("instruction",), _alpaca_eval),
+    "arena_hard": Form((), _arena_hard),
+    "mt_bench": Form(("question_id", "turns"), _mt_bench),
+    "align_bench": Form(("question_id", "question"), _align_bench),
+}
+"""The sets' own names of what a row holds."""

@@ -1,0 +1,159 @@
+"""Answers of models to held-out prompts and to suites, verified, rated or judged, as tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from fusechat.pipeline.evaluation.harness import Scored
+from fusechat.pipeline.evaluation.win_rates import style_of
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.records import ANSWER, ITEM
+
+Rows = list[dict[str, Any]]
+
+
+def answers(
+    responses: Rows,
+    prompts: Mapping[str, Mapping[str, Any]],
+    verdicts: Mapping[str, Mapping[str, Any]],
+    ratings: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, str],
+) -> pa.Table:
+    """The ANSWER table, by model and prompt.
+
+    Args:
+        models: name under which a model was asked -> its name, in their order.
+    """
+    rows = []
+    for r in responses:
+        prompt = prompts[r["prompt_id"]]
+        verdict = verdicts.get(r["response_id"])
+        rating = ratings.get(r["response_id"])
+        rows.append(
+            {
+                "answer_id": r["response_id"],
+                "model": models[r["source"]],
+                "prompt_id": r["prompt_id"],
+                "id": prompt["id"],
+                "domain": prompt["domain"],
+                "template_seen": prompt["template_seen"],
+                "prompt": conversation(prompt),
+                "text": r["text"],
+                "finish_reason": r["finish_reason"],
+                "completion_tokens": r["completion_tokens"],
+                "correct": verdict["correct"] if verdict else None,
+                "verdict": verdict["verdict"] if verdict else (r["reject"] or "unverified"),
+                "rating": rating["score"] if rating else None,
+            }
+        )
+    order = {name: i for i, name in enumerate(models.values())}
+    rows.sort(key=lambda row: (order[row["model"]], row["domain"], row["id"]))
+    return pa.Table.from_pylist(rows, schema=ANSWER)
+
+
+def rated(recipe: Recipe, responses: Rows) -> Rows:
+    """Answers that only a judge can rate: no gold, no tests."""
+    if recipe.evaluate.judge is None:
+        return []
+    return [r for r in responses if r["domain"] in ("instruction", "chinese") and r["text"].strip()]
+
+
+def conversation(prompt: Mapping[str, Any]) -> str:
+    """A prompt's messages as one text."""
+    return "\n\n".join(m["content"] for m in prompt["messages"])
+
+
+def verified_items(
+    suite: str, model: str, responses: Rows, prompts: Mapping[str, Mapping[str, Any]], verdicts: Mapping[str, Any]
+) -> Rows:
+    """ITEM rows, less `contaminated`: the share of a prompt's answers that is right.
+
+    No answer is a wrong one. Where the verifier can say nothing (`correct` null: gold or tests are at fault) the item
+    has no score, for every model alike.
+    """
+    by_prompt: dict[str, Rows] = defaultdict(list)
+    for r in responses:
+        by_prompt[r["prompt_id"]].append(r)
+    items = []
+    for identity, prompt in prompts.items():
+        mine = sorted(by_prompt[identity], key=lambda r: int(r["sample_index"]))
+        found = [verdicts.get(r["response_id"]) for r in mine]
+        scores = [0.0 if v is None else v["correct"] for v in found]
+        whys = [r["reject"] if v is None else v["verdict"] for r, v in zip(mine, found, strict=True)]
+        known = bool(scores) and all(s is not None for s in scores)
+        why = whys[0] if known else next((w for w, s in zip(whys, scores, strict=True) if s is None), "unanswered")
+        items.append(_item(suite, model, prompt, mine, sum(map(float, scores)) / len(scores) if known else None, why))
+    return items
+
+
+def harness_items(
+    suite: str,
+    model: str,
+    answers: Mapping[str, Mapping[str, Any]],
+    prompts: Mapping[str, Mapping[str, Any]],
+    scored: Sequence[Scored],
+) -> Rows:
+    """ITEM rows, less `contaminated`, of what lm-evaluation-harness said."""
+    return [
+        _item(suite, model, {**prompts[s.prompt_id], "id": s.id}, [answers[s.prompt_id]], s.score, s.why)
+        for s in scored
+    ]
+
+
+def judged_items(
+    suite: str,
+    model: str,
+    answers: Mapping[str, Mapping[str, Any]],
+    prompts: Mapping[str, Mapping[str, Any]],
+    outcomes: Mapping[str, tuple[float | None, str]],
+) -> Rows:
+    """ITEM rows, less `contaminated`: preferences.
+
+    Args:
+        answers: prompt id -> the model's RESPONSE row.
+        outcomes: prompt id -> preference and why.
+    """
+    return [_item(suite, model, prompt, [answers[i]], *outcomes[i]) for i, prompt in prompts.items()]
+
+
+def _item(
+    suite: str, model: str, prompt: Mapping[str, Any], mine: Sequence[Mapping[str, Any]], score: float | None, why: str
+) -> dict[str, Any]:
+    text = mine[0]["text"] if mine else ""
+    num = max(len(mine), 1)
+    return {
+        "suite": suite,
+        "model": model,
+        "prompt_id": prompt["prompt_id"],
+        "id": prompt["id"],
+        "domain": prompt["domain"],
+        "score": score,
+        "why": why,
+        "prompt": conversation(prompt),
+        "text": text,
+        "answers": len(mine),
+        "rejected": sum(bool(r["reject"]) for r in mine),
+        "truncated": sum(r["finish_reason"] == "length" for r in mine),
+        "completion_tokens": sum(r["completion_tokens"] for r in mine) / num,
+        "chars": sum(len(r["text"]) for r in mine) / num,
+        "style": style_of(text),
+    }
+
+
+def styles(references: Mapping[str, str]) -> dict[str, tuple[int, int, int, int]]:
+    """Prompt id -> `winrates.STYLE` of an answer."""
+    return {identity: style_of(text) for identity, text in references.items()}
+
+
+def items_table(items: Rows, contaminated: Mapping[str, set[str]]) -> pa.Table:
+    """The ITEM table.
+
+    Args:
+        contaminated: suite -> prompt ids.
+    """
+    rows = [{**i, "contaminated": i["prompt_id"] in contaminated.get(i["suite"], ())} for i in items]
+    return pa.Table.from_pylist(rows, schema=ITEM)

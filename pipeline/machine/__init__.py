@@ -1,0 +1,1 @@
+"""This machine: its cores, memory, arithmetic and accelerators."""

@@ -1,0 +1,1 @@
+"""Model weights: fetched, converted, checked, and named by an exact revision."""

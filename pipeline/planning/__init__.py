@@ -1,0 +1,1 @@
+"""Plans: what a recipe takes in time, memory and disk, before it runs."""

@@ -1,0 +1,1 @@
+"""Prompt files: read, normalised, and cleared of duplicates and contamination."""

@@ -1,0 +1,103 @@
+"""The recipe: its schema, one file a section, and what reads a recipe file (load.py)."""
+
+from .cluster_options import Cluster, Serve
+from .evaluate_options import (
+    JUDGED_FORMS,
+    REFERENCE,
+    TRAINED,
+    AnySuite,
+    Evaluate,
+    EvaluatedModel,
+    HarnessSuite,
+    Judge,
+    JudgedSuite,
+    Suite,
+    SuiteContamination,
+    SuiteForm,
+    VerifiedSuite,
+)
+from .fields import DOMAINS, VERIFIED_DOMAINS, Cpus, Domain, Name, Section, StageName
+from .model_options import Engine, Model, Placement, Sampling, Wheels
+from .prompt_options import Contamination, NearDuplicates, Normalise, PromptField, PromptFile, Prompts, PromptTable
+from .reward_options import (
+    ArmoRMReward,
+    ClassifierReward,
+    JudgeReward,
+    LikelihoodReward,
+    OwnReward,
+    RewardModel,
+    level_orders,
+)
+from .schema import Recipe
+from .score_options import COMBINED, Combination, Score, Verify
+from .select_options import DomainRule, Margin, Select
+from .size_options import Size, Work
+from .source_options import AnySource, Endpoint, EndpointSource, ImportedSource, Policy, Sample, Source
+from .training_options import Dpo, Lora, Optimization, Sft, Target, Training
+
+__all__ = [
+    "COMBINED",
+    "DOMAINS",
+    "JUDGED_FORMS",
+    "REFERENCE",
+    "TRAINED",
+    "VERIFIED_DOMAINS",
+    "AnySource",
+    "AnySuite",
+    "ArmoRMReward",
+    "ClassifierReward",
+    "Cluster",
+    "Combination",
+    "Contamination",
+    "Cpus",
+    "Domain",
+    "DomainRule",
+    "Dpo",
+    "Endpoint",
+    "EndpointSource",
+    "Engine",
+    "Evaluate",
+    "EvaluatedModel",
+    "HarnessSuite",
+    "ImportedSource",
+    "Judge",
+    "JudgeReward",
+    "JudgedSuite",
+    "LikelihoodReward",
+    "Lora",
+    "Margin",
+    "Model",
+    "Name",
+    "NearDuplicates",
+    "Normalise",
+    "Optimization",
+    "OwnReward",
+    "Placement",
+    "Policy",
+    "PromptField",
+    "PromptFile",
+    "PromptTable",
+    "Prompts",
+    "Recipe",
+    "RewardModel",
+    "Sample",
+    "Sampling",
+    "Score",
+    "Section",
+    "Select",
+    "Serve",
+    "Sft",
+    "Size",
+    "Source",
+    "StageName",
+    "Suite",
+    "SuiteContamination",
+    "SuiteForm",
+    "Target",
+    "Training",
+    "VerifiedSuite",
+    "Verify",
+    "Wheels",
+    "Work",
+    "level_orders",
+]

@@ -1,0 +1,53 @@
+"""Field types that several sections share, and the base class of all sections."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
+
+from fusechat.pipeline.machine.hardware import num_cores
+
+Domain = Literal["instruction", "math", "code", "chinese"]
+
+
+DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
+
+
+VERIFIED_DOMAINS: tuple[Domain, ...] = ("math", "code")
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, keyword-only, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _share(value: Any) -> Any:
+    """A share of this machine's cores, `45%`, as a number of CPUs."""
+    if not isinstance(value, str) or not re.fullmatch(r"\s*\d+(\.\d+)?\s*%\s*", value):
+        return value
+    if not 0 < (percent := float(value.strip(" %"))) <= 100:
+        raise ValueError("a share of this machine's cores lies above 0% and at most at 100%")
+    return round(percent / 100 * num_cores(), 2)
+
+
+Cpus = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ ?%$"}]}),
+]
+"""CPUs: a number, or a share of the cores of the machine that the run is started on, e.g. `45%`; on a cluster 1."""
+
+
+StageName = Literal["prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"]

@@ -1,0 +1,105 @@
+"""A trained model's card: what it was made from, with which settings, and what it was seen to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from fusechat.pipeline.dataset.card import block, sources, table
+from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.report import benchmarks
+from fusechat.pipeline.storage.run_dir import RunDir
+from fusechat.training import checkpoints
+
+STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimisation"}
+SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
+NOT_EVALUATED = "Not evaluated yet.\n"
+OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
+
+
+def write_all(run: RunDir, recipe: Recipe) -> None:
+    """Writes the card of each model that the run has trained, with what the evaluation found."""
+    for stage in STAGES:
+        if run.exists(stage, "result.json"):
+            write(run, recipe, stage, evaluated=True)
+
+
+def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
+    """Writes README.md into the folder of a stage's model.
+
+    Args:
+        evaluated: whether the figures that are there are this model's; after a training they are an older one's.
+    """
+    folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
+    checkpoints.write(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
+
+
+def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
+    """Markdown with the hub's YAML front matter; arguments as `write`."""
+    target = recipe.target.model
+    base = target.hub or (" ".join(target.wheels.packages) if target.wheels else "")
+    head: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "license": "other",
+        "tags": ["fusechat", "trl", stage],
+        **({"base_model": base} if target.hub else {}),
+    }
+    sft, pairs = (run.read_table("select", f"{name}.parquet") for name in ("sft", "pairs"))
+    data = f"{len(sft)} SFT rows" + (f" and {len(pairs)} preference pairs" if stage == "dpo" else "")
+    return "\n".join(
+        [
+            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+            f"# {recipe.name}: {stage}\n",
+            f"{base or 'The target'} after {STAGES[stage]} on {data} that were selected from the responses of "
+            f"{len(recipe.sources)} models by the rule of FuseChat-3.0 (arXiv 2503.04222).\n",
+            "## Results\n",
+            _results(run) if evaluated else NOT_EVALUATED,
+            "## Training\n",
+            table(["", *_trained(run, stage)], _settings(run, recipe, stage)),
+            "## Data, and the sources' terms\n",
+            sources(recipe, sft, pairs if stage == "dpo" else pairs.slice(0, 0)),
+            "## Recipe\n",
+            block(recipe, "name", "seed", "sources", "rewards", "select", "target", "sft", "dpo"),
+        ]
+    )
+
+
+def _results(run: RunDir) -> str:
+    parts = []
+    if run.exists("evaluate", "metrics.json"):
+        found = run.read_json("evaluate", "metrics.json")["models"]
+        names, domains = list(found), list(next(iter(found.values())))
+        rows = []
+        for domain in domains:
+            cells = [_accuracy(found[name][domain]) for name in names]
+            rows.append([domain, found[names[0]][domain]["num_items"], *cells])
+        parts.append("Held-out prompts, accuracy in % (95% interval):\n")
+        parts.append(table(["domain", "prompts", *names], rows))
+    if suites := benchmarks.collect(run):
+        parts.append(benchmarks.markdown(suites))
+    return "\n".join(parts) or NOT_EVALUATED
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+
+
+def _trained(run: RunDir, stage: str) -> list[str]:
+    """The trainings that the model went through."""
+    return [s for s in STAGES if run.exists(s, "metrics.jsonl") and (s == stage or stage == "dpo")]
+
+
+def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
+    trained = _trained(run, stage)
+    configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
+    names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
+    rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
+    lines = {s: list(checkpoints.read_jsonl(run.local_path(s, "metrics.jsonl"))) for s in trained}
+    rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
+    rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
+    return [
+        *rows,
+        ["loss, first and last", *(f"{lines[s][0]['loss']:.3f}, {lines[s][-1]['loss']:.3f}" for s in trained)],
+    ]

@@ -1,0 +1,1 @@
+"""Sampling: which responses are missing, and how sources are asked for them."""

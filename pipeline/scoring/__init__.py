@@ -1,0 +1,1 @@
+"""Scoring: verdicts, rewards, and how well the two agree."""

@@ -1,0 +1,1 @@
+"""Selection: the rule that turns scored responses into SFT rows and preference pairs."""

@@ -1,0 +1,337 @@
+"""Selection: the rule of pairing.py on a run directory, a bucket at a time, in columns (deciding.py).
+
+Each prompt becomes SFT rows, preference pairs or neither, and ends in exactly one reason. Everything happens in this
+process: polars and Arrow use all cores, and a million responses take less time than a cluster takes to start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fusechat.pipeline.errors import FusechatError, StageError
+from fusechat.pipeline.recipe import DomainRule, Recipe, Select
+from fusechat.pipeline.records import (
+    CANDIDATE_PAIR,
+    OUTCOME,
+    PAIR,
+    PROMPT,
+    RESPONSE,
+    SCORE,
+    SFT_ROW,
+    digest,
+    fraction_of,
+)
+from fusechat.pipeline.selection.funnel import funnel
+from fusechat.pipeline.selection.rule_columns import SPACE, Decisions, decide_all
+from fusechat.pipeline.storage.run_dir import Parts, RunDir, first_of_each, versions
+
+NUM_WORKERS = 2
+"""Buckets at once: one is read or written while another is decided. More hold more in memory."""
+
+RESPONSE_COLUMNS = [
+    "response_id", "prompt_id", "source", "revision", "seed", "params", "template", "text", "finish_reason", "reject",
+    "completion_tokens",
+]  # fmt: skip
+SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
+
+
+@dataclass(slots=True)
+class Selected:
+    """What the prompts of one bucket yield; tables are sorted by row_id, the others by prompt_id."""
+
+    sft: pa.Table
+    pairs: pa.Table
+    outcomes: pa.Table
+    """OUTCOME: exactly one row a prompt."""
+    candidates: pa.Table
+    """CANDIDATE_PAIR: what any window chooses from."""
+    responses: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(source, domain, status) -> responses."""
+    aside: Counter[str] = field(default_factory=Counter)
+    """Rows of the run directory that are no responses of this recipe, by kind (funnel.ASIDE)."""
+    num_scores: int = 0
+
+
+def in_sft_share(prompt_id: str, rule: DomainRule) -> bool:
+    """Whether only SFT may use the prompt; hangs on the prompt alone."""
+    fraction: float = fraction_of(prompt_id, "split")
+    return fraction < rule.sft_fraction
+
+
+def select_bucket(
+    prompts: pa.Table,
+    responses: pa.Table,
+    scores: pa.Table,
+    *,
+    recipe_select: Select,
+    reward: str,
+    recipe: str = "",
+) -> Selected:
+    """Applies the rule to every prompt.
+
+    Args:
+        prompts: PROMPT; prompt_id, domain and messages are read.
+        responses: RESPONSE; those of other prompts are ignored.
+        scores: SCORE; a response without a row has neither reward nor verdict.
+        reward: name of the reward model whose scores count.
+        recipe: name of the recipe, for the rows' provenance.
+    """
+    prompts = prompts.select(["prompt_id", "domain", "messages"]).sort_by("prompt_id")
+    table, responses = _joined(prompts, responses, scores, reward)
+    shares = [
+        in_sft_share(p, recipe_select.rule(d))
+        for p, d in zip(*(prompts.column(c).to_pylist() for c in ("prompt_id", "domain")), strict=True)
+    ]
+    asked = pl.DataFrame(
+        {
+            "prompt": pl.Series(range(prompts.num_rows), dtype=pl.UInt32),
+            "domain": _series(prompts, "domain"),
+            "sft_share": pl.Series(shares, dtype=pl.Boolean),
+        }
+    )
+    found = decide_all(asked, table, recipe_select)
+    rows = _Rows(prompts, responses, table, {"recipe": recipe, "code": _code_version()})
+    return Selected(
+        sft=rows.sft(found.sfts).sort_by("row_id"),
+        pairs=rows.pairs(found.pairs).sort_by("row_id"),
+        outcomes=rows.outcomes(asked, found),
+        candidates=rows.candidates(asked, found.all_pairs),
+        responses=_count(table, asked, found.statuses, responses),
+    )
+
+
+def run_select(run: RunDir, recipe: Recipe, reward: str, num_workers: int = NUM_WORKERS) -> dict[str, int]:
+    """Stage `select`: reads prompts, samples and scores, writes select/{sft,pairs,outcomes,candidates}.parquet and
+    funnel.json.
+
+    What was scored is what counts: the scores hold exactly the responses that the recipe asked for. The result hangs on
+    neither the number of buckets nor of workers, nor on the order of rows.
+
+    Args:
+        reward: name of the reward model whose scores count.
+
+    Raises:
+        StageError: a shard can't be read or is missing, or the funnel does not add up.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, min(num_workers, os.cpu_count() or 1))) as threads:
+        buckets = list(threads.map(lambda b: _bucket(run, recipe, b, reward), range(recipe.sample.buckets)))
+    merged = Selected(
+        sft=pa.concat_tables([b.sft for b in buckets]).sort_by("row_id"),
+        pairs=pa.concat_tables([b.pairs for b in buckets]).sort_by("row_id"),
+        outcomes=pa.concat_tables([b.outcomes for b in buckets]).sort_by("prompt_id"),
+        candidates=pa.concat_tables([b.candidates for b in buckets]).sort_by(
+            [("prompt_id", "ascending"), ("source", "ascending")]
+        ),
+        responses=sum((b.responses for b in buckets), Counter()),
+        aside=sum((b.aside for b in buckets), Counter()),
+    )
+    manifest, num_scores = run.manifest("score"), sum(b.num_scores for b in buckets)
+    if manifest is not None and manifest.counts.get("responses", num_scores) != num_scores:
+        cause = f"{num_scores} of {manifest.counts['responses']} scored responses are there; run `fusechat score`"
+        raise StageError("select", "score", f"a shard is missing: {cause}")
+    num_prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(columns=["domain"]).num_rows
+    rejects = run.read_table("prompts", "rejects.parquet")
+    found = funnel(merged.outcomes, rejects, num_prompts, merged.responses, merged.aside)
+    for name in ("sft", "pairs", "outcomes", "candidates"):
+        run.write_table(getattr(merged, name).combine_chunks(), "select", f"{name}.parquet")
+    run.write_json(found, "select", "funnel.json")
+    used = sum(n for reason, n in found["reasons"].items() if reason.startswith("selected_"))
+    return {
+        "prompts": found["num_prompts"],
+        "sft": merged.sft.num_rows,
+        "pairs": merged.pairs.num_rows,
+        "unused": found["num_prompts"] - used,
+    }
+
+
+def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
+    """One bucket's rows, with what is none of this recipe's set aside and counted."""
+    try:
+        prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(bucket, ["domain", "messages"])
+        responses = Parts(run, "sample", RESPONSE, "response_id").read(bucket, RESPONSE_COLUMNS, unique=False)
+        scores = Parts(run, "score", SCORE, "response_id").read(bucket, SCORE_COLUMNS, unique=False)
+    except FusechatError as error:
+        raise StageError("select", f"bucket {bucket}", str(error)) from error
+    aside: Counter[str] = Counter()
+    num = responses.num_rows
+    responses, scores = first_of_each(responses, "response_id"), first_of_each(scores, "response_id")
+    aside["repeated"] = num - responses.num_rows
+    known = pa.array([s.name for s in recipe.sources], pa.string())
+    scored = pc.is_in(responses.column("response_id"), value_set=scores.column("response_id").combine_chunks())
+    aside["not_scored"] = responses.num_rows - pc.sum(scored).as_py() if responses.num_rows else 0
+    responses = responses.filter(scored)
+    if responses.num_rows < scores.num_rows:
+        cause = f"{scores.num_rows - responses.num_rows} scored responses have no row in sample/; run `fusechat sample`"
+        raise StageError("select", f"bucket {bucket}", cause)
+    of_recipe = responses.filter(pc.is_in(responses.column("source"), value_set=known))
+    aside["source_not_in_recipe"] = responses.num_rows - of_recipe.num_rows
+    selected = select_bucket(prompts, of_recipe, scores, recipe_select=recipe.select, reward=reward, recipe=recipe.name)
+    selected.aside, selected.num_scores = +aside, scores.num_rows
+    return selected
+
+
+def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: str) -> tuple[pl.DataFrame, pa.Table]:
+    """The responses to these prompts as deciding.CANDIDATES (and verdict), and their rows in the same order."""
+    responses = responses.select(RESPONSE_COLUMNS)
+    responses = responses.filter(pc.is_in(responses.column("prompt_id"), prompts.column("prompt_id").combine_chunks()))
+    responses = first_of_each(responses, "response_id").combine_chunks()
+    rated = pl.DataFrame(
+        {
+            "response_id": _series(scores, "response_id"),
+            "reward": _from_arrow(pc.map_lookup(scores.column("rewards"), query_key=reward, occurrence="last")),
+            "correct": _series(scores, "correct"),
+            "verdict": _series(scores, "verdict"),
+        }
+    )
+    numbers = pl.DataFrame({"prompt_id": _series(prompts, "prompt_id")}).with_row_index("prompt")
+    names = sorted(pc.unique(responses.column("source")).to_pylist())
+    ranks = pl.DataFrame({"name": names}, {"name": pl.String}).with_row_index("source")
+    text = pl.col("content")
+    table = (
+        pl.DataFrame(
+            {
+                "response_id": _series(responses, "response_id"),
+                "prompt_id": _series(responses, "prompt_id"),
+                "name": _series(responses, "source"),
+                "content": _series(responses, "text"),
+                "tokens": _series(responses, "completion_tokens").cast(pl.Int64),
+                "finished": _series(responses, "finish_reason") != "length",
+                "rejected": _series(responses, "reject") != "",
+            }
+        )
+        .with_row_index("response")
+        .with_columns(text=text.hash(), blank=text.str.strip_chars(SPACE) == "")
+        .drop("content")
+        .join(numbers, on="prompt_id", how="left", maintain_order="left")
+        .join(ranks, on="name", how="left", maintain_order="left")
+        .join(rated, on="response_id", how="left", maintain_order="left")
+        .drop("prompt_id", "response_id", "name")
+    )
+    return table, responses
+
+
+@cache
+def _code_version() -> str:
+    return versions().get("fusechat", "")
+
+
+def _series(table: pa.Table, column: str) -> pl.Series:
+    return _from_arrow(table.column(column))
+
+
+def _from_arrow(column: pa.ChunkedArray) -> pl.Series:
+    series = pl.from_arrow(column)
+    assert isinstance(series, pl.Series)
+    return series
+
+
+def _count(
+    table: pl.DataFrame, asked: pl.DataFrame, statuses: pl.DataFrame, responses: pa.Table
+) -> Counter[tuple[str, str, str]]:
+    names = statuses.join(table.select("response", "prompt"), on="response", how="left", maintain_order="left").join(
+        asked.select("prompt", "domain"), on="prompt", how="left", maintain_order="left"
+    )
+    counted = (
+        names.with_columns(source=_series(responses, "source").gather(names["response"]))
+        .group_by("source", "domain", "status")
+        .len()
+    )
+    return Counter({(source, domain, status): num for source, domain, status, num in counted.rows()})
+
+
+class _Rows:
+    """Makes rows of numbers: only what was selected is ever looked up."""
+
+    def __init__(self, prompts: pa.Table, responses: pa.Table, table: pl.DataFrame, made: dict[str, str]) -> None:
+        self._prompts, self._responses, self._table, self._made = prompts, responses, table, made
+
+    def sft(self, found: pl.DataFrame) -> pa.Table:
+        """SFT_ROW."""
+        chosen = found["response"]
+        columns = self._common("sft", found["prompt"], chosen, [self._of(chosen, "response_id")])
+        columns |= {
+            "completion": self._said(chosen),
+            "response_id": self._of(chosen, "response_id"),
+            "seed": self._of(chosen, "seed"),
+            "reward": self._score(chosen, "reward"),
+            "correct": self._score(chosen, "correct"),
+            "verdict": self._score(chosen, "verdict"),
+        }
+        return _table(columns, SFT_ROW)
+
+    def pairs(self, found: pl.DataFrame) -> pa.Table:
+        """PAIR."""
+        sides = {"chosen": found["chosen"], "rejected": found["rejected"]}
+        ids = {side: self._of(responses, "response_id") for side, responses in sides.items()}
+        columns = self._common("pair", found["prompt"], found["chosen"], list(ids.values()))
+        columns["margin"] = found["margin"].to_arrow()
+        for side, responses in sides.items():
+            columns |= {
+                side: self._said(responses),
+                f"{side}_id": ids[side],
+                f"{side}_seed": self._of(responses, "seed"),
+                f"{side}_reward": self._score(responses, "reward"),
+                f"{side}_correct": self._score(responses, "correct"),
+                f"{side}_verdict": self._score(responses, "verdict"),
+            }
+        return _table(columns, PAIR)
+
+    def outcomes(self, asked: pl.DataFrame, found: Decisions) -> pa.Table:
+        """OUTCOME."""
+        used = pl.concat([found.sfts, found.pairs.select("prompt", response="chosen")])
+        first = used.unique("prompt", keep="first", maintain_order=True)
+        first = first.with_columns(source=_series(self._responses, "source").gather(first["response"]))
+        table = asked.join(found.outcomes, on="prompt", how="left", maintain_order="left").join(
+            first.select("prompt", "source"), on="prompt", how="left", maintain_order="left"
+        )
+        columns = {name: table[name].to_arrow() for name in ("domain", "reason", "source")}
+        return _table(columns | {"prompt_id": self._prompts.column("prompt_id")}, OUTCOME)
+
+    def candidates(self, asked: pl.DataFrame, found: pl.DataFrame) -> pa.Table:
+        """CANDIDATE_PAIR."""
+        table = found.join(asked, on="prompt", how="left", maintain_order="left")
+        columns = {name: table[name].to_arrow() for name in ("domain", "sft_share", "margin")}
+        columns["prompt_id"] = self._prompts.column("prompt_id").take(table["prompt"].to_arrow())
+        columns["source"] = self._of(table["chosen"], "source")
+        columns["chosen_reward"] = self._score(table["chosen"], "reward")
+        return _table(columns, CANDIDATE_PAIR)
+
+    def _common(self, kind: str, prompts: pl.Series, responses: pl.Series, ids: list[Any]) -> dict[str, Any]:
+        asked = self._prompts.take(prompts.to_arrow())
+        names = asked.column("prompt_id").to_pylist()
+        rows = [digest(kind, *parts) for parts in zip(names, *(i.to_pylist() for i in ids), strict=True)]
+        return {
+            "prompt": asked.column("messages"),
+            "row_id": pa.array(rows, pa.string()),
+            "prompt_id": asked.column("prompt_id"),
+            "domain": asked.column("domain"),
+            **{name: self._of(responses, name) for name in ("source", "revision", "template", "params")},
+            **{name: pa.array([value] * len(rows), pa.string()) for name, value in self._made.items()},
+        }
+
+    def _of(self, responses: pl.Series, column: str) -> Any:
+        return self._responses.column(column).take(responses.to_arrow())
+
+    def _score(self, responses: pl.Series, column: str) -> Any:
+        return self._table[column].gather(responses).to_arrow()
+
+    def _said(self, responses: pl.Series) -> pa.Array:
+        """The response as one message of the assistant."""
+        texts = self._of(responses, "text")
+        texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        roles = pa.array(["assistant"] * len(texts), pa.string())
+        messages = pa.StructArray.from_arrays([roles, texts], names=["role", "content"])
+        return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), messages)
+
+
+def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
