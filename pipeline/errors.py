@@ -97,3 +97,9 @@ def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> 
 def _short(value: object, limit: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def last_line(error: object) -> str:
+    """The telling end of an error, whose text may hold a worker's whole trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1][:300]

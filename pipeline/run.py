@@ -1,186 +1,94 @@
-"""One run: the stages in order, each skipped while its manifest still holds. The only place that composes siblings."""
+"""A run: a recipe, its run directory, and what the stages share. It does not walk the stages; stages/walk.py does."""
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.cluster.placement import Need
-from fusechat.pipeline.cluster.ray_data import FLUSH_S
-from fusechat.pipeline.errors import FusechatError, InputError, Preempted, RunDirectoryError, StageError, UserError
-from fusechat.pipeline.models import fetch as models
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.prompts import intake as prompts
-from fusechat.pipeline.recipe import (
+from .cluster import connect, needs
+from .cluster.placement import Need
+from .cluster.preemption import catch_sigterm
+from .cluster.services import Deployments, MakeDeployments, SourceService
+from .errors import FusechatError, InputError, RunDirectoryError, StageError, UserError
+from .identities import digest
+from .models.branches import pinned
+from .models.pinned_source import PinnedSource, template_identity
+from .models.resolve import resolve
+from .models.revision import revision
+from .progress import Progress
+from .recipe import (
     EndpointSource,
     Engine,
     EvaluatedModel,
-    ImportedSource,
     Model,
     Recipe,
     Serve,
     Source,
     precision,
-    sizes,
 )
-from fusechat.pipeline.records import PROMPT, digest
-from fusechat.pipeline.sampling.plan import Asked, template_identity
-from fusechat.pipeline.storage.run_dir import STAGES, Manifest, Parts, RunDir, versions
+from .records import PROMPT
+from .storage.parts import Parts
+from .storage.run_dir import RunDir
 
-
-@dataclass(slots=True)
-class Outcome:
-    """What a stage did, for its manifest."""
-
-    data: str
-    counts: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
+AUTOSCALER_WAIT_S = 45
+"""Seconds that an autoscaling cluster may take to grow until the recipe fits."""
 
 
 class Run:
-    """A recipe on a run directory."""
+    """A recipe on a run directory.
+
+    Args:
+        recipe: as the user wrote it; `self.recipe` has its precisions decided for this machine.
+        base: folder that the recipe's relative paths start at.
+    """
 
     def __init__(self, recipe: Recipe, base: Path, progress: Progress) -> None:
-        """Opens a run.
-
-        Args:
-            recipe: as it is written; `self.recipe` has its precisions decided for this machine.
-        """
         self.written, self.base, self.progress = recipe, base, progress
         self.recipe = precision.settled(recipe)
         self.dir = RunDir(recipe.run_dir)
-        self._fleet: Any = None
-        self._ray: Any = None
+        self.make_deployments: MakeDeployments | None = None
+        """Who deploys the services; stages/walk.py and the REST service set it."""
+        self._deployments: Deployments | None = None
+        self._ray: AbstractContextManager[None] | None = None
 
-    def walk(self, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, bool]:
-        """Brings the stages up to date; returns which of them had work to do.
+    # --- the run directory
 
-        Args:
-            pilot: prompts that each source is then asked, of those that miss something.
+    def claim(self) -> None:
+        """Writes run.json. Reports every precision that changed since the run began.
 
         Raises:
-            FusechatError: see errors.py; whatever was done before is kept.
+            RunDirectoryError: the directory belongs to another recipe.
         """
-        from fusechat.pipeline.cluster import connect
-
-        connect.quieten()
-        with preemption(), self.dir.lock():
-            sizes.check(self.recipe)
-            self._claim()
-            self._announce(stages)
-            if pilot or set(stages) != {"prompts"}:  # reading prompts takes no cluster
-                self._check_capacity()
-            worked = {}
-            try:
-                for stage in STAGES:
-                    if stage in stages:
-                        worked[stage] = self._bring_up_to_date(stage)
-                if pilot:
-                    self._sample_pilot(pilot)
-            except BaseException:
-                if not _told.is_set():
-                    self.close()
-                    raise
-                self.progress.say("SIGTERM: what is finished is made durable")
-                time.sleep(2 * FLUSH_S)
-                if self.recipe.cluster.address is not None and self._fleet is not None:
-                    self._fleet.close()
-                raise  # a Ray that was started here ends with this process
-            self.close()
-            return worked
-
-    def _announce(self, stages: Sequence[str]) -> None:
-        """Says what is computed in, which size a recipe of several takes and how long; foresees the stages' times."""
-        if any(precision.of_stage(self.recipe, stage) for stage in stages):
-            for line in precision.decisions(self.written):
-                self.progress.say(line)
-        for line in sizes.told(self.recipe):
-            self.progress.say(line)
-        expected, in_seconds = sizes.expected(self.recipe)
-        self.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
-
-    def _claim(self) -> None:
-        """Refuses a run directory that another recipe made; says in which precisions the run goes on."""
-        mine = {"recipe": self.recipe.name, "target": self.recipe.target.model_dump(mode="json")}
-        if self.dir.exists("run.json"):
-            there = self.dir.read_json("run.json")
-            for key, value in mine.items():
-                if there.get(key) != value:
-                    raise RunDirectoryError(
-                        f"{self.dir.url}: belongs to another recipe ({key} was {there.get(key)}, now {value}); "
-                        "give another run_dir"
-                    )
-            was, _ = precision.begun_in(there)
+        mine = {"recipe": self.recipe.name, "target": self.written.target.model_dump(mode="json")}
+        kept = self._run_json
+        for key, value in mine.items():
+            if kept and kept.get(key) != value:
+                raise RunDirectoryError(
+                    f"{self.dir.url}: belongs to another recipe ({key} was {kept.get(key)}, now {value}); "
+                    "give another run_dir"
+                )
+        if kept:
+            was, _ = precision.begun_in(kept)
             for line in precision.changes(was, precision.taken(self.recipe)):
                 self.progress.say(line)
-        kept = {"precision": precision.taken(self.recipe), "unmarked": self._unmarked}
-        self.dir.write_json({**mine, "settings": self.written.model_dump(mode="json"), **kept}, "run.json")
+        state: dict[str, object] = {"precision": precision.taken(self.recipe), "unmarked": self._unmarked}
+        if not kept or "commits" in kept:  # version 0.1.0 kept none
+            state["commits"] = kept.get("commits", {})
+        self._write_run_json({**mine, "settings": self.written.model_dump(mode="json"), **state})
 
     @cached_property
-    def _unmarked(self) -> list[str]:
-        """Keys of engines whose precision no identity names, since an earlier version began the run in it."""
-        if not self.dir.exists("run.json"):
-            return []
-        was, unmarked = precision.begun_in(self.dir.read_json("run.json"))
-        return [key for key in unmarked if was[key] == precision.taken(self.recipe).get(key)]
+    def _run_json(self) -> Mapping[str, object]:
+        """What run.json says; empty before the run begins."""
+        found: Mapping[str, object] = self.dir.read_json("run.json") if self.dir.exists("run.json") else {}
+        return found
 
-    def marked(self, revision: str, key: str, engine: Engine) -> str:
-        """A model's revision as identities have it, with its engine's precision.
-
-        Args:
-            key: of the precision in the recipe.
-        """
-        return revision if key in self._unmarked else precision.mark(revision, engine.dtype)
-
-    def evaluated_revision(self, model: EvaluatedModel) -> str:
-        """Revision of a model of its own under evaluation, with its engine's precision."""
-        place = f"evaluate.models.{model.name}" if model.engine is not None else "evaluate"
-        here = next(m for m in self.recipe.evaluate.models if isinstance(m, EvaluatedModel) and m.name == model.name)
-        engine = here.engine or self.recipe.evaluate.engine
-        return self.marked(models.revision(model.model, base=self.base), f"{place}.engine.dtype", engine)
-
-    def _bring_up_to_date(self, stage: str) -> bool:
-        from fusechat.pipeline.stages import graph as stages
-
-        config, inputs = stages.settings(self, stage), stages.inputs(self, stage)
-        if (manifest := self.dir.holds(stage, config, inputs)) is not None:
-            self.progress.leave_out(stage)
-            self.progress.say(f"{stage}: up to date ({_counts(manifest.counts)})")
-            return False
-        self.progress.start(stage)
-        self.progress.say(f"{stage}: starting")
-        began = time.monotonic()
-        outcome = stages.WORK[stage](self)
-        manifest = Manifest(
-            stage=stage,
-            config=config,
-            inputs=inputs,
-            data=outcome.data,
-            counts=outcome.counts,
-            tokens=outcome.tokens,
-            seconds=round(time.monotonic() - began, 1),
-            versions=versions(),
-            precision=precision.of_stage(self.recipe, stage),
-        )
-        self.dir.write_manifest(manifest)
-        self.progress.finish(stage)
-        self.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
-        return True
-
-    def _sample_pilot(self, num: int) -> None:
-        from fusechat.pipeline.stages import graph as stages
-
-        stages.sample_missing(self, num)
+    def _write_run_json(self, content: Mapping[str, object]) -> None:
+        self.dir.write_json(content, "run.json")
 
     def fingerprint(self, stage: str) -> str:
         """Fingerprint of an earlier stage's output.
@@ -196,6 +104,74 @@ class Run:
                 f"has not been run; `fusechat run` walks all stages, `fusechat {stage}` this one",
             )
         return manifest.fingerprint
+
+    # --- identities
+
+    @cached_property
+    def _unmarked(self) -> list[str]:
+        """Keys of engines whose precision no identity names, because an earlier version began the run in it."""
+        if not self._run_json:
+            return []
+        was, unmarked = precision.begun_in(self._run_json)
+        return [key for key in unmarked if was[key] == precision.taken(self.recipe).get(key)]
+
+    def marked(self, revision: str, key: str, engine: Engine) -> str:
+        """A model's revision as identities contain it, with its engine's precision.
+
+        Args:
+            key: recipe key of the precision.
+        """
+        return revision if key in self._unmarked else precision.mark(revision, engine.dtype)
+
+    def model_revision(self, model: Model) -> str:
+        """A string that names a model's exact weights."""
+        return revision(model, base=self.base)
+
+    def evaluated_revision(self, model: EvaluatedModel) -> str:
+        """Revision of an entry of `evaluate.models` with weights of its own, with its engine's precision."""
+        place = f"evaluate.models.{model.name}" if model.engine is not None else "evaluate"
+        here = next(m for m in self.recipe.evaluate.models if isinstance(m, EvaluatedModel) and m.name == model.name)
+        engine = here.engine or self.recipe.evaluate.engine
+        return self.marked(self.model_revision(here.model), f"{place}.engine.dtype", engine)
+
+    @cached_property
+    def pinned_sources(self) -> list[PinnedSource]:
+        """The sources that can be sampled, with everything that their responses' identities depend on."""
+        found = []
+        for source in self.recipe.sources:
+            if isinstance(source, Source):
+                key = f"sources.{source.name}.engine.dtype"
+                weights = self.marked(self.model_revision(source.model), key, source.engine)
+                template = template_identity(self.templates[source.name], source.system)
+            elif isinstance(source, EndpointSource):
+                weights = digest(source.url, source.model, source.revision)
+                template = f"endpoint/{source.system}"
+            else:
+                continue
+            found.append(PinnedSource(source=source, revision=weights, template=template, seed=self.recipe.seed))
+        return found
+
+    def pin_branches(self, *, resolve: bool = True) -> None:
+        """Replaces hub branches and tags by the commits that they name, and keeps those in run.json.
+
+        A run that has begun keeps its commits, and reports each branch that has moved since. A run directory of
+        version 0.1.0 contains no commits: its identities contain the branch's name, and stay as they are.
+
+        Args:
+            resolve: asks the hub; otherwise only commits that the run keeps already are used.
+
+        Raises:
+            FusechatError: the hub can't be reached, and its cache does not contain the branch.
+        """
+        if self._run_json and "commits" not in self._run_json:
+            return
+        kept = self._run_json.get("commits", {})
+        assert isinstance(kept, dict)
+        self.recipe, commits = pinned(self.recipe, kept, self.progress.say, resolve=resolve)
+        if commits != kept and self.dir.exists("run.json"):
+            self._write_run_json({**self.dir.read_json("run.json"), "commits": commits})
+
+    # --- prompts and templates
 
     @cached_property
     def train_prompts(self) -> pa.Table:
@@ -213,15 +189,12 @@ class Run:
 
     @cached_property
     def templates(self) -> dict[str, str | None]:
-        """Source name -> text of its chat template where the recipe gives one."""
-        found: dict[str, str | None] = {}
-        for source in self.recipe.served:
-            found[source.name] = self.read_template(source.chat_template)
-        return found
+        """Source name -> text of its chat template, or None if the recipe gives none."""
+        return {source.name: self.read_template(source.chat_template) for source in self.recipe.served}
 
     @cached_property
     def target_template(self) -> str | None:
-        """Text of the target's chat template where the recipe gives one."""
+        """Text of the target's chat template, or None if the recipe gives none."""
         return self.read_template(self.recipe.target.chat_template)
 
     def read_template(self, name: str | None) -> str | None:
@@ -237,155 +210,100 @@ class Run:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(str(self.base / name), 0, f"chat template can't be read: {error}") from error
 
-    @cached_property
-    def asked(self) -> list[Asked]:
-        """The sources with what their responses' identities hang on."""
-        found = []
-        for source in self.recipe.sources:
-            if isinstance(source, Source):
-                key, revision = f"sources.{source.name}.engine.dtype", models.revision(source.model, base=self.base)
-                revision = self.marked(revision, key, source.engine)
-                template = template_identity(self.templates[source.name], source.system)
-            elif isinstance(source, EndpointSource):
-                revision = digest(source.url, source.model, source.revision)
-                template = f"endpoint/{source.system}"
-            else:
-                continue
-            found.append(Asked(source=source, revision=revision, template=template, seed=self.recipe.seed))
-        return found
-
-    @cached_property
-    def responses(self) -> list[dict[str, Any]]:
-        """Durable responses that the recipe asks for (RESPONSE rows); rows of earlier settings are left out."""
-        from fusechat.pipeline.sampling import generate
-
-        return [row for _, rows in generate.buckets(self) for row in rows]
+    # --- models
 
     def model(self, model: Model, who: str) -> Path:
-        """The model's folder, fetched where it is not there yet."""
+        """The model's folder; fetches the model if it is not in the cache."""
         try:
-            return models.resolve(model, base=self.base, progress=self.progress.say)
+            return resolve(model, base=self.base, progress=self.progress.say)
         except UserError:
             raise
         except FusechatError as error:
             raise StageError("models", who, str(error)) from error
 
     def fetch(self, wanted: Mapping[str, Model]) -> dict[str, Path]:
-        """The folders of several models by name; what is not there yet is fetched side by side."""
+        """Name -> folder of several models; fetches in parallel what is not in the cache."""
         with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as threads:
             return dict(zip(wanted, threads.map(self.model, wanted.values(), wanted), strict=True))
 
-    def needs(self) -> list[Need]:
-        """What the recipe will ever have served."""
-        from fusechat.services import app
+    def trained_model(self, stage: str) -> Path:
+        """Folder of the model that a training stage made.
 
-        return app.needs(self.recipe)
+        Raises:
+            StageError: the stage has not been run.
+        """
+        self.fingerprint(stage)
+        result = self.dir.read_json(stage, "result.json")
+        return self.dir.local_path(stage, result["folder"], "model")
 
-    def _check_capacity(self) -> None:
-        """Holds the plan against this machine before anything is fetched; a remote cluster is asked once connected."""
-        from fusechat.pipeline.cluster import connect
-
-        there = None if self.recipe.cluster.address else connect.local_nodes(self.recipe.cluster)
-        if there is not None:
-            connect.check_capacity(self.recipe, self.needs(), there)
-
-    def ray(self, settings: Serve | None = None) -> None:
-        """Starts or joins Ray, once, and holds the whole plan against it.
+    def source_service(self, source: Source, folder: Path) -> SourceService:
+        """A source of the recipe as a service for batch work.
 
         Args:
-            settings: how HTTP reaches the deployments, where it does.
+            folder: of its weights.
         """
-        from fusechat.pipeline.cluster import connect
+        template, concurrency = self.templates[source.name], self.recipe.sample.concurrency
+        return SourceService(source, folder, template, f"sources.{source.name}", concurrency)
 
+    # --- the cluster
+
+    def check_capacity(self) -> None:
+        """Checks, before anything is fetched, that the recipe fits on this machine. A remote cluster is checked later,
+        when the run connects to it."""
+        nodes = None if self.recipe.cluster.address else connect.local_nodes(self.recipe.cluster)
+        if nodes is not None:
+            needs.check_capacity(self.recipe, nodes)
+
+    def ray(self, settings: Serve | None = None) -> None:
+        """Starts Ray or connects to it, once, and checks that the recipe fits on the cluster.
+
+        Args:
+            settings: how HTTP reaches the deployments, if it does.
+        """
         if self._ray is not None:
             return
         self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
         connection = connect.connected(self.recipe.cluster, settings)
         connection.__enter__()
         self._ray = connection
-        _catch_sigterm()  # Ray has set a handler of its own
-        wait_s = 45 if self.recipe.cluster.address else 0
-        connect.check_capacity(self.recipe, self.needs(), connect.nodes(), wait_s)
+        catch_sigterm()  # Ray has set a handler of its own
+        wait_s = AUTOSCALER_WAIT_S if self.recipe.cluster.address else 0
+        needs.check_capacity(self.recipe, connect.nodes(), wait_s)
 
     @property
-    def fleet(self) -> Any:
+    def deployments(self) -> Deployments:
         """The deployments; starts Ray."""
-        if self._fleet is None:
+        if self._deployments is None:
             self.ray()
-            from fusechat.pipeline.cluster import connect
-            from fusechat.services.deployments import Fleet
-
-            self._fleet = Fleet(connect.nodes(), connect.reserved(), self.progress.say)
-        return self._fleet
+            assert self.make_deployments is not None
+            self._deployments = self.make_deployments(connect.nodes(), needs.reserved_needs(), self.progress.say)
+        return self._deployments
 
     def release(self, names: Iterable[str]) -> None:
-        """Stops deployments that nobody asks any more; nothing of what is not up."""
-        if self._fleet is not None:
-            self._fleet.stop(names, "done")
+        """Stops deployments that are no longer needed; ignores those that are not running."""
+        if self._deployments is not None:
+            self._deployments.stop(names, "done")
 
-    @contextmanager
-    def shown(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
-        """Progress of one thing; yields what to call with rows and tokens that were done."""
-        self.progress.begin(what, total, done)
-        yield lambda rows, tokens: self.progress.advance(what, rows, tokens)
-        self.progress.end(what)
+    def make_room(self, need: Need) -> None:
+        """Stops deployments until `need` fits."""
+        if self._deployments is not None:
+            self._deployments.make_room(need)
+
+    def close_deployments(self) -> None:
+        """Stops this run's deployments on a cluster that outlives it."""
+        if self._deployments is not None and self.recipe.cluster.address is not None:
+            self._deployments.close()
 
     def close(self) -> None:
         """Stops what this run started."""
-        if self._fleet is not None and self.recipe.cluster.address is not None:
-            self._fleet.close()
+        self.close_deployments()
         if self._ray is not None:
             self._ray.__exit__(None, None, None)
-            self._ray = self._fleet = None
+            self._ray = self._deployments = None
 
-
-_told = threading.Event()
-"""SIGTERM has come."""
-
-
-def _catch_sigterm() -> None:
-    """SIGTERM interrupts as Ctrl-C does, once; Ray's compiled code, while it waits, looks for nothing else."""
-
-    def preempted(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _told.set()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, preempted)
-
-
-@contextmanager
-def preemption() -> Iterator[None]:
-    """SIGTERM meanwhile ends the run in good order: raises Preempted in place of whatever it led to."""
-    _told.clear()
-    _catch_sigterm()
-    try:
-        yield
-    except BaseException as error:
-        if _told.is_set():
-            raise Preempted from error
-        raise
-
-
-def read_prompts(run: Run) -> Outcome:
-    """Stage `prompts`."""
-    recipe = run.recipe
-    imported = [s.name for s in recipe.sources if isinstance(s, ImportedSource)]
-    where = (recipe.prompts, run.base, run.dir, recipe.sample.buckets, imported)
-    if run.dir.manifest("prompts") is not None:  # what is there stays where the new files can't be used
-        prompts.Intake(*where, trial=True).read()
-        run.dir.remove(["prompts/manifest.json"])
-    intake = prompts.Intake(*where)
-    intake.read()
-    counts = {"train": intake.train.num, "heldout": intake.heldout.num, "rejected": intake.num_rejects}
-    for reason in ("duplicate", "near_duplicate", "contaminated"):
-        if intake.rejected[reason]:
-            counts[reason.replace("_", " ")] = intake.rejected[reason]
-    if intake.carried.num:
-        counts["carried responses"] = intake.carried.num
-    return Outcome(intake.digest(), counts)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{value} {key}" for key, value in counts.items()) or "nothing to count"
+    @contextmanager
+    def shown(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
+        """Shows the progress of one task; yields a function that takes the rows and tokens that were done."""
+        self.progress.begin(what, total, done)
+        yield lambda rows, tokens: self.progress.advance(what, rows, tokens)
+        self.progress.end(what)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.pipeline.cluster.placement import Need
-from fusechat.pipeline.recipe import COMBINED, Engine, OwnReward, Placement, Recipe, RewardModel, Source
-from fusechat.services.deployments import Service
+from fusechat.pipeline.recipe import COMBINED, OwnReward
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -42,11 +39,12 @@ def build_app(run: Run, groups: bool = False) -> Application:
     from ray import serve
     from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
 
-    from fusechat.services import gateway
-    from fusechat.services.llm import build_source
-    from fusechat.services.reward_models import build_reward
-    from fusechat.services.verifier import build_verifier
+    from . import gateway
+    from .llm import build_source
+    from .reward_models import build_reward
+    from .verifier import build_verifier
 
+    run.pin_branches()
     recipe = run.recipe
     settings, concurrency = recipe.serve, recipe.sample.concurrency
     weights = {s.name: s.model for s in recipe.served}
@@ -90,7 +88,7 @@ def build_app(run: Run, groups: bool = False) -> Application:
         sources,
         cards,
         recipe=recipe,
-        asked=run.asked,
+        asked=run.pinned_sources,
         rewards=rewards,
         verifier=build_verifier(recipe.score.verify, settings.max_queued),
         chosen=_chosen(run),
@@ -110,84 +108,3 @@ def _chosen(run: Run) -> str:
     if run.dir.exists("score", "agreement.json"):
         return str(run.dir.read_json("score", "agreement.json")["chosen"])
     return run.recipe.rewards[0].name
-
-
-def source_service(
-    source: Source, model: Path | str, chat_template: str | None, setting: str, concurrency: int
-) -> Service:
-    """A source LLM as a service of the fleet.
-
-    Args:
-        chat_template: Jinja text in place of the model's own.
-        setting: recipe key of the source, for errors of placement.
-        concurrency: samples that one replica has in flight.
-    """
-
-    def build() -> object:
-        from fusechat.services.llm import build_source
-
-        return build_source(
-            source.name,
-            model,
-            source.engine,
-            source.placement.model_copy(update={"min_replicas": source.placement.replicas}),
-            chat_template=chat_template,
-            system=source.system,
-            max_ongoing_requests=concurrency,
-            # A request is a prompt with all its samples: past half of what fills one replica, another one pays.
-            target_ongoing_requests=max(1.0, concurrency / max(source.samples.values()) / 2),
-        )
-
-    return Service(source.name, engine_need(source.name, source.engine, source.placement, setting), build)
-
-
-def reward_service(reward: RewardModel, model: Path | None, setting: str) -> Service:
-    """A reward model as a service of the fleet."""
-
-    def build() -> object:
-        from fusechat.services.reward_models import build_reward
-
-        return build_reward(reward, model)
-
-    return Service(reward.name, reward_need(reward, setting), build)
-
-
-def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
-    """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
-    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    bundle = placement_bundle(placement)
-    return Need(name, (bundle,) * (workers * placement.replicas), f"{setting}.placement or {setting}.engine")
-
-
-def placement_bundle(placement: Placement) -> dict[str, float]:
-    """What one worker takes, in Ray's resource names; memory in bytes."""
-    bundle = {"CPU": placement.num_cpus}
-    if placement.num_gpus:
-        bundle["GPU"] = placement.num_gpus
-    if placement.memory_gb:
-        bundle["memory"] = placement.memory_gb * 2**30
-    if placement.accelerator_type:
-        bundle[f"accelerator_type:{placement.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
-    return bundle
-
-
-def reward_need(reward: RewardModel, setting: str) -> Need:
-    """What a reward model takes beside the source that it asks."""
-    if not isinstance(reward, OwnReward):
-        return Need(reward.name, ({"CPU": 0.0},), setting)
-    placement = reward.placement
-    bundle = placement_bundle(placement)
-    return Need(reward.name, (bundle,) * placement.replicas, f"{setting}.placement")
-
-
-def needs(recipe: Recipe) -> list[Need]:
-    """All that the recipe will ever have served, for the capacity check."""
-    found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.served]
-    found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
-    evaluate = recipe.evaluate
-    found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
-    for own in evaluate.models:
-        if not isinstance(own, str) and (own.engine is not None or own.placement is not None):
-            engine, placement = own.engine or evaluate.engine, own.placement or evaluate.placement
-            found.append(engine_need("evaluate", engine, placement, f"evaluate.models.{own.name}"))
-    return found

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.records import OBJECTIVES
-from fusechat.services.reward_inputs import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
+
+from .reward_inputs import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
 
 if TYPE_CHECKING:
     import torch

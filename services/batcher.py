@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from fusechat.services.reward_inputs import Conversation, RewardNetwork, Row, Score, batches
+from .reward_inputs import Conversation, RewardNetwork, Row, Score, batches
 
 WAIT_S = 0.005
 """Seconds that the first row waits for others; while a pass is under way they gather anyway."""

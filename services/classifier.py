@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusechat.pipeline.errors import InputError, plain
-from fusechat.services.reward_inputs import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
+
+from .reward_inputs import Conversation, Row, Score, pad, rated, read_json, special_tokens, token_ids
 
 if TYPE_CHECKING:
     import torch

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fusechat.pipeline.cluster.placement import Need, Resources, describe_all, describe_nodes, place
+from fusechat.pipeline.cluster.services import Deployable, RewardService, SourceService
 from fusechat.pipeline.errors import CapacityError, StageError
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
 
+APP = "fusechat"
+"""Name of the REST service's Serve application."""
 WATCH_S = 3.0
 TOLD = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
 """Begins the line of a trace that says what went wrong; pydantic puts its own words before and after that line."""
@@ -24,18 +28,58 @@ TOLD = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One application that the fleet can start."""
+    """One application that can be started."""
 
     name: str
     need: Need
     build: Callable[[], Application]
-    """Made late: building imports vLLM."""
+    """Called when the application starts, because building it imports vLLM."""
     route_prefix: str | None = None
-    """Where HTTP reaches it; none where only handles do."""
+    """Where HTTP reaches it; None if only handles do."""
 
 
-class Fleet:
-    """Serve applications on one cluster, kept while their place is not needed.
+def service_of(wanted: Deployable) -> Service:
+    """The application of a service that the pipeline asks for.
+
+    Raises:
+        TypeError: it is of no known kind.
+    """
+    if isinstance(wanted, Service):
+        return wanted
+    if isinstance(wanted, SourceService):
+        return Service(wanted.name, wanted.need, partial(_build_source, wanted))
+    if isinstance(wanted, RewardService):
+        return Service(wanted.name, wanted.need, partial(_build_reward, wanted))
+    raise TypeError(f"no application for a {type(wanted).__name__}")
+
+
+def _build_source(wanted: SourceService) -> Application:
+    from .llm import build_source
+
+    source, concurrency = wanted.source, wanted.concurrency
+    return build_source(
+        source.name,
+        wanted.model,
+        source.engine,
+        source.placement.model_copy(update={"min_replicas": source.placement.replicas}),
+        chat_template=wanted.chat_template,
+        system=source.system,
+        max_ongoing_requests=concurrency,
+        # One request is a prompt with all its samples. At half of what fills one replica, another replica starts.
+        target_ongoing_requests=max(1.0, concurrency / max(source.samples.values()) / 2),
+    )
+
+
+def _build_reward(wanted: RewardService) -> Application:
+    from .reward_models import build_reward
+
+    return build_reward(wanted.reward, wanted.model)
+
+
+class ServeDeployments:
+    """The applications that Ray Serve runs on one cluster; see pipeline/cluster/services.py.
+
+    An application keeps running until its resources are needed.
 
     Args:
         nodes: resources of each node.
@@ -51,19 +95,19 @@ class Fleet:
         timeout_s: float = 900,
     ) -> None:
         self._nodes, self._reserved, self._say, self._timeout_s = list(nodes), list(reserved), say, timeout_s
-        self._up: dict[str, Service] = {}
+        self._up: dict[str, Deployable] = {}
         # Serve's client is not thread-safe: reading a status while a deployment is built has raised out of pickling.
         self._serve = threading.Lock()
         self._ready: set[str] = set()
         self._started: dict[str, float] = {}
         self._start_s: dict[str, float] = {}
 
-    def fits(self, service: Service, keep: Sequence[str]) -> bool:
+    def fits(self, service: Deployable, keep: Sequence[str]) -> bool:
         """Whether the service fits beside `keep` once all others are stopped."""
         needs = [self._up[k].need for k in keep if k in self._up and k != service.name]
         return place([*needs, service.need, *self._reserved], self._nodes)
 
-    def start(self, service: Service, keep: Sequence[str] = ()) -> None:
+    def start(self, service: Deployable, keep: Sequence[str] = ()) -> None:
         """Starts a service without waiting; stops the longest idle others where it needs their place.
 
         Raises:
@@ -84,7 +128,8 @@ class Fleet:
         self._say(f"{service.name}: starting")
         began = time.monotonic()
         with self._serve:
-            target = RunTarget(service.build(), name=service.name, route_prefix=service.route_prefix)
+            application = service_of(service)
+            target = RunTarget(application.build(), name=service.name, route_prefix=application.route_prefix)
             serve.run_many([target], wait_for_applications_running=False)
         self._up[service.name] = service
         self._started[service.name] = began

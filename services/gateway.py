@@ -22,12 +22,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from fusechat.pipeline.errors import EngineDiedError
+from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import COMBINED, Combination, Domain, EndpointSource, Recipe, Serve
-from fusechat.pipeline.sampling.batch_worker import Asker, Served
+from fusechat.pipeline.sampling.backend import SamplingBackend
 from fusechat.pipeline.sampling.messages import Delta, Piece, Rated, ScoreItem
-from fusechat.pipeline.sampling.openai_backend import Endpoint
-from fusechat.pipeline.sampling.plan import Asked
-from fusechat.services.error_responses import (
+from fusechat.pipeline.sampling.openai_backend import OpenAIBackend
+from fusechat.pipeline.sampling.serve_backend import ServeBackend
+
+from .deployments import APP
+from .error_responses import (
     RefusedError,
     on_http,
     on_invalid,
@@ -35,11 +38,11 @@ from fusechat.services.error_responses import (
     unavailable,
     without_paths,
 )
-from fusechat.services.middleware import Call, Door
-from fusechat.services.openai_stream import Route
-from fusechat.services.reward_models import combined
-from fusechat.services.sample_route import Sampler, Scoring, ranked
-from fusechat.services.schemas import (
+from .middleware import Call, Door
+from .openai_stream import Route
+from .reward_models import combined
+from .sample_route import Sampler, Scoring, ranked
+from .schemas import (
     ChatBody,
     Check,
     CompletionBody,
@@ -59,7 +62,6 @@ from fusechat.services.schemas import (
     VerifyBody,
     VerifyReply,
 )
-from fusechat.services.server import APP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,15 +92,15 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
         model_cards: dict[str, Any],
         *,
         recipe: Recipe,
-        asked: Sequence[Asked],
+        asked: Sequence[PinnedSource],
         rewards: dict[str, DeploymentHandle],
         verifier: DeploymentHandle,
         chosen: str,
     ) -> None:
         super().__init__(llm_deployments, model_cards)
         self._recipe, self._rewards, self._verifier, self._chosen = recipe, rewards, verifier, chosen
-        askers: dict[str, Asker] = {n: _Source(n, h, self) for n, h in llm_deployments.items()}
-        askers |= {s.name: Endpoint(s) for s in recipe.sources if isinstance(s, EndpointSource)}
+        askers: dict[str, SamplingBackend] = {n: _Source(n, h, self) for n, h in llm_deployments.items()}
+        askers |= {s.name: OpenAIBackend(s) for s in recipe.sources if isinstance(s, EndpointSource)}
         self._sampler = Sampler(recipe, asked, askers)
         self._states: dict[str, ModelState] = {}
         self._states_at = -STATE_S
@@ -202,7 +204,8 @@ class Gateway(OpenAiIngress):  # type: ignore[misc]
         yield f"event: done\ndata: {json.dumps(done)}\n\n"
 
     def _finish(self, reply: SampleReply, body: SampleBody) -> None:
-        from fusechat.pipeline.records import Message, prompt_id
+        from fusechat.pipeline.identities import prompt_id
+        from fusechat.pipeline.records import Message
 
         reply.prompt_id = prompt_id([Message(role=m.role, content=m.content) for m in body.messages])
         reply.samples = ranked(reply.samples)
@@ -322,21 +325,21 @@ class _Source:
 
     def __init__(self, name: str, handle: DeploymentHandle, gateway: Gateway) -> None:
         self._name, self._gateway = name, gateway
-        self._served = Served(APP, handle)
+        self._served = ServeBackend(APP, handle)
 
     async def ask(self, request: Any) -> AsyncIterator[Any]:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         await self._gateway.awake(self._name)
         with told(self._name):
             async for generated in self._served.ask(request):
                 yield generated
 
     async def trouble(self) -> str:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         return await self._served.trouble()
 
     async def counters(self) -> Any:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         return await self._served.counters()
 
 

@@ -32,8 +32,9 @@ from fusechat.pipeline.sampling.messages import (
     with_system,
 )
 from fusechat.pipeline.sampling.throughput import Reading
-from fusechat.services.openai_stream import Route, answer
-from fusechat.services.reward_inputs import special_tokens
+
+from .openai_stream import Route, answer
+from .reward_inputs import special_tokens
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def _cpu_engine() -> type:
-    from fusechat.services.cpu_engine import CpuEngine
+    from .cpu_engine import CpuEngine
 
     return CpuEngine
 

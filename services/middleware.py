@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusechat.pipeline.recipe import Serve
-from fusechat.services.auth import AuthError, KeyRing, Right, may
-from fusechat.services.error_responses import RefusedError
-from fusechat.services.metrics import GatewayMetrics
-from fusechat.services.rate_limits import LimitError, Limits, Ticket
+
+from .auth import AuthError, KeyRing, Right, may
+from .error_responses import RefusedError
+from .metrics import GatewayMetrics
+from .rate_limits import LimitError, Limits, Ticket
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from fusechat.services.auth import Key
+from .auth import Key
 
 SLACK_S = 1e-6
 """Seconds that the sums of a bucket may be wrong by."""

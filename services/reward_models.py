@@ -17,7 +17,7 @@ from fusechat.pipeline.recipe import (
 from fusechat.pipeline.recipe.precision import decided
 from fusechat.pipeline.records import OBJECTIVES
 from fusechat.pipeline.sampling.messages import Rated, RateRequest, ScoreItem
-from fusechat.pipeline.scoring.rewards import combine
+from fusechat.pipeline.scoring.merge import combine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +56,8 @@ class OwnRewardModel:
     def __init__(self, config: ArmoRMReward | ClassifierReward, model: Path) -> None:
         import torch
 
-        from fusechat.services import armorm, classifier
-        from fusechat.services.batcher import Collector
+        from . import armorm, classifier
+        from .batcher import Collector
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         load: Any = armorm.load if isinstance(config, ArmoRMReward) else classifier.load
@@ -67,7 +67,7 @@ class OwnRewardModel:
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Rated]:
         """One score a response, in the order given; a response that can't be scored comes back as a reject."""
-        from fusechat.services.reward_inputs import conversation
+        from .reward_inputs import conversation
 
         scores = await self._collector.score([conversation(i) for i in items])
         rated = []

@@ -10,15 +10,19 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from fusechat.pipeline import records
-from fusechat.pipeline.errors import AskFailedError, StageError
+from fusechat.pipeline import identities
+from fusechat.pipeline.errors import AskFailedError, StageError, last_line
+from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import Policy, Recipe
-from fusechat.pipeline.sampling.batch_worker import Asker, last_line
+from fusechat.pipeline.records import ResponseRow, prompt_records, response_records
+from fusechat.pipeline.sampling.backend import SamplingBackend
 from fusechat.pipeline.sampling.messages import Delta, Generated, GenerateRequest, Rated, ScoreItem
-from fusechat.pipeline.sampling.plan import Asked, Rows, requests, response
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
-from fusechat.services.error_responses import RefusedError, without_paths
-from fusechat.services.schemas import SampleBody, Sampled, SourceError, Verdict
+from fusechat.pipeline.sampling.plan import requests, response
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
+
+from .error_responses import RefusedError, without_paths
+from .schemas import SampleBody, Sampled, SourceError, Verdict
 
 Event = Sampled | Delta | SourceError
 
@@ -41,13 +45,13 @@ class Sampler:
         askers: source name -> how it is asked.
     """
 
-    def __init__(self, recipe: Recipe, asked: Sequence[Asked], askers: Mapping[str, Asker]) -> None:
+    def __init__(self, recipe: Recipe, asked: Sequence[PinnedSource], askers: Mapping[str, SamplingBackend]) -> None:
         self._recipe = recipe
         self._asked = {a.source.name: a for a in asked}
         self._askers = askers
-        self._store = Parts(RunDir(recipe.run_dir), "sample", records.RESPONSE, "response_id")
+        self._store = Parts(RunDir(recipe.run_dir), "sample", response_records.RESPONSE, "response_id")
 
-    def check(self, body: SampleBody) -> list[Asked]:
+    def check(self, body: SampleBody) -> list[PinnedSource]:
         """The sources that are asked, with the sampling parameters and numbers of this request.
 
         Raises:
@@ -68,7 +72,7 @@ class Sampler:
             )
         return found
 
-    def _adapted(self, asked: Asked, body: SampleBody) -> Asked:
+    def _adapted(self, asked: PinnedSource, body: SampleBody) -> PinnedSource:
         source = asked.source
         num = body.n or source.samples.get(body.domain, 1)
         changed: dict[str, Any] = {"samples": {body.domain: num}}
@@ -84,12 +88,12 @@ class Sampler:
             RefusedError: see `check`.
         """
         sources = self.check(body)
-        messages = [records.Message(role=m.role, content=m.content) for m in body.messages]
-        prompt = {"prompt_id": records.prompt_id(messages), "domain": body.domain, "messages": messages}
+        messages = [prompt_records.Message(role=m.role, content=m.content) for m in body.messages]
+        prompt = {"prompt_id": identities.prompt_id(messages), "domain": body.domain, "messages": messages}
         table = pa.Table.from_pylist([prompt])
         queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
-        async def one(asked: Asked) -> None:
+        async def one(asked: PinnedSource) -> None:
             try:
                 async for event in self._ask(asked, table, body, scoring):
                     queue.put_nowait(event)
@@ -118,7 +122,9 @@ class Sampler:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, asked: Asked, table: pa.Table, body: SampleBody, scoring: Scoring) -> AsyncIterator[Event]:
+    async def _ask(
+        self, asked: PinnedSource, table: pa.Table, body: SampleBody, scoring: Scoring
+    ) -> AsyncIterator[Event]:
         ((request, rows),) = requests(asked, table, set())
         left = {row["response_id"]: row for row in rows}
         for stored in await asyncio.to_thread(self._stored, table["prompt_id"][0].as_py(), set(left)):
@@ -139,9 +145,9 @@ class Sampler:
                 row = response(left.pop(generated["response_id"]), generated)
                 yield await self._finished(row, request, body, scoring, stored=False)
 
-    def _stored(self, prompt_id: str, wanted: set[str]) -> Rows:
+    def _stored(self, prompt_id: str, wanted: set[str]) -> list[ResponseRow]:
         """Rows of the run's store; none where the run has not begun."""
-        bucket = records.bucket_of(prompt_id, self._recipe.sample.buckets)
+        bucket = identities.bucket_of(prompt_id, self._recipe.sample.buckets)
         there = self._store.ids(bucket) & wanted
         if not there:
             return []

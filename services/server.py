@@ -9,16 +9,15 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from fusechat.pipeline.cluster.needs import serving_needs
 from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.errors import RecipeError
 from fusechat.pipeline.recipe import Serve
-from fusechat.services.deployments import Service
+
+from .deployments import APP, ServeDeployments, Service
 
 if TYPE_CHECKING:
     from fusechat.pipeline.run import Run
-
-APP = "fusechat"
-"""Serve's name of the application."""
 
 
 def serve_forever(run: Run) -> None:
@@ -36,8 +35,9 @@ def serve_forever(run: Run) -> None:
         run.ray(settings)
         for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which sets handlers of its own
             signal.signal(number, lambda *_: sys.exit(0))
-        run.fleet.start(service(run))
-        run.fleet.wait(APP)
+        run.make_deployments = ServeDeployments
+        run.deployments.start(service(run))
+        run.deployments.wait(APP)
         where = f"http://{settings.host}:{settings.port}" if local else "the cluster's Serve address"
         run.progress.say(f"serve: ready at {where}")
         while True:
@@ -49,9 +49,9 @@ def serve_forever(run: Run) -> None:
 
 def service(run: Run) -> Service:
     """The whole service as one of the fleet: everything is up at the same time."""
-    from fusechat.services.app import build_app
+    from .app import build_app
 
-    bundles = tuple(bundle for need in run.needs() if need.name != "evaluate" for bundle in need.bundles)
+    bundles = tuple(bundle for need in serving_needs(run.recipe) if need.name != "evaluate" for bundle in need.bundles)
     return Service(APP, Need(APP, bundles, "sources.*.placement or rewards.*.placement"), lambda: build_app(run), "/")
 
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.records import digest
-from fusechat.training import checkpoints, sharding
-from fusechat.training.driver import Job
+from fusechat.pipeline.identities import digest
+
+from . import checkpoints, sharding
+from .driver import Job
 
 LOGGED = {
     ("sft", "loss"): "eval_loss",

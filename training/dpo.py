@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.recipe import Dpo, Training
-from fusechat.training import data, lm_head, lora, sharding, worker
-from fusechat.training.driver import Job, StepEvent, TrainResult
-from fusechat.training.driver import train as _train
-from fusechat.training.reference_logprobs import with_reference
+
+from . import data, lm_head, lora, sharding, worker
+from .driver import Job, StepEvent, TrainResult
+from .driver import train as _train
+from .reference_logprobs import with_reference
 
 
 def train(

@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.errors import RecipeError, RunDirectoryError, StageError
+from fusechat.pipeline.identities import digest
 from fusechat.pipeline.recipe import Optimization, Training
 from fusechat.pipeline.recipe.precision import of_training
-from fusechat.pipeline.records import digest
-from fusechat.training import checkpoints as files
-from fusechat.training import data
-from fusechat.training import ray_train as ray_cluster
+
+from . import checkpoints as files
+from . import data
+from . import ray_train as ray_cluster
 
 POLL_S = 0.2
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusechat.training import sharding
+from . import sharding
 
 TOKENS = 256
 """Tokens projected at a time: 256 x 49,152 float32 logits are 48 MiB."""

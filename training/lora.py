@@ -6,8 +6,9 @@ import shutil
 from typing import Any
 
 from fusechat.pipeline.errors import RecipeError
-from fusechat.training import checkpoints
-from fusechat.training.driver import Job
+
+from . import checkpoints
+from .driver import Job
 
 ADAPTER = "adapter"
 """Folder of a training in which the matrices are kept, as PEFT keeps them."""

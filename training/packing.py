@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusechat.pipeline.errors import RecipeError
-from fusechat.training import data
+
+from . import data
 
 ATTENTION = "fusechat_packed"
 """Name under which `attend` is known to transformers."""

@@ -11,7 +11,8 @@ from typing import Any
 from fusechat.pipeline.errors import CapacityError, RecipeError, StageError
 from fusechat.pipeline.machine.hardware import allocator_env
 from fusechat.pipeline.recipe import Optimization, Training
-from fusechat.training import checkpoints
+
+from . import checkpoints
 
 
 def accumulation(stage: str, config: Optimization, cluster: Training) -> int:

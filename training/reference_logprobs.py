@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusechat.pipeline.records import digest
-from fusechat.training import checkpoints, data, sharding
-from fusechat.training.driver import Job
+from fusechat.pipeline.identities import digest
+
+from . import checkpoints, data, sharding
+from .driver import Job
 
 COLUMNS = pa.schema([("ref_chosen_logps", pa.float32()), ("ref_rejected_logps", pa.float32())])
 INPUTS = b"inputs"

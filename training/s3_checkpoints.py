@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.storage.s3 import S3, reason
-from fusechat.training import checkpoints as files
+
+from . import checkpoints as files
 
 CHUNK = 8 << 20
 ATTEMPTS, WAIT_S = 5, 2.0

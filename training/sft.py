@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from fusechat.pipeline.recipe import Sft, Training
-from fusechat.training import data, lm_head, lora, packing, sharding, worker
-from fusechat.training.driver import Job, StepEvent, TrainResult
-from fusechat.training.driver import train as _train
+
+from . import data, lm_head, lora, packing, sharding, worker
+from .driver import Job, StepEvent, TrainResult
+from .driver import train as _train
 
 
 def train(

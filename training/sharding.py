@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusechat.training.driver import Job
+from .driver import Job
 
 OPTIMIZER = "optimizer_whole.pt"
 """Adam's moments in a checkpoint, gathered."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusechat.pipeline.errors import StageError
-from fusechat.training import checkpoints, data, mfu
-from fusechat.training.driver import Job
-from fusechat.training.s3_checkpoints import Offsite
+
+from . import checkpoints, data, mfu
+from .driver import Job
+from .s3_checkpoints import Offsite
 
 KEPT = ("learning_rate", "grad_norm", "epoch", "mean_token_accuracy", "entropy")
 """What a metrics line keeps of the Trainer's log beside loss, tokens and DPO's own."""

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fusechat.pipeline.errors import FusechatError
-from fusechat.training import (
+
+from . import (
     best_checkpoint,
     checkpoints,
     data,
@@ -22,7 +23,7 @@ from fusechat.training import (
     sharding,
     trainer_callback,
 )
-from fusechat.training.driver import Job
+from .driver import Job
 
 Tokenize = Callable[[Any, data.Template, int], data.Tokens]
 MakeTrainer = Callable[[Job, dict[str, Any], Any, Any, Any, Any], Any]

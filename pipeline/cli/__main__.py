@@ -1,5 +1,5 @@
 """`python -m fusechat.pipeline.cli` runs the command line."""
 
-from fusechat.pipeline.cli.main import entry
+from .main import entry
 
 entry()

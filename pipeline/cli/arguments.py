@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fusechat.pipeline.run import Run
+    from ..run import Run
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")]
@@ -21,9 +21,9 @@ def work_on(recipe: str, changes: Sequence[str] | None) -> Run:
         InputError: there is no such recipe.
         RecipeError: it can't be used.
     """
-    from fusechat.pipeline.progress import Progress
-    from fusechat.pipeline.recipe.load import find, load
-    from fusechat.pipeline.run import Run
+    from ..progress import Progress
+    from ..recipe.load import find, load
+    from ..run import Run
 
     path = find(recipe)
     return Run(load(path, tuple(changes or ())), path.parent.resolve(), Progress())

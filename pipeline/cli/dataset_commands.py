@@ -30,9 +30,9 @@ def margins(
     from rich.console import Console
     from rich.table import Table
 
-    from fusechat.pipeline.dataset import margins as rule
-    from fusechat.pipeline.dataset.locate import opened
-    from fusechat.pipeline.errors import UserError
+    from ..dataset import margins as rule
+    from ..dataset.locate import opened
+    from ..errors import UserError
 
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise UserError(f"margins: --plot {plot}: the name must end in .png or .svg")
@@ -53,7 +53,7 @@ def margins(
         table.add_row("all", "", *(str(n) for n in sums), style="bold")
         Console(highlight=False, markup=False).print(table)
     if plot is not None:
-        from fusechat.pipeline.report import plots
+        from ..report import plots
 
         ends = rule.edges(candidates, min_)
         curves = rule.curve(candidates, min_, ends)
@@ -66,9 +66,9 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Why a row is there: prompt, source, template, seed, parameters, rewards, verdicts, reason, versions."""
-    from fusechat.pipeline.dataset.locate import opened
-    from fusechat.pipeline.dataset.trace import lines
-    from fusechat.pipeline.dataset.trace import trace as find
+    from ..dataset.locate import opened
+    from ..dataset.trace import lines
+    from ..dataset.trace import trace as find
 
     found = find(*opened(run), identity)
     typer.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
@@ -81,9 +81,9 @@ def check(
     """Hold the data set against its recipe; exit code 1 names each row that breaks it."""
     from dataclasses import asdict
 
-    from fusechat.pipeline.dataset.check import PROMISES
-    from fusechat.pipeline.dataset.check import check as hold
-    from fusechat.pipeline.dataset.locate import opened
+    from ..dataset.check import PROMISES
+    from ..dataset.check import check as hold
+    from ..dataset.locate import opened
 
     broken = hold(*opened(run))
     if as_json:
@@ -104,8 +104,8 @@ def export(
     out: Annotated[Path, typer.Option(help="An empty or new folder.")],
 ) -> None:
     """Write the data set as another trainer reads it, with its card."""
-    from fusechat.pipeline.dataset.export import export as write
-    from fusechat.pipeline.dataset.locate import opened
+    from ..dataset.export import export as write
+    from ..dataset.locate import opened
 
     for name, num in write(*opened(run), format_, out).items():
         typer.echo(f"{out / name}: {num} rows")
@@ -117,7 +117,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a private data set.")] = False,
 ) -> None:
     """Send the data set and its card to a hub; HF_ENDPOINT and HF_TOKEN say which and as whom."""
-    from fusechat.pipeline.dataset.locate import opened
-    from fusechat.pipeline.dataset.push import push as send
+    from ..dataset.locate import opened
+    from ..dataset.push import push as send
 
     typer.echo(send(*opened(run), repo, private=private))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
-from fusechat.pipeline.errors import UserError
+from ..errors import UserError
+from .arguments import RecipeArgument, SetOption, work_on
 
 if TYPE_CHECKING:
-    from fusechat.pipeline.storage.run_dir import RunDir
+    from ..storage.run_dir import RunDir
 
 
 def evaluate(
@@ -28,7 +28,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Bring the stage evaluate up to date: held-out prompts and suites, answered, verified, judged, compared."""
-    from fusechat.pipeline.report.summary import print_summary
+    from ..report.summary import print_summary
+    from ..stages.walk import walk
 
     run = work_on(recipe, set_)
     if models is not None:
@@ -37,7 +38,7 @@ def evaluate(
         sources = [s.name for s in loaded.sources]
         chosen = [entry(text.strip(), known, sources) for text in models.split(",")]
         run = work_on(recipe, [*(set_ or ()), f"evaluate.models={json.dumps(chosen)}"])
-    run.walk(("evaluate",))
+    walk(run, ("evaluate",))
     print_summary(run.dir)
     print_suites(run.dir)
 
@@ -47,7 +48,7 @@ def print_suites(run: RunDir) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fusechat.pipeline.report import benchmarks
+    from ..report import benchmarks
 
     found = benchmarks.collect(run)
     if found is None:
@@ -69,7 +70,7 @@ def entry(text: str, known: dict[str, dict[str, Any]], sources: list[str]) -> st
     Raises:
         UserError: it is no model.
     """
-    from fusechat.pipeline.recipe import TRAINED
+    from ..recipe import TRAINED
 
     if text in (*TRAINED, *sources):
         return text

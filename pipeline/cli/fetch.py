@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
+from .arguments import RecipeArgument, SetOption, work_on
 
 
 def fetch(
@@ -15,7 +15,7 @@ def fetch(
     served: Annotated[bool, typer.Option("--served", help="Only what the service hosts: not the target.")] = False,
 ) -> None:
     """Fetch the recipe's models into the cache; what is there is left as it is."""
-    from fusechat.pipeline.recipe import OwnReward
+    from ..recipe import OwnReward
 
     run = work_on(recipe, set_)
     wanted = {s.name: s.model for s in run.recipe.served}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption
+from .arguments import RecipeArgument, SetOption
 
 AddressOption = Annotated[
     str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HOST:8265.")
@@ -28,17 +28,16 @@ def submit(
     ] = False,
 ) -> None:
     """Run a recipe as a job of a Ray cluster, follow its log and exit as it does."""
-    from fusechat.pipeline.cluster.jobs import Jobs
-    from fusechat.pipeline.errors import UserError
-    from fusechat.pipeline.recipe.load import find, load
-    from fusechat.services.app import needs
+    from ..cluster.ray_jobs import Jobs
+    from ..errors import UserError
+    from ..recipe.load import find, load
 
     if stage not in COMMANDS:
         raise UserError(f"--stage: must be one of {', '.join(COMMANDS)} (given: {stage!r})")
     path, changes = find(recipe), tuple(set_ or ())
     loaded = load(path, changes)
     there = Jobs(address)
-    job = there.submit(path, loaded, needs(loaded), stage, changes, grows=grows)
+    job = there.submit(path, loaded, stage, changes, grows=grows)
     typer.echo(job if detach else f"{job}: submitted", err=not detach)
     if not detach:
         _follow(there, job, address)
@@ -46,14 +45,14 @@ def submit(
 
 def logs(job: JobArgument, address: AddressOption) -> None:
     """Follow a job's log from its start, and exit as the job does."""
-    from fusechat.pipeline.cluster.jobs import Jobs
+    from ..cluster.ray_jobs import Jobs
 
     _follow(Jobs(address), job, address)
 
 
 def jobs(address: AddressOption) -> None:
     """List the cluster's jobs: id, status, start, run directory."""
-    from fusechat.pipeline.cluster.jobs import Jobs
+    from ..cluster.ray_jobs import Jobs
 
     for job in Jobs(address).all():
         started = datetime.fromtimestamp((job.start_time or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -63,13 +62,13 @@ def jobs(address: AddressOption) -> None:
 
 def stop(job: JobArgument, address: AddressOption) -> None:
     """Stop a job; what it made durable stays, and the same submit goes on from there."""
-    from fusechat.pipeline.cluster.jobs import Jobs
+    from ..cluster.ray_jobs import Jobs
 
     typer.echo(f"{job}: {Jobs(address).stop(job).lower()}")
 
 
 def _follow(there: object, job: str, address: str) -> None:
-    from fusechat.pipeline.cluster.jobs import Jobs
+    from ..cluster.ray_jobs import Jobs
 
     assert isinstance(there, Jobs)
 

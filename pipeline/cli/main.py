@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.cli import dataset_commands, evaluate, fetch, jobs, keys, plan, verify
-from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
-from fusechat.pipeline.errors import FusechatError, Preempted
+from ..errors import FusechatError, Preempted
+from . import dataset_commands, evaluate, fetch, jobs, keys, plan, verify
+from .arguments import RecipeArgument, SetOption, work_on
 
 app = typer.Typer(
     name="fusechat",
@@ -31,8 +31,8 @@ def run(
 ) -> None:
     """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
     if dry_run:
-        from fusechat.pipeline.planning.dry_run import describe
-        from fusechat.pipeline.recipe.load import find, load
+        from ..planning.dry_run import describe
+        from ..recipe.load import find, load
 
         typer.echo(describe(load(find(recipe), tuple(set_ or ()))))
         return
@@ -67,16 +67,17 @@ _stage_command("report")
 
 
 def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
-    from fusechat.pipeline.storage.run_dir import STAGES
+    from ..stages.walk import walk
+    from ..storage.manifest import STAGES
 
     work = work_on(recipe, changes)
-    work.walk(STAGES if stage is None else (stage,))
+    walk(work, STAGES if stage is None else (stage,))
     if stage == "select":
-        from fusechat.pipeline.report.summary import print_funnel
+        from ..report.summary import print_funnel
 
         print_funnel(work.dir)
     if stage in (None, "report"):
-        from fusechat.pipeline.report.summary import print_summary
+        from ..report.summary import print_summary
 
         print_summary(work.dir)
         evaluate.print_suites(work.dir)

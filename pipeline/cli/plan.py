@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.cli.arguments import RecipeArgument, SetOption, work_on
+from .arguments import RecipeArgument, SetOption, work_on
 
 
 def plan(
@@ -17,11 +17,13 @@ def plan(
     ] = 0,
 ) -> None:
     """Say what sampling and training will take: samples, tokens, GPUs, disk, memory and time."""
-    from fusechat.pipeline.planning.sampling_cost import describe, sampled_lengths
-    from fusechat.pipeline.planning.training_cost import describe as describe_training
+    from ..planning.sampling_cost import describe, sampled_lengths
+    from ..planning.training_cost import describe as describe_training
+    from ..stages.walk import walk
 
     work = work_on(recipe, set_)
-    work.walk(("prompts",), pilot)
+    walk(work, ("prompts",), pilot)
+    work.pin_branches(resolve=False)
     typer.echo(describe(work))
     prompts = work.prompts("train").read(columns=["domain", "messages"])
     typer.echo(describe_training(work.recipe, work.base, work.dir, prompts, sampled_lengths(work)))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fusechat.pipeline.errors import UserError
+from ..errors import UserError
 
 
 def verify(
@@ -26,7 +26,7 @@ def verify(
     sandbox: Annotated[str, typer.Option(help="strict or basic: layers that must hold before code runs.")] = "strict",
 ) -> None:
     """Check math answers and code: a verdict a row (id, correct, reason, detail), in the same order."""
-    from fusechat.pipeline.verify import VerifierPool, files
+    from ..verify import VerifierPool, files
 
     if sandbox not in ("strict", "basic"):
         raise UserError(f"--sandbox: strict or basic (given: {sandbox!r:.60})")

@@ -6,18 +6,16 @@ import os
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline.cluster.placement import Need, Resources, check
-from fusechat.pipeline.cluster.ray_data import WORKER_CPUS
-from fusechat.pipeline.errors import CapacityError, FusechatError, UserError, plain
-from fusechat.pipeline.machine.hardware import machine_memory, num_cores
-from fusechat.pipeline.machine.process_priority import give_way
-from fusechat.pipeline.recipe import Cluster, Recipe, Serve
+from ..errors import FusechatError, UserError, plain
+from ..machine.hardware import machine_memory, num_cores
+from ..machine.process_priority import give_way
+from ..recipe import Cluster, Serve
+from .placement import Resources
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,6 +30,8 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+
 STARTS = 3
 """Tries to start Ray on this machine."""
 
@@ -150,43 +150,3 @@ def nodes() -> list[Resources]:
     import ray
 
     return [dict(n["Resources"]) for n in ray.nodes() if n["Alive"]]
-
-
-def reserved() -> list[Need]:
-    """What the actors that feed the deployments take: four flows at the same time on a small machine."""
-    return [Need("the batch workers", ({"CPU": WORKER_CPUS},) * 4, "cluster.num_cpus")]
-
-
-def training_need(recipe: Recipe) -> Need:
-    """What Ray Train's workers take together."""
-    training = recipe.training
-    bundle = {"CPU": training.num_cpus}
-    if training.num_gpus:
-        bundle["GPU"] = training.num_gpus
-    if training.accelerator_type:
-        bundle[f"accelerator_type:{training.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
-    return Need(
-        "training", (bundle,) * training.num_workers, "training.num_workers, num_cpus, num_gpus or accelerator_type"
-    )
-
-
-def check_capacity(recipe: Recipe, served: list[Need], there: list[Resources], wait_s: float = 0) -> None:
-    """Holds the whole plan against the cluster before anything starts.
-
-    Args:
-        wait_s: how long an autoscaling cluster may take to grow until the plan fits.
-
-    Raises:
-        CapacityError: names what can't be placed, what it needs, what there is and the setting to change.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            check(served, there, reserved())
-            check([training_need(recipe)], there)
-            return
-        except CapacityError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(2)
-            there = nodes()

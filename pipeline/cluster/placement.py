@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fusechat.pipeline.errors import CapacityError
+from ..errors import CapacityError
 
 Resources = Mapping[str, float]
 SLACK = 1e-6

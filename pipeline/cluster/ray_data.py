@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar
 
-from fusechat.pipeline.errors import FusechatError, StageError
+from ..errors import FusechatError, StageError, last_line
 
 T = TypeVar("T")
 
@@ -27,13 +27,27 @@ class Done(TypedDict):
     error: str
 
 
+class DoneColumns(TypedDict):
+    """`Done` of several units, in columns, as Ray Data takes it."""
+
+    rows: list[int]
+    tokens: list[int]
+    error: list[str]
+
+
+class UnitBatch(TypedDict):
+    """What Ray Data hands to a worker: a column of units."""
+
+    unit: Sequence[str]
+
+
 class UnitError(Exception):
     """A unit that failed as often as it may."""
 
 
 def drive(
     worker: type,
-    args: tuple[Any, ...],
+    args: tuple[object, ...],
     units: Sequence[str],
     *,
     stage: str,
@@ -91,7 +105,7 @@ def _quiet(context: Any) -> None:
             handler.setLevel(logging.ERROR)
 
 
-def each(batch: dict[str, Any], work: Callable[[str], Done]) -> dict[str, list[Any]]:
+def each(batch: UnitBatch, work: Callable[[str], Done]) -> DoneColumns:
     """A worker's `__call__`: each unit of the batch, an error where it failed for good."""
     results = []
     for unit in batch["unit"]:
@@ -102,7 +116,7 @@ def each(batch: dict[str, Any], work: Callable[[str], Done]) -> dict[str, list[A
     return columns(results)
 
 
-def columns(results: Sequence[Done]) -> dict[str, list[Any]]:
+def columns(results: Sequence[Done]) -> DoneColumns:
     """What came of the units, as Ray Data takes it."""
     return {
         "rows": [r["rows"] for r in results],
@@ -124,7 +138,6 @@ def attempts(call: Callable[[], T], num: int) -> T:
             return call()
         except (RayError, RuntimeError) as error:
             if attempt == num:
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-                raise UnitError(f"given up after {num} tries: {lines[-1][:300]}") from error
+                raise UnitError(f"given up after {num} tries: {last_line(error)}") from error
             time.sleep(2.0**attempt)
     raise AssertionError("num is at least 1")

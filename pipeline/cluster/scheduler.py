@@ -5,51 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from fusechat.pipeline.errors import FusechatError
+from ..errors import FusechatError
+from .services import Deployable
 
 
-class Fleet(Protocol):
-    """What the pipeline asks of the deployments (services/deployments.py; a list of names in tests)."""
+class TaskDeployments(Protocol):
+    """The part of `Deployments` that tasks need."""
 
-    def fits(self, service: Any, keep: Sequence[str]) -> bool:
-        """Whether the service fits beside `keep`."""
+    def fits(self, service: Deployable, keep: Sequence[str]) -> bool:
+        """See Deployments."""
 
-    def start(self, service: Any, keep: Sequence[str] = ()) -> None:
-        """Starts without waiting; whatever is not in `keep` may be stopped for it.
-
-        Raises:
-            FusechatError: it doesn't fit, or can't be made.
-        """
+    def start(self, service: Deployable, keep: Sequence[str] = ()) -> None:
+        """See Deployments."""
 
     def wait(self, name: str) -> None:
-        """Returns when the service answers."""
+        """See Deployments."""
 
     def stop(self, names: Iterable[str], why: str) -> None:
-        """Stops services and waits until their places are free."""
-
-
-class Named(Protocol):
-    """A service, as far as turns are concerned."""
-
-    @property
-    def name(self) -> str:
-        """Of its deployment."""
+        """See Deployments."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DeploymentTask:
     """Work that needs one service, or none."""
 
     name: str
-    service: Named | None
+    service: Deployable | None
     work: Callable[[], None]
     last: bool = False
     """Whether nobody asks the service soon after: it would keep its memory."""
 
 
-def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
+def take_turns(jobs: Sequence[DeploymentTask], deployments: TaskDeployments) -> dict[str, FusechatError]:
     """Runs every job once its service is up; as many at the same time as fit, in the order given.
 
     A job that fails gives its place to the next and harms no other.
@@ -58,11 +47,11 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
         Name -> error of the jobs that failed.
     """
     waiting, failed = list(jobs), dict[str, FusechatError]()
-    running: dict[Future[None], Job] = {}
+    running: dict[Future[None], DeploymentTask] = {}
 
-    def run(job: Job) -> None:
+    def run(job: DeploymentTask) -> None:
         if job.service is not None:
-            fleet.wait(job.service.name)
+            deployments.wait(job.service.name)
         job.work()
 
     threads = ThreadPoolExecutor(max_workers=max(len(jobs), 1))
@@ -72,12 +61,12 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
             for job in list(waiting):
                 service = job.service
                 # With nothing up there is nothing to wait for: what doesn't fit now never will; start says why.
-                if service is not None and busy and not fleet.fits(service, busy):
+                if service is not None and busy and not deployments.fits(service, busy):
                     continue
                 waiting.remove(job)
                 if service is not None:
                     try:
-                        fleet.start(service, keep=busy)
+                        deployments.start(service, keep=busy)
                     except FusechatError as error:
                         failed[job.name] = error
                         continue
@@ -92,7 +81,7 @@ def take_turns(jobs: Sequence[Job], fleet: Fleet) -> dict[str, FusechatError]:
                 elif cause is not None:
                     raise cause
                 elif job.last and job.service is not None:
-                    fleet.stop([job.service.name], "done")
+                    deployments.stop([job.service.name], "done")
     except KeyboardInterrupt:  # Ctrl-C, or SIGTERM as run.preemption has it
         threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
         raise

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from fusechat.pipeline.recipe import DOMAINS, EndpointSource, Recipe, Source
-from fusechat.pipeline.storage.run_dir import RunDir, versions
+from ..recipe import DOMAINS, EndpointSource, Recipe, Source
+from ..storage.manifest import versions
+from ..storage.run_dir import RunDir
 
 _LLAMA_SINCE_3_1 = (
     "Llama Community License: a model trained on its outputs and distributed has a name that begins with 'Llama', and "

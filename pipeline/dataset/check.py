@@ -9,13 +9,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
-from fusechat.pipeline.records import PROMPT, RESPONSE, SCORE, digest
-from fusechat.pipeline.selection.funnel import REMOVED
-from fusechat.pipeline.selection.rule import PLACES
-from fusechat.pipeline.selection.select import in_sft_share
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from ..errors import StageError
+from ..identities import digest
+from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
+from ..records import PROMPT, RESPONSE, SCORE
+from ..selection.apply_rule import in_sft_share
+from ..selection.funnel import REMOVED
+from ..selection.rule import PLACES
+from ..storage.parts import Parts
+from ..storage.run_dir import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusechat.pipeline.dataset.card import card
-from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import MESSAGES, fraction_of
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..errors import RunDirectoryError, StageError, UserError
+from ..identities import fraction_of
+from ..recipe import Recipe
+from ..records import MESSAGES
+from ..storage.run_dir import RunDir
+from .card import card
 
 TEST_FRACTION = 0.02
 """Share of the prompts in alignment-handbook's test splits, by hash of the prompt."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fusechat.pipeline.errors import RunDirectoryError
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..errors import RunDirectoryError
+from ..recipe import Recipe
+from ..storage.run_dir import RunDir
 
 
 def opened(run: str) -> tuple[RunDir, Recipe]:
@@ -21,7 +21,7 @@ def opened(run: str) -> tuple[RunDir, Recipe]:
         RunDirectoryError: the directory holds no run.
         RecipeError: there is no such recipe.
     """
-    from fusechat.pipeline.recipe.load import find, load
+    from ..recipe.load import find, load
 
     if not run.startswith("s3://") and not Path(run).is_dir():
         recipe = load(find(run), ())

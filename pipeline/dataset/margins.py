@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from fusechat.pipeline.errors import StageError, UserError
-from fusechat.pipeline.recipe import DOMAINS, Select
-from fusechat.pipeline.selection.rule_columns import rules
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..errors import StageError, UserError
+from ..recipe import DOMAINS, Select
+from ..selection.rule_columns import rules
+from ..storage.run_dir import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

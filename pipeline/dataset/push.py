@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fusechat.pipeline.dataset.export import files_of
-from fusechat.pipeline.errors import FusechatError, UserError, plain
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..errors import FusechatError, UserError, plain
+from ..recipe import Recipe
+from ..storage.run_dir import RunDir
+from .export import files_of
 
 
 def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> str:

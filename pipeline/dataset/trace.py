@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from fusechat.pipeline.errors import UserError
-from fusechat.pipeline.recipe import VERIFIED_DOMAINS, Domain, Recipe
-from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, decide, status
-from fusechat.pipeline.selection.select import in_sft_share
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..errors import UserError
+from ..recipe import VERIFIED_DOMAINS, Domain, Recipe
+from ..selection.apply_rule import in_sft_share
+from ..selection.rule import REASONS, STATUSES, CandidateResponse, decide, status
+from ..storage.run_dir import RunDir
 
 MODELS = {"sft": "sft", "dpo": "pairs"}
 """Stage -> the table of select/ that it is trained on."""
@@ -125,7 +125,7 @@ def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[dict[str, Any]]
     chosen = run.read_json("score", "agreement.json")["chosen"] if run.exists("score", "agreement.json") else None
     known = [s.name for s in recipe.sources]
     candidates = {
-        r["response_id"]: Candidate(
+        r["response_id"]: CandidateResponse(
             response_id=r["response_id"],
             source=r["source"],
             text=r["text"],

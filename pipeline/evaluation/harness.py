@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fusechat.pipeline.errors import InputError, StageError, plain
-from fusechat.pipeline.evaluation.suites import Loaded
-from fusechat.pipeline.recipe import HarnessSuite, Sampling
-from fusechat.pipeline.records import Message, prompt_id
+from ..errors import InputError, StageError, plain
+from ..identities import prompt_id
+from ..recipe import HarnessSuite, Sampling
+from ..records import Message, plain_prompt
+from .suites import LoadedSuite
 
 VERSION = "0.4.13"
 """That this was written against."""
 
 
-class Scored(NamedTuple):
+class HarnessScore(NamedTuple):
     """What the harness says of one document."""
 
     prompt_id: str
@@ -45,7 +46,7 @@ def check(suite: HarnessSuite) -> None:
         )
 
 
-def load(suite: HarnessSuite, base: Path, sampling: Sampling) -> Loaded:
+def load(suite: HarnessSuite, base: Path, sampling: Sampling) -> LoadedSuite:
     """What the tasks ask.
 
     Args:
@@ -54,14 +55,13 @@ def load(suite: HarnessSuite, base: Path, sampling: Sampling) -> Loaded:
     Raises:
         StageError: the harness is not installed, a task's data can't be read, or it asks for more than text.
     """
-    found = Loaded(suite)
+    found = LoadedSuite(suite)
 
     def ask(messages: list[Message], settings: Mapping[str, Any]) -> str:
         identity = prompt_id(messages)
         if identity not in found.contents:
-            place = {"file": ",".join(suite.tasks), "line": len(found.prompts) + 1}
-            row = {"prompt_id": identity, "id": "", "domain": "instruction", "messages": messages, **place}
-            found.prompts.append({**dict.fromkeys(("gold", "tests", "entry_point")), **row})
+            place = ",".join(suite.tasks), len(found.prompts) + 1
+            found.prompts.append(plain_prompt(identity, "", "instruction", messages, *place))
             found.contents[identity] = messages[-1]["content"]
         found.samplings[identity] = sampling_of(settings, sampling)
         return ""
@@ -74,7 +74,7 @@ def load(suite: HarnessSuite, base: Path, sampling: Sampling) -> Loaded:
     return found
 
 
-def score(suite: HarnessSuite, base: Path, answers: Mapping[str, str]) -> list[Scored]:
+def score(suite: HarnessSuite, base: Path, answers: Mapping[str, str]) -> list[HarnessScore]:
     """What the harness says of a model's answers.
 
     Args:
@@ -95,7 +95,7 @@ def sampling_of(settings: Mapping[str, Any], default: Sampling) -> Sampling:
     )
 
 
-def _run(suite: HarnessSuite, base: Path, ask: Callable[[list[Message], Mapping[str, Any]], str]) -> list[Scored]:
+def _run(suite: HarnessSuite, base: Path, ask: Callable[[list[Message], Mapping[str, Any]], str]) -> list[HarnessScore]:
     """Runs the harness with a model that answers as `ask` does."""
     check(suite)
     import lm_eval
@@ -140,7 +140,7 @@ def _run(suite: HarnessSuite, base: Path, ask: Callable[[list[Message], Mapping[
     return [scored for task, samples in found["samples"].items() for scored in _scores(suite, task, samples)]
 
 
-def _scores(suite: HarnessSuite, task: str, samples: list[dict[str, Any]]) -> list[Scored]:
+def _scores(suite: HarnessSuite, task: str, samples: list[dict[str, Any]]) -> list[HarnessScore]:
     """A score a document: of one filter and metric, which the suite names or the task has first."""
     if not samples:
         return []
@@ -156,7 +156,9 @@ def _scores(suite: HarnessSuite, task: str, samples: list[dict[str, Any]]) -> li
         if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
             raise _refused(suite, f"task {task}: {metric} is {value!r:.60}, no number from 0 to 1; name another metric")
         messages = _messages(suite, next(iter(sample["arguments"]))[0])
-        found.append(Scored(prompt_id(messages), f"{task}/{sample['doc_id']}", float(value), f"{metric},{filtered}"))
+        found.append(
+            HarnessScore(prompt_id(messages), f"{task}/{sample['doc_id']}", float(value), f"{metric},{filtered}")
+        )
     return found
 
 

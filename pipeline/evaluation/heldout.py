@@ -8,19 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.evaluation.statistics import accuracy_interval, mean_interval, paired
-from fusechat.pipeline.evaluation.suite_scores import pairs
+from ..records import AnswerRow
+from .statistics import accuracy_interval, mean_interval, paired
+from .suite_scores import pairs
 
-Row = dict[str, Any]
-
-VERIFIED: dict[str, Callable[[Row], bool]] = {
+VERIFIED: dict[str, Callable[[AnswerRow], bool]] = {
     "math": lambda r: r["domain"] == "math",
     "code": lambda r: r["domain"] == "code",
     "verified": lambda r: True,
     "verified_seen": lambda r: r["template_seen"] is True,
     "verified_unseen": lambda r: r["template_seen"] is False,
 }
-RATED: dict[str, Callable[[Row], bool]] = {
+RATED: dict[str, Callable[[AnswerRow], bool]] = {
     "instruction": lambda r: r["domain"] == "instruction",
     "chinese": lambda r: r["domain"] == "chinese",
     "rated": lambda r: True,
@@ -70,13 +69,13 @@ def summarise(answers: pa.Table) -> dict[str, Any]:
         "models": models,
         "comparisons": _compare(verified, VERIFIED, lambda r: float(bool(r["correct"]))),
         "ratings": ratings,
-        "rating_comparisons": _compare(rated, RATED, lambda r: float(r["rating"])),
+        "rating_comparisons": _compare(rated, RATED, lambda r: r["rating"] or 0.0),
         "lengths": lengths,
     }
 
 
 def _compare(
-    rows: list[Row], domains: dict[str, Callable[[Row], bool]], value: Callable[[Row], float]
+    rows: list[AnswerRow], domains: dict[str, Callable[[AnswerRow], bool]], value: Callable[[AnswerRow], float]
 ) -> list[dict[str, Any]]:
     """Paired differences on the prompts that both models answered."""
     found = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from fusechat.pipeline.records import Message, digest, prompt_id
+from ..identities import digest, prompt_id
+from ..records import Message, PromptRow, ResponseRow, plain_prompt
 
 INSTRUCTION = """Two assistants were asked the same. Say which of them answered better.
 
@@ -82,12 +83,10 @@ def without_judge(pair: Pair) -> tuple[float, str] | None:
     return (0.5, "same_text") if pair.answer.strip() == pair.baseline.strip() else None
 
 
-def questions(
-    pairs: Sequence[Pair], instruction: str | None, file: str
-) -> tuple[list[dict[str, Any]], list[list[str]]]:
+def questions(pairs: Sequence[Pair], instruction: str | None, file: str) -> tuple[list[PromptRow], list[list[str]]]:
     """What is to be asked: PROMPT rows, each text once, and for each pair the prompt ids of its two orders (none where
     no judge is needed)."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, PromptRow] = {}
     places: list[list[str]] = []
     for pair in pairs:
         mine = []
@@ -96,22 +95,13 @@ def questions(
                 messages = asked(pair, order, instruction)
                 identity = prompt_id(messages)
                 mine.append(identity)
-                found.setdefault(
-                    identity,
-                    {
-                        "prompt_id": identity,
-                        "id": digest(pair.model, pair.prompt_id, order)[:16],
-                        "domain": "instruction",
-                        "messages": messages,
-                        "file": file,
-                        "line": 0,
-                    },
-                )
+                name = digest(pair.model, pair.prompt_id, order)[:16]
+                found.setdefault(identity, plain_prompt(identity, name, "instruction", messages, file, 0))
         places.append(mine)
     return list(found.values()), places
 
 
-def read(response: Mapping[str, Any] | None) -> tuple[float | None, str]:
+def read(response: ResponseRow | None) -> tuple[float | None, str]:
     """Whether the first answer won (1, 0.5 or 0), and the verdict; none, with a reason, where the judge's answer holds
     no verdict: `rejected`, `refused`, `truncated`, `no_verdict`, or `ambiguous` where it holds several."""
     if response is None or response["reject"]:
@@ -128,7 +118,7 @@ def read(response: Mapping[str, Any] | None) -> tuple[float | None, str]:
     return None, "no_verdict"
 
 
-def outcome(pair: Pair, judged: Sequence[Mapping[str, Any] | None]) -> tuple[float | None, str]:
+def outcome(pair: Pair, judged: Sequence[ResponseRow | None]) -> tuple[float | None, str]:
     """How much the model's answer is preferred to the baseline's, in [0, 1], and why.
 
     Args:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from fusechat.pipeline.evaluation.suites import Loaded
-from fusechat.pipeline.prompts import text
-from fusechat.pipeline.prompts.contamination import Evaluation
-from fusechat.pipeline.recipe import Contamination, SuiteContamination
-from fusechat.pipeline.records import OVERLAP
-from fusechat.pipeline.storage.run_dir import Parts
+from ..prompts import text
+from ..prompts.contamination import Evaluation
+from ..recipe import Contamination, SuiteContamination
+from ..records import OVERLAP, OverlapRow, PromptRow
+from ..storage.parts import Parts
+from .suites import LoadedSuite
 
 
 def find(
-    loaded: Sequence[Loaded], training: Parts, num_buckets: int, config: SuiteContamination
-) -> dict[str, dict[str, Any]]:
+    loaded: Sequence[LoadedSuite], training: Parts, num_buckets: int, config: SuiteContamination
+) -> dict[str, dict[str, OverlapRow]]:
     """Suite -> prompt id -> OVERLAP row of the training prompt that holds most of it; suites without one are left out.
 
     By n-grams of words, as the intake takes evaluation prompts out of the training set; here a training prompt counts
@@ -39,12 +38,12 @@ def find(
 class _Index:
     """One suite's rows, and what was found of them."""
 
-    def __init__(self, suite: Loaded, config: SuiteContamination) -> None:
-        self.found: dict[str, dict[str, Any]] = {}
+    def __init__(self, suite: LoadedSuite, config: SuiteContamination) -> None:
+        self.found: dict[str, OverlapRow] = {}
         self._suite = suite.config.name
         self._evaluation = Evaluation(Contamination(n=config.n, threshold=config.threshold))
         # Rows of the same words are one to the index.
-        self._rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        self._rows: dict[str, list[PromptRow]] = defaultdict(list)
         firsts: dict[tuple[str, ...], str] = {}
         for prompt in suite.prompts:
             content = suite.contents[prompt["prompt_id"]]
@@ -70,6 +69,6 @@ class _Index:
                     }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def table(rows: Sequence[OverlapRow]) -> pa.Table:
     """The OVERLAP table."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=OVERLAP)

@@ -9,12 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.evaluation.statistics import holm, interval, paired
-from fusechat.pipeline.evaluation.win_rates import Controlled, length_controlled, style_controlled
-from fusechat.pipeline.recipe import REFERENCE
-from fusechat.pipeline.storage.run_dir import versions
-
-Row = dict[str, Any]
+from ..recipe import REFERENCE
+from ..records import ItemRow
+from ..storage.manifest import versions
+from .statistics import holm, interval, paired
+from .win_rates import Controlled, length_controlled, style_controlled
 
 
 def standings(
@@ -69,7 +68,7 @@ def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
     return [*found, more] if set(more) <= set(models) and more not in found else found
 
 
-def _score(suite: Mapping[str, Any], rows: Sequence[Row], controlled: Controlled | None) -> dict[str, Any]:
+def _score(suite: Mapping[str, Any], rows: Sequence[ItemRow], controlled: Controlled | None) -> dict[str, Any]:
     """One model's figures on one suite. `figure` is what the table shows: the score, or the win rate under control."""
     known = [r for r in rows if r["score"] is not None]
     answers = max(sum(r["answers"] for r in rows), 1)
@@ -86,9 +85,9 @@ def _score(suite: Mapping[str, Any], rows: Sequence[Row], controlled: Controlled
     if suite["contaminated"]:
         entry["score_without_contaminated"] = _interval([r for r in known if not r["contaminated"]])
     if suite["kind"] == "judged":
-        entry["wins"] = sum(r["score"] > 0.5 for r in known)
-        entry["ties"] = sum(r["score"] == 0.5 for r in known)
-        entry["losses"] = sum(r["score"] < 0.5 for r in known)
+        entry["wins"] = sum(_value(r) > 0.5 for r in known)
+        entry["ties"] = sum(_value(r) == 0.5 for r in known)
+        entry["losses"] = sum(_value(r) < 0.5 for r in known)
         if controlled is not None:
             entry["controlled"] = asdict(controlled)
     entry["figure"] = entry["score"]
@@ -99,15 +98,21 @@ def _score(suite: Mapping[str, Any], rows: Sequence[Row], controlled: Controlled
     return entry
 
 
-def _interval(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _value(row: ItemRow) -> float:
+    """The score of an item that has one."""
+    assert row["score"] is not None
+    return row["score"]
+
+
+def _interval(rows: Sequence[ItemRow]) -> dict[str, Any] | None:
     if not rows:
         return None
-    value, low, high = interval([r["score"] for r in rows])
+    value, low, high = interval([_value(r) for r in rows])
     return {"num_items": len(rows), "value": value, "low": low, "high": high}
 
 
 def _controlled(
-    suite: Mapping[str, Any], rows: Mapping[str, Sequence[Row]], references: Mapping[str, Sequence[int]]
+    suite: Mapping[str, Any], rows: Mapping[str, Sequence[ItemRow]], references: Mapping[str, Sequence[int]]
 ) -> dict[str, Controlled]:
     """Model -> its win rate under the suite's control; the baseline has none."""
     if suite["kind"] != "judged" or suite["control"] == "none":
@@ -119,7 +124,7 @@ def _controlled(
     if suite["control"] == "length":
         return {
             n: length_controlled(
-                [r["score"] for r in mine], [r["style"][0] for r in mine], [theirs[r["prompt_id"]][0] for r in mine]
+                [_value(r) for r in mine], [r["style"][0] for r in mine], [theirs[r["prompt_id"]][0] for r in mine]
             )
             for n, mine in known.items()
         }
@@ -129,16 +134,16 @@ def _controlled(
     return style_controlled(
         [r["model"] for r in every],
         [r["prompt_id"] for r in every],
-        [r["score"] for r in every],
+        [_value(r) for r in every],
         [r["style"] for r in every],
         [theirs[r["prompt_id"]] for r in every],
     )
 
 
-def _outcomes(model: str, baseline: str, both: Sequence[tuple[Row, Row]]) -> list[dict[str, Any]]:
+def _outcomes(model: str, baseline: str, both: Sequence[tuple[ItemRow, ItemRow]]) -> list[dict[str, Any]]:
     found = []
     for domain in sorted({ours["domain"] for ours, _ in both}):
-        signs = [ours["score"] - theirs["score"] for ours, theirs in both if ours["domain"] == domain]
+        signs = [_value(ours) - _value(theirs) for ours, theirs in both if ours["domain"] == domain]
         counts = {"better": sum(s > 0 for s in signs), "same": sum(s == 0 for s in signs)}
         found.append(
             {"model": model, "baseline": baseline, "domain": domain, **counts, "worse": sum(s < 0 for s in signs)}

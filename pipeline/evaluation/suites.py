@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
-import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.prompts import rows, text
-from fusechat.pipeline.prompts.readers import PromptFile
-from fusechat.pipeline.prompts.rows import UnusableError
-from fusechat.pipeline.recipe import (
+from ..errors import InputError
+from ..identities import digest, prompt_id
+from ..prompts import rows, text
+from ..prompts.readers import PromptReader
+from ..prompts.rows import UnusableError
+from ..recipe import (
     REFERENCE,
     AnySuite,
     HarnessSuite,
@@ -25,20 +21,18 @@ from fusechat.pipeline.recipe import (
     Suite,
     VerifiedSuite,
 )
-from fusechat.pipeline.records import digest, prompt_id
-from fusechat.pipeline.verify.math import gold_answer
-from fusechat.pipeline.verify.pool import is_pairs
-
-Raw = dict[str, Any]
-FOLLOW_UP = "follow_up"
+from ..records import Message, PromptRow
+from ..verify.math import gold_answer
+from ..verify.pool import is_pairs
+from .public_sets import FOLLOW_UP, FORMS, SetRow, parse_python
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedSuite:
     """A suite that was read."""
 
     config: AnySuite
-    prompts: list[dict[str, Any]] = field(default_factory=list)
+    prompts: list[PromptRow] = field(default_factory=list)
     """PROMPT rows, in the files' order."""
     contents: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the row's own text, without what `ask` puts around it."""
@@ -58,13 +52,13 @@ class Loaded:
         more = [sorted(self.follow_ups.items())] if self.follow_ups else []
         return digest(kept, sorted(self.references.items()), *more)[:12]
 
-    def second_turns(self) -> dict[str, dict[str, Any]]:
+    def second_turns(self) -> dict[str, PromptRow]:
         """Prompt id -> the item of its follow-up: a PROMPT row with both questions and no answer between them."""
         return {p["prompt_id"]: self._second_turn(p) for p in self.prompts if p["prompt_id"] in self.follow_ups}
 
-    def _second_turn(self, prompt: dict[str, Any]) -> dict[str, Any]:
+    def _second_turn(self, prompt: PromptRow) -> PromptRow:
         identity = prompt["prompt_id"]
-        messages = [*prompt["messages"], {"role": "user", "content": self.follow_ups[identity]}]
+        messages = [*prompt["messages"], Message(role="user", content=self.follow_ups[identity])]
         return {**prompt, "prompt_id": second_turn(identity), "id": f"{prompt['id']}, turn 2", "messages": messages}
 
 
@@ -73,15 +67,7 @@ def second_turn(identity: str) -> str:
     return digest("second turn", identity)
 
 
-class Form(NamedTuple):
-    """How a public set's rows become prompt rows, and how its prompts are asked."""
-
-    keys: tuple[str, ...]
-    convert: Callable[[Raw], Raw]
-    ask: str = "{prompt}"
-
-
-def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loaded:
+def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> LoadedSuite:
     """Reads a suite's files.
 
     Args:
@@ -90,8 +76,8 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
     Raises:
         InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or none is left.
     """
-    found = Loaded(suite)
-    files = [PromptFile(entry, base) for entry in entries(suite)]
+    found = LoadedSuite(suite)
+    files = [PromptReader(entry, base) for entry in entries(suite)]
     for file in files:
         for line, raw in file.rows():
             try:
@@ -137,10 +123,12 @@ def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
     """File -> hash of what is there to read; the harness knows where its tasks' data lie."""
     if isinstance(suite, HarnessSuite):
         return {}
-    return {file.file: file.fingerprint() for file in (PromptFile(entry, base) for entry in entries(suite))}
+    return {file.file: file.fingerprint() for file in (PromptReader(entry, base) for entry in entries(suite))}
 
 
-def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[Raw, str, str | None, str | None]:
+def _row(
+    raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable
+) -> tuple[PromptRow, str, str | None, str | None]:
     """A PROMPT row without its place, its own text, the answer that it brings, and its second turn.
 
     Raises:
@@ -177,109 +165,18 @@ def _row(raw: Raw, suite: Suite, config: Prompts, entry: PromptTable) -> tuple[R
     return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up
 
 
-def _check_verifiable(prompt: Mapping[str, Any]) -> None:
+def _check_verifiable(prompt: PromptRow) -> None:
     if prompt["domain"] == "math":
-        if not gold_answer(prompt["gold"]):
+        if not gold_answer(prompt["gold"] or ""):
             raise UnusableError("no_gold", f"no answer can be read from gold {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
         if is_pairs(prompt["tests"]):
             return
         try:
-            _parsed(prompt["tests"])
+            parse_python(prompt["tests"] or "")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UnusableError("bad_tests", f"the tests are no Python: {error}") from None
         if not prompt["entry_point"]:
             raise UnusableError("no_entry_point", 'a code row needs entry_point; only {"input", "output"} tests do not')
     else:
         raise UnusableError("unknown_domain", f"nothing verifies the domain {prompt['domain']}; use a judged suite")
-
-
-def _parsed(code: str) -> ast.Module:
-    """Python that a row brings, read without the parser's warnings, which Python 3.12 and later print."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(code)
-
-
-# --- public sets' own files
-
-
-def _gsm8k(raw: Raw) -> Raw:
-    _, mark, gold = raw["answer"].rpartition("####")
-    return {"domain": "math", "prompt": raw["question"], "gold": gold.strip() if mark else " "}
-
-
-def _math(raw: Raw) -> Raw:
-    gold = str(raw["answer"]) if raw.get("answer") else raw.get("solution", "")
-    return {"domain": "math", "prompt": raw["problem"], "gold": gold if "answer" in raw or "\\boxed" in gold else " "}
-
-
-def _humaneval(raw: Raw) -> Raw:
-    kept = {"id": str(raw["task_id"]), "tests": raw["test"], "entry_point": raw["entry_point"]}
-    return {"domain": "code", "prompt": raw["prompt"], **kept}
-
-
-def _mbpp(raw: Raw) -> Raw:
-    asked = raw.get("text") or raw["prompt"]
-    before = [line for line in (*raw.get("test_imports", ()), raw.get("test_setup_code", "")) if line]
-    tests = "\n".join(
-        [*before, raw["test"] if raw.get("test") else "\n".join(raw["test_list"])]
-    )  # MBPP+ has more tests
-    shown = "\n".join(raw["test_list"])
-    prompt = f"{asked.strip()}\nYour code should pass these tests:\n\n{shown}"
-    kept = {"id": str(raw["task_id"]), "tests": tests, "entry_point": _called(tests, raw.get("code", ""))}
-    return {"domain": "code", "prompt": prompt, **kept}
-
-
-def _called(tests: str, solution: str) -> str | None:
-    """The function that the tests call: one that the solution defines, else the first that Python does not have."""
-    try:
-        made = {n.name for n in _parsed(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-        calls = [
-            n.func.id for n in ast.walk(_parsed(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        ]
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise ValueError(f"code or tests are no Python: {error}") from None
-    return next((c for c in calls if (c in made if made else not hasattr(builtins, c))), None)
-
-
-def _alpaca_eval(raw: Raw) -> Raw:
-    return {"domain": "instruction", "prompt": raw["instruction"], "reference": raw.get("output")}
-
-
-def _arena_hard(raw: Raw) -> Raw:
-    prompt = raw.get("prompt") or raw["turns"][0]["content"]
-    return {"domain": "instruction", "prompt": prompt, "id": str(raw.get("uid") or raw["question_id"])}
-
-
-def _mt_bench(raw: Raw) -> Raw:
-    first, *more = raw["turns"]
-    return {
-        "domain": "instruction",
-        "prompt": first,
-        "id": str(raw["question_id"]),
-        FOLLOW_UP: more[0] if more else None,
-    }
-
-
-def _align_bench(raw: Raw) -> Raw:
-    kept = {"id": str(raw["question_id"]), REFERENCE: raw.get("reference") or None}
-    return {"domain": "chinese", "prompt": raw["question"], **kept}
-
-
-STEPS = "{prompt}\n\nReason step by step, and put the final answer into \\boxed{}."
-FORMS: dict[str, Form] = {
-    "gsm8k": Form(("question", "answer"), _gsm8k, STEPS),
-    "math": Form(("problem",), _math, STEPS),
-    "humaneval": Form(
-        ("task_id", "prompt", "test", "entry_point"),
-        _humaneval,
-        "Complete this function. Answer with all of it in one block of Python.\n\n```python\n{prompt}\n```",
-    ),
-    "mbpp": Form(("task_id", "test_list"), _mbpp),
-    "alpaca_eval": Form(("instruction",), _alpaca_eval),
-    "arena_hard": Form((), _arena_hard),
-    "mt_bench": Form(("question_id", "turns"), _mt_bench),
-    "align_bench": Form(("question_id", "question"), _align_bench),
-}
-"""The sets' own names of what a row holds."""

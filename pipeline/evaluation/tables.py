@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.evaluation.harness import Scored
-from fusechat.pipeline.evaluation.win_rates import style_of
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import ANSWER, ITEM
-
-Rows = list[dict[str, Any]]
+from ..recipe import Recipe
+from ..records import ANSWER, ITEM, AnswerRow, ItemRow, PromptRow, ResponseRow, RewardRow, VerdictRow
+from .harness import HarnessScore
+from .win_rates import style_of
 
 
 def answers(
-    responses: Rows,
-    prompts: Mapping[str, Mapping[str, Any]],
-    verdicts: Mapping[str, Mapping[str, Any]],
-    ratings: Mapping[str, Mapping[str, Any]],
+    responses: Sequence[ResponseRow],
+    prompts: Mapping[str, PromptRow],
+    verdicts: Mapping[str, VerdictRow],
+    ratings: Mapping[str, RewardRow],
     models: Mapping[str, str],
 ) -> pa.Table:
     """The ANSWER table, by model and prompt.
@@ -28,7 +25,7 @@ def answers(
     Args:
         models: name under which a model was asked -> its name, in their order.
     """
-    rows = []
+    rows: list[AnswerRow] = []
     for r in responses:
         prompt = prompts[r["prompt_id"]]
         verdict = verdicts.get(r["response_id"])
@@ -55,49 +52,54 @@ def answers(
     return pa.Table.from_pylist(rows, schema=ANSWER)
 
 
-def rated(recipe: Recipe, responses: Rows) -> Rows:
+def rated(recipe: Recipe, responses: Sequence[ResponseRow]) -> list[ResponseRow]:
     """Answers that only a judge can rate: no gold, no tests."""
     if recipe.evaluate.judge is None:
         return []
     return [r for r in responses if r["domain"] in ("instruction", "chinese") and r["text"].strip()]
 
 
-def conversation(prompt: Mapping[str, Any]) -> str:
+def conversation(prompt: PromptRow) -> str:
     """A prompt's messages as one text."""
     return "\n\n".join(m["content"] for m in prompt["messages"])
 
 
 def verified_items(
-    suite: str, model: str, responses: Rows, prompts: Mapping[str, Mapping[str, Any]], verdicts: Mapping[str, Any]
-) -> Rows:
-    """ITEM rows, less `contaminated`: the share of a prompt's answers that is right.
+    suite: str,
+    model: str,
+    responses: Sequence[ResponseRow],
+    prompts: Mapping[str, PromptRow],
+    verdicts: Mapping[str, VerdictRow],
+) -> list[ItemRow]:
+    """ITEM rows, `contaminated` not yet set: the share of a prompt's answers that is right.
 
     No answer is a wrong one. Where the verifier can say nothing (`correct` null: gold or tests are at fault) the item
     has no score, for every model alike.
     """
-    by_prompt: dict[str, Rows] = defaultdict(list)
+    by_prompt: dict[str, list[ResponseRow]] = defaultdict(list)
     for r in responses:
         by_prompt[r["prompt_id"]].append(r)
     items = []
     for identity, prompt in prompts.items():
-        mine = sorted(by_prompt[identity], key=lambda r: int(r["sample_index"]))
+        mine = sorted(by_prompt[identity], key=lambda r: r["sample_index"])
         found = [verdicts.get(r["response_id"]) for r in mine]
-        scores = [0.0 if v is None else v["correct"] for v in found]
+        scores = [False if v is None else v["correct"] for v in found]
         whys = [r["reject"] if v is None else v["verdict"] for r, v in zip(mine, found, strict=True)]
-        known = bool(scores) and all(s is not None for s in scores)
+        right = [s for s in scores if s is not None]
+        known = bool(scores) and len(right) == len(scores)
         why = whys[0] if known else next((w for w, s in zip(whys, scores, strict=True) if s is None), "unanswered")
-        items.append(_item(suite, model, prompt, mine, sum(map(float, scores)) / len(scores) if known else None, why))
+        items.append(_item(suite, model, prompt, mine, sum(right) / len(right) if known else None, why))
     return items
 
 
 def harness_items(
     suite: str,
     model: str,
-    answers: Mapping[str, Mapping[str, Any]],
-    prompts: Mapping[str, Mapping[str, Any]],
-    scored: Sequence[Scored],
-) -> Rows:
-    """ITEM rows, less `contaminated`, of what lm-evaluation-harness said."""
+    answers: Mapping[str, ResponseRow],
+    prompts: Mapping[str, PromptRow],
+    scored: Sequence[HarnessScore],
+) -> list[ItemRow]:
+    """ITEM rows, `contaminated` not yet set, of what lm-evaluation-harness said."""
     return [
         _item(suite, model, {**prompts[s.prompt_id], "id": s.id}, [answers[s.prompt_id]], s.score, s.why)
         for s in scored
@@ -107,11 +109,11 @@ def harness_items(
 def judged_items(
     suite: str,
     model: str,
-    answers: Mapping[str, Mapping[str, Any]],
-    prompts: Mapping[str, Mapping[str, Any]],
+    answers: Mapping[str, ResponseRow],
+    prompts: Mapping[str, PromptRow],
     outcomes: Mapping[str, tuple[float | None, str]],
-) -> Rows:
-    """ITEM rows, less `contaminated`: preferences.
+) -> list[ItemRow]:
+    """ITEM rows, `contaminated` not yet set: preferences.
 
     Args:
         answers: prompt id -> the model's RESPONSE row.
@@ -121,8 +123,8 @@ def judged_items(
 
 
 def _item(
-    suite: str, model: str, prompt: Mapping[str, Any], mine: Sequence[Mapping[str, Any]], score: float | None, why: str
-) -> dict[str, Any]:
+    suite: str, model: str, prompt: PromptRow, mine: Sequence[ResponseRow], score: float | None, why: str
+) -> ItemRow:
     text = mine[0]["text"] if mine else ""
     num = max(len(mine), 1)
     return {
@@ -140,7 +142,8 @@ def _item(
         "truncated": sum(r["finish_reason"] == "length" for r in mine),
         "completion_tokens": sum(r["completion_tokens"] for r in mine) / num,
         "chars": sum(len(r["text"]) for r in mine) / num,
-        "style": style_of(text),
+        "style": list(style_of(text)),
+        "contaminated": False,
     }
 
 
@@ -149,7 +152,7 @@ def styles(references: Mapping[str, str]) -> dict[str, tuple[int, int, int, int]
     return {identity: style_of(text) for identity, text in references.items()}
 
 
-def items_table(items: Rows, contaminated: Mapping[str, set[str]]) -> pa.Table:
+def items_table(items: Sequence[ItemRow], contaminated: Mapping[str, set[str]]) -> pa.Table:
     """The ITEM table.
 
     Args:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusechat.pipeline.evaluation.statistics import LEVEL
+from .statistics import LEVEL
 
 STYLE = ("length", "headers", "bold", "lists")
 """What style control looks at: characters and Markdown's elements."""

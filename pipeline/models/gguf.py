@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Reader(gguf.GGUFReader):  # type: ignore[misc]
+class GGUFReader(gguf.GGUFReader):  # type: ignore[misc]
     """gguf's reader, over a plain array: each slice of a memory map, one a token, costs as much as ten of these."""
 
     @property
@@ -36,7 +36,7 @@ def convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    gguf.GGUFReader = cache(Reader)
+    gguf.GGUFReader = cache(GGUFReader)
     place, name = str(file.parent), file.name
     model = AutoModelForCausalLM.from_pretrained(
         place, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fusechat.pipeline.cluster.placement import describe as in_words
-from fusechat.pipeline.recipe import (
+from ..cluster.placement import describe as in_words
+from ..recipe import (
     EndpointSource,
     HarnessSuite,
     JudgedSuite,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline.errors import CapacityError, RecipeError
-from fusechat.pipeline.recipe import Dpo, Optimization, Training
-from fusechat.pipeline.recipe.precision import of_training
+from ..errors import CapacityError, RecipeError
+from ..recipe import Dpo, Optimization, Training
+from ..recipe.precision import of_training
 
 WORKSPACE = {"gpu": 2e9, "cpu": 0.5e9}
 """Bytes that the runtime, the libraries' buffers and fragments take."""

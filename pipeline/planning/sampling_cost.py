@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.pipeline.cluster.placement import Need, Resources, place
-from fusechat.pipeline.machine.accelerators import (
+from ..cluster.placement import Need, Resources, place
+from ..machine.accelerators import (
     ACCELERATORS,
     CHARS_A_TOKEN,
     SHARE_OF_MAX_TOKENS,
     Accelerator,
     size_in_name,
 )
-from fusechat.pipeline.recipe import EndpointSource, Policy, Source
-from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling import plan
-from fusechat.pipeline.sampling.throughput import Meter
-from fusechat.pipeline.storage.run_dir import Parts
+from ..recipe import EndpointSource, Policy, Source
+from ..records import RESPONSE
+from ..run import Run
+from ..sampling import plan
+from ..sampling.throughput import Meter
+from ..storage.parts import Parts
 
 BYTES_A_TOKEN = 2.0
 """On disk, compressed, where nothing was measured; a response's identities take `BYTES_A_ROW` more."""
@@ -68,12 +68,12 @@ def estimate(run: Run) -> tuple[list[Estimate], float]:
         StageError: the prompts have not been read.
     """
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
-    plans = plan.plan(run.asked, run.prompts("train"), done, run.recipe.sample.buckets)
+    plans = plan.plan(run.pinned_sources, run.prompts("train"), done, run.recipe.sample.buckets)
     lengths = _prompt_tokens(run)
     lengths_of = _measured(done)
     size = _bytes_a_row(run, done)
     found = []
-    for one, asked in zip(plans, run.asked, strict=True):
+    for one, asked in zip(plans, run.pinned_sources, strict=True):
         source = asked.source
         mine = [lengths_of[source.name, d] for d in source.samples if (source.name, d) in lengths_of]
         tokens = 0.0
@@ -215,16 +215,17 @@ def parameters_of(source: Source) -> float:
 
 def _total(run: Run, estimates: Sequence[Estimate]) -> float:
     """Seconds until the last source is done, turns reckoned with."""
-    from fusechat.pipeline.cluster import connect
+    from ..cluster.connect import local_nodes
+    from ..cluster.needs import reserved_needs, serving_needs
 
     waiting = {e.name: e.seconds for e in estimates if e.seconds}
     if not waiting:
         return 0.0
-    needs = {n.name: n for n in run.needs()}
-    nodes = connect.local_nodes(run.recipe.cluster) if run.recipe.cluster.address is None else None
-    if nodes is not None and not all(place([needs[n], *connect.reserved()], nodes) for n in waiting if n in needs):
+    needs = {n.name: n for n in serving_needs(run.recipe)}
+    nodes = local_nodes(run.recipe.cluster) if run.recipe.cluster.address is None else None
+    if nodes is not None and not all(place([needs[n], *reserved_needs()], nodes) for n in waiting if n in needs):
         nodes = None  # made for another cluster than this machine
-    return RAY_S + simulate(waiting, needs, nodes, connect.reserved())
+    return RAY_S + simulate(waiting, needs, nodes, reserved_needs())
 
 
 def simulate(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fusechat.pipeline.machine.accelerators import ACCELERATORS, CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
-from fusechat.pipeline.machine.hardware import machine_memory
-from fusechat.pipeline.models import fetch
-from fusechat.pipeline.planning.memory import GIB, Shape, check, describe_memory, memory, shape_by_size, shape_of
-from fusechat.pipeline.recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..machine.accelerators import ACCELERATORS, CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
+from ..machine.hardware import machine_memory
+from ..models import cache, resolve
+from ..recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
+from ..storage.run_dir import RunDir
+from .memory import GIB, Shape, check, describe_memory, memory, shape_by_size, shape_of
 
 MFU = {"gpu": 0.35, "cpu": 0.3}
 """Share of the peak that a step is expected to reach."""
@@ -22,7 +22,7 @@ CPU_PEAK = 0.5e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class TrainingWork:
     """A stage's rows."""
 
     rows: float
@@ -31,7 +31,9 @@ class Work:
     basis: str
 
 
-def hours(shape: Shape, config: Optimization, cluster: Training, work: Work, peak: float, share: float) -> float:
+def hours(
+    shape: Shape, config: Optimization, cluster: Training, work: TrainingWork, peak: float, share: float
+) -> float:
     """Wall clock of all steps.
 
     Args:
@@ -73,9 +75,9 @@ def device_of(cluster: Training, address: str | None) -> Device:
 def target_shape(model: Model, base: Path) -> Shape:
     """The target's shape: read from its folder where that is on this machine, else by the size in its name."""
     if model.path is not None:
-        return shape_of(fetch.resolve(model, base=base))
+        return shape_of(resolve.resolve(model, base=base))
     if model.wheels is not None:
-        folder = fetch.cache_folder() / "models" / model.wheels.sha256
+        folder = cache.cache_folder() / "models" / model.wheels.sha256
         return shape_of(folder) if (folder / "config.json").exists() else shape_by_size(size_in_name(str(model.wheels)))
     return shape_by_size(size_in_name(str(model.hub)))
 
@@ -84,7 +86,7 @@ Lengths = Mapping[tuple[str, str], tuple[float, float]]
 """(source, domain) -> mean tokens of response and prompt, where they were sampled."""
 
 
-def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa.Table, found: Lengths) -> Work:
+def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa.Table, found: Lengths) -> TrainingWork:
     """A stage's rows: those that were selected, else what the rule of selection takes at most.
 
     Args:
@@ -102,7 +104,7 @@ def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa
         ]
         limit = sequences * config.max_length
         mean = sum(min(n, limit) for n in chars) / max(len(chars), 1)
-        return Work(rows=len(texts), tokens=mean, basis="as selected")
+        return TrainingWork(rows=len(texts), tokens=mean, basis="as selected")
     rows = prompts.to_pylist()
     counted, tokens = 0.0, 0.0
     for domain in DOMAINS:
@@ -122,7 +124,9 @@ def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa
         length = min(prompt + sum(answers) / len(answers), config.max_length)
         counted += share * len(mine) * rule.rows
         tokens += share * len(mine) * rule.rows * sequences * length
-    return Work(rows=counted, tokens=tokens / max(counted, 1), basis="at most" + ("" if found else ", lengths guessed"))
+    return TrainingWork(
+        rows=counted, tokens=tokens / max(counted, 1), basis="at most" + ("" if found else ", lengths guessed")
+    )
 
 
 def describe(recipe: Recipe, base: Path, directory: RunDir, prompts: pa.Table, found: Lengths) -> str:

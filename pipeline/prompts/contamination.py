@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from fusechat.pipeline.prompts import text
-from fusechat.pipeline.recipe import Contamination
+from ..recipe import Contamination
+from . import text
 
 COMMON = 100
 """An n-gram that more evaluation prompts share is a phrase of the set ("Answer with one letter") and does not count."""

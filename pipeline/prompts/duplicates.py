@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusechat.pipeline.prompts import text
-from fusechat.pipeline.recipe import NearDuplicates
+from ..recipe import NearDuplicates
+from . import text
 
 SEED = 1
 BUCKET = 64

@@ -6,26 +6,29 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.prompts import rows, text
-from fusechat.pipeline.prompts.contamination import Evaluation
-from fusechat.pipeline.prompts.duplicates import Index
-from fusechat.pipeline.prompts.readers import PromptFile
-from fusechat.pipeline.prompts.rows import UnusableError
-from fusechat.pipeline.recipe import Prompts
-from fusechat.pipeline.records import CARRIED, PROMPT, REJECT, digest
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from ..errors import InputError
+from ..identities import digest
+from ..recipe import Prompts
+from ..records import CARRIED, PROMPT, REJECT, CarriedRow, PromptRow
+from ..storage.parts import Parts
+from ..storage.run_dir import RunDir
+from . import rows, text
+from .contamination import Evaluation
+from .duplicates import Index
+from .readers import PromptReader
+from .rows import UnusableError
+from .sink import FLUSH_ROWS, Sink
 
 
 class Read(NamedTuple):
     """A usable row: PROMPT, and the CARRIED rows of the responses that came with it."""
 
-    prompt: dict[str, Any]
-    carried: list[dict[str, Any]]
+    prompt: PromptRow
+    carried: list[CarriedRow]
 
 
 class Reject(NamedTuple):
@@ -37,36 +40,8 @@ class Reject(NamedTuple):
     domain: str | None = None
 
 
-FLUSH_ROWS = 20_000
-"""Rows in memory before they are written: an intake of millions of prompts takes no more room than one of thousands."""
 COMPARED_ROWS = 512
 """Rows whose signatures are computed together; changes nothing but the time."""
-
-
-class Sink:
-    """Rows on their way to a table in the run directory."""
-
-    def __init__(self, parts: Parts, num_buckets: int, trial: bool) -> None:
-        self.parts, self._num_buckets, self._trial = parts, num_buckets, trial
-        self._rows: list[dict[str, Any]] = []
-        self.num = 0
-
-    def add(self, row: dict[str, Any]) -> None:
-        """One row."""
-        self._rows.append(row)
-        self.num += 1
-        if len(self._rows) >= FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what is in memory, if this is no trial."""
-        if not self._trial:
-            self.parts.write_all(self._rows, self._num_buckets)
-        self._rows = []
-
-    def digest(self) -> str:
-        """Hash of the table, whatever parts it lies in."""
-        return digest([digest(self.parts.read(b).to_pylist()) for b in range(self._num_buckets)])
 
 
 class Intake:
@@ -90,12 +65,12 @@ class Intake:
     ) -> None:
         self._config, self._base, self._run, self._imported, self._trial = config, base, run, imported, trial
 
-        def sink(folder: str, schema: pa.Schema, key: str) -> Sink:
-            return Sink(Parts(run, f"prompts/{folder}", schema, key), num_buckets, trial)
+        def parts(folder: str, schema: pa.Schema, key: str) -> Parts:
+            return Parts(run, f"prompts/{folder}", schema, key)
 
-        self.train = sink("train", PROMPT, "prompt_id")
-        self.heldout = sink("heldout", PROMPT, "prompt_id")
-        self.carried = sink("responses", CARRIED, "carried_id")
+        self.train = Sink[PromptRow](parts("train", PROMPT, "prompt_id"), num_buckets, trial)
+        self.heldout = Sink[PromptRow](parts("heldout", PROMPT, "prompt_id"), num_buckets, trial)
+        self.carried = Sink[CarriedRow](parts("responses", CARRIED, "carried_id"), num_buckets, trial)
         self.rejected: Counter[str] = Counter()
         """Rejects by reason."""
         self._rejects: list[pa.Table] = []
@@ -127,7 +102,7 @@ class Intake:
             self._run.remove_tables("prompts")
         for entry in self._config.heldout:
             for row, _ in self._kept(
-                self._distinct(self._usable(PromptFile(entry, self._base), "heldout_"), keep=True)
+                self._distinct(self._usable(PromptReader(entry, self._base), "heldout_"), keep=True)
             ):
                 if row["template"] is not None:
                     self._to_check.append((row["file"], row["line"], row["template"], row["template_seen"]))
@@ -136,7 +111,7 @@ class Intake:
                     self._evaluation.add(text.content(row["messages"]), f"{row['file']}:{row['line']}")
         self._read_evaluation_sets()
         for entry in self._config.train:
-            usable = self._usable(PromptFile(entry, self._base), "")
+            usable = self._usable(PromptReader(entry, self._base), "")
             for row, carried in self._kept(self._distinct(self._clean(usable))):
                 if row["template"] is not None:
                     self._trained_on.add(row["template"])
@@ -144,12 +119,13 @@ class Intake:
                 for response in carried:
                     self.carried.add(response)
         if not self.train.num:
-            names = [PromptFile(entry, self._base).file for entry in self._config.train]
+            names = [PromptReader(entry, self._base).file for entry in self._config.train]
             why = f" ({', '.join(f'{num} {reason}' for reason, num in self.rejected.items())})" if self.rejected else ""
             raise InputError(", ".join(names), 0, f"no usable prompt{why}")
         self._check_templates()
-        for sink in (self.train, self.heldout, self.carried):
-            sink.flush()
+        self.train.flush()
+        self.heldout.flush()
+        self.carried.flush()
         self._flush_rejects()
         rejects = pa.concat_tables([REJECT.empty_table(), *self._rejects])
         if not self._trial:
@@ -160,7 +136,7 @@ class Intake:
         rejects = self._run.read_table("prompts", "rejects.parquet")
         return digest(self.train.digest(), self.heldout.digest(), self.carried.digest(), rejects.to_pylist())
 
-    def _usable(self, source: PromptFile, prefix: str) -> Iterator[Read | Reject]:
+    def _usable(self, source: PromptReader, prefix: str) -> Iterator[Read | Reject]:
         """The source's rows; those that can't be used and exact duplicates are rejects."""
         config, file = self._config, source.file
         self._files.append(file)
@@ -197,7 +173,7 @@ class Intake:
         if self._evaluation is None or self._config.contamination is None:
             return
         for entry in self._config.contamination.sets:
-            source = PromptFile(entry, self._base)
+            source = PromptReader(entry, self._base)
             for line, raw in source.rows():
                 try:
                     if isinstance(raw, UnusableError):

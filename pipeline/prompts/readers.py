@@ -14,17 +14,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusechat.pipeline.errors import InputError, plain
-from fusechat.pipeline.prompts.rows import KEYS, UnusableError
-from fusechat.pipeline.recipe import PromptTable
-from fusechat.pipeline.records import digest
+from ..errors import InputError, plain
+from ..identities import digest
+from ..recipe import PromptTable
+from .rows import KEYS, RawRow, UnusableError
 
 BATCH_ROWS = 1000
-Raw = dict[str, Any] | UnusableError
-"""A row, or why its line holds none."""
+
+ReadRow = RawRow | UnusableError
+"""A row, or why its line contains none."""
 
 
-class PromptFile:
+class PromptReader:
     """One entry of `prompts.train`, `heldout` or `contamination.sets`.
 
     Args:
@@ -40,7 +41,7 @@ class PromptFile:
         self.file = self.path.name if self.entry.path is not None else self.entry.name
         """For records and rejects."""
 
-    def rows(self) -> Iterator[tuple[int, Raw]]:
+    def rows(self) -> Iterator[tuple[int, ReadRow]]:
         """Each row with its line (JSONL, CSV) or its number, from 1.
 
         Raises:
@@ -74,10 +75,10 @@ class PromptFile:
         named = {column: f"columns.{field}" for field, column in self.entry.columns.items()}
         return named | {column: f"responses.{source}" for source, column in self.entry.responses.items()}
 
-    def _read(self) -> Iterator[tuple[int, Raw]]:
+    def _read(self) -> Iterator[tuple[int, ReadRow]]:
         if self.entry.hub is not None:
             return self._from_hub()
-        readers: dict[str, Callable[[], Iterator[tuple[int, Raw]]]]
+        readers: dict[str, Callable[[], Iterator[tuple[int, ReadRow]]]]
         readers = {"jsonl": self._from_jsonl, "parquet": self._from_parquet, "csv": self._from_csv}
         return readers[self._format]()
 
@@ -99,7 +100,7 @@ class PromptFile:
 
     # --- JSONL
 
-    def _from_jsonl(self) -> Iterator[tuple[int, Raw]]:
+    def _from_jsonl(self) -> Iterator[tuple[int, ReadRow]]:
         """Non-empty lines; without the mark that some editors put at a file's start."""
         try:
             with self.path.open("rb") as file:
@@ -112,7 +113,7 @@ class PromptFile:
 
     # --- CSV
 
-    def _from_csv(self) -> Iterator[tuple[int, Raw]]:
+    def _from_csv(self) -> Iterator[tuple[int, ReadRow]]:
         """Rows by the header's names; an empty cell is a field that is not given, or an empty prompt."""
         csv.field_size_limit(2**31 - 1)  # the default refuses prompts that `max_chars` allows
         prompt = self.entry.columns.get("prompt", "prompt")
@@ -148,7 +149,7 @@ class PromptFile:
 
     # --- Parquet and hub data sets
 
-    def _from_parquet(self) -> Iterator[tuple[int, Raw]]:
+    def _from_parquet(self) -> Iterator[tuple[int, ReadRow]]:
         number = 0
         try:
             with pq.ParquetFile(self.path) as file:
@@ -163,7 +164,7 @@ class PromptFile:
             place = f"after row {number}, it" if number else "it"
             raise InputError(self.place, 0, f"{place} can't be read as Parquet: {plain(error)}") from error
 
-    def _from_hub(self) -> Iterator[tuple[int, Raw]]:
+    def _from_hub(self) -> Iterator[tuple[int, ReadRow]]:
         data = self._hub_data()
         self._check_schema(data.features.arrow_schema)
         if self._wanted:
@@ -259,7 +260,7 @@ _ALLOWED_WORDS = dict.fromkeys(("prompt", "domain", "entry_point", "template"), 
 }
 
 
-def _json(line: bytes) -> Raw:
+def _json(line: bytes) -> ReadRow:
     try:
         raw = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -269,7 +270,7 @@ def _json(line: bytes) -> Raw:
     return raw if isinstance(raw, dict) else UnusableError("malformed", "a row is a JSON object")
 
 
-def _record(header: list[str], cells: list[str], prompt: str) -> Raw:
+def _record(header: list[str], cells: list[str], prompt: str) -> ReadRow:
     if len(cells) != len(header):
         return UnusableError("malformed", f"{len(cells)} cells, the header has {len(header)}")
     if any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fusechat.pipeline.prompts import text
-from fusechat.pipeline.recipe import DOMAINS, Normalise, PromptTable
-from fusechat.pipeline.records import Message, digest, prompt_id
+from ..identities import digest, prompt_id
+from ..recipe import DOMAINS, Normalise, PromptTable
+from ..records import CarriedRow, Domain, Message, PromptRow
+from . import text
+
+RawRow = dict[str, Any]
+"""A row as a file holds it: JSON values by key."""
 
 KEYS = {
     "id",
@@ -35,9 +39,9 @@ class UnusableError(Exception):
 
 
 def prompt(
-    raw: dict[str, Any], max_chars: int, normalise: Normalise | None = None, entry: PromptTable | None = None
-) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """A PROMPT row without its place, and the responses that it carries, by source.
+    raw: RawRow, max_chars: int, normalise: Normalise | None = None, entry: PromptTable | None = None
+) -> tuple[PromptRow, dict[str, list[str]]]:
+    """A PROMPT row (file, line and language not yet set), and the responses that it carries, by source.
 
     Args:
         entry: what the recipe says of the file, where it says more than its name.
@@ -67,7 +71,7 @@ def prompt(
         raise UnusableError("no_gold", "a math row needs gold")
     if domain == "code" and not (raw.get("tests") or "").strip():
         raise UnusableError("no_tests", "a code row needs tests")
-    found = {
+    found: PromptRow = {
         "prompt_id": prompt_id(messages),
         "id": raw["id"],
         "domain": domain,
@@ -77,23 +81,27 @@ def prompt(
         "entry_point": raw.get("entry_point"),
         "template": raw.get("template"),
         "template_seen": raw.get("template_seen"),
+        "language": None,
+        "file": "",
+        "line": 0,
     }
     return found, _responses(raw)
 
 
-def _domain(raw: dict[str, Any], messages: list[Message], entry: PromptTable | None) -> str:
+def _domain(raw: RawRow, messages: list[Message], entry: PromptTable | None) -> Domain:
     """The row's own domain, or what the entry says for rows that give none."""
     domain = raw.get("domain")
     if not domain and entry is not None and entry.domain is not None:
         domain = entry.domain
         if domain == "auto":
             domain = text.domain(messages, raw.get("gold"), raw.get("tests"))
-    if domain not in DOMAINS:
-        raise UnusableError("unknown_domain", f"unknown domain {domain!r}; allowed: {', '.join(DOMAINS)}")
-    return str(domain)
+    for known in DOMAINS:
+        if domain == known:
+            return known
+    raise UnusableError("unknown_domain", f"unknown domain {domain!r}; allowed: {', '.join(DOMAINS)}")
 
 
-def _responses(raw: dict[str, Any]) -> dict[str, list[str]]:
+def _responses(raw: RawRow) -> dict[str, list[str]]:
     found = raw.get("responses") or {}
     if not isinstance(found, dict) or not all(
         isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in found.values()
@@ -102,7 +110,7 @@ def _responses(raw: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def carried(prompt: dict[str, Any], responses: dict[str, list[str]]) -> list[dict[str, Any]]:
+def carried(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
     """CARRIED rows."""
     return [
         {
@@ -118,7 +126,7 @@ def carried(prompt: dict[str, Any], responses: dict[str, list[str]]) -> list[dic
     ]
 
 
-def conversation(raw: dict[str, Any], entry: PromptTable | None = None) -> list[Message]:
+def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]:
     """The row's messages; a plain prompt is one of the user's.
 
     Raises:

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from fusechat.pipeline.recipe import Normalise
-from fusechat.pipeline.records import Message
+from ..recipe import Normalise
+from ..records import Message
 
 _LINE_ENDS = re.compile("\r\n?|\x85|\u2028|\u2029")
 _ZERO_WIDTH = re.compile("[\u00ad\u200b\u2060\ufeff]")

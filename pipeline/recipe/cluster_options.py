@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from fusechat.pipeline.recipe.fields import Section
+from .fields import Section
 
 
 class Cluster(Section):

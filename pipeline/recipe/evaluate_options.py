@@ -11,10 +11,10 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Name, Section
-from fusechat.pipeline.recipe.model_options import Engine, Model, Placement, Sampling
-from fusechat.pipeline.recipe.prompt_options import PromptFile
-from fusechat.pipeline.recipe.source_options import Endpoint
+from .fields import Name, Section
+from .model_options import Engine, Model, Placement, Sampling
+from .prompt_options import PromptFile
+from .source_options import Endpoint
 
 TRAINED = ("target", "sft", "dpo")
 """Names under which a run's own models are evaluated."""

@@ -13,10 +13,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from fusechat.pipeline.machine.hardware import num_cores
-
-Domain = Literal["instruction", "math", "code", "chinese"]
-
+from ..machine.hardware import num_cores
+from ..records import Domain as Domain
 
 DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
 

@@ -10,9 +10,9 @@ from pydantic import (
     ValidationError,
 )
 
-from fusechat.pipeline.errors import InputError, RecipeError
-from fusechat.pipeline.recipe import sizes
-from fusechat.pipeline.recipe.schema import Recipe
+from ..errors import InputError, RecipeError
+from . import sizes
+from .schema import Recipe
 
 TAGS = {
     "vllm",

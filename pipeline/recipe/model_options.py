@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Cpus, Section
+from .fields import Cpus, Section
 
 
 class Wheels(Section):

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from fusechat.pipeline.machine.hardware import cpu_precision, gflops, processor
-from fusechat.pipeline.recipe.evaluate_options import EvaluatedModel
-from fusechat.pipeline.recipe.model_options import Engine, Placement
-from fusechat.pipeline.recipe.reward_options import OwnReward
-from fusechat.pipeline.recipe.schema import Recipe
-from fusechat.pipeline.recipe.source_options import Source
-from fusechat.pipeline.recipe.training_options import Optimization
+from ..machine.hardware import cpu_precision, gflops, processor
+from .evaluate_options import EvaluatedModel
+from .model_options import Engine, Placement
+from .reward_options import OwnReward
+from .schema import Recipe
+from .source_options import Source
+from .training_options import Optimization
 
 USUAL = "bfloat16"
 """What `auto` was before precisions were kept beside results; identities name only others."""

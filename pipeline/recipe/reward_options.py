@@ -9,8 +9,8 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Name, Section
-from fusechat.pipeline.recipe.model_options import Model, Placement
+from .fields import Name, Section
+from .model_options import Model, Placement
 
 
 class LikelihoodReward(Section):

@@ -9,8 +9,8 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.cluster_options import Cluster, Serve
-from fusechat.pipeline.recipe.evaluate_options import (
+from .cluster_options import Cluster, Serve
+from .evaluate_options import (
     REFERENCE,
     TRAINED,
     Evaluate,
@@ -18,14 +18,14 @@ from fusechat.pipeline.recipe.evaluate_options import (
     JudgedSuite,
     VerifiedSuite,
 )
-from fusechat.pipeline.recipe.fields import Name, Section
-from fusechat.pipeline.recipe.prompt_options import Prompts
-from fusechat.pipeline.recipe.reward_options import JudgeReward, OwnReward, RewardModel
-from fusechat.pipeline.recipe.score_options import COMBINED, Score
-from fusechat.pipeline.recipe.select_options import Select
-from fusechat.pipeline.recipe.size_options import Size
-from fusechat.pipeline.recipe.source_options import AnySource, ImportedSource, Sample, Source
-from fusechat.pipeline.recipe.training_options import Dpo, Sft, Target, Training
+from .fields import Name, Section
+from .prompt_options import Prompts
+from .reward_options import JudgeReward, OwnReward, RewardModel
+from .score_options import COMBINED, Score
+from .select_options import Select
+from .size_options import Size
+from .source_options import AnySource, ImportedSource, Sample, Source
+from .training_options import Dpo, Sft, Target, Training
 
 
 def _without_shares(node: Any) -> Any:

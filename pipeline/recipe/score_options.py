@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Domain, Name, Section
+from .fields import Domain, Name, Section
 
 
 class Verify(Section):

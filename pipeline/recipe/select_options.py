@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Domain, Section
+from .fields import Domain, Section
 
 
 class Margin(Section):

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from fusechat.pipeline.recipe.fields import Section, StageName
+from .fields import Section, StageName
 
 
 class Work(Section):

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fusechat.pipeline.errors import CapacityError, FusechatError
-from fusechat.pipeline.machine.hardware import cpu_limit, cpu_precision, gflops, machine_memory, num_cores
-from fusechat.pipeline.recipe.schema import Recipe
-from fusechat.pipeline.recipe.size_options import Size
+from ..errors import CapacityError, FusechatError
+from ..machine.hardware import cpu_limit, cpu_precision, gflops, machine_memory, num_cores
+from .schema import Recipe
+from .size_options import Size
 
 GIB = 2**30
 USUAL_SHARES = {
@@ -86,7 +86,7 @@ def changes(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _begun(run_dir: object, before: str) -> str | None:
     """The size of the run that is kept there; `before` where it was begun before recipes had sizes."""
-    from fusechat.pipeline.storage.run_dir import RunDir
+    from ..storage.run_dir import RunDir
 
     if not isinstance(run_dir, str):
         return None

@@ -11,8 +11,8 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Domain, Name, Section
-from fusechat.pipeline.recipe.model_options import Engine, Model, Placement, Sampling
+from .fields import Domain, Name, Section
+from .model_options import Engine, Model, Placement, Sampling
 
 
 class Policy(Section):

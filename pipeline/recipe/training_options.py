@@ -9,8 +9,8 @@ from pydantic import (
     model_validator,
 )
 
-from fusechat.pipeline.recipe.fields import Cpus, Section
-from fusechat.pipeline.recipe.model_options import Model
+from .fields import Cpus, Section
+from .model_options import Model
 
 
 class Target(Section):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..storage.run_dir import RunDir
 
 EXAMPLES = 2
 """Prompts of each domain where the fused model got better, and where it got worse."""

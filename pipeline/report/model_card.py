@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
 
-from fusechat.pipeline.dataset.card import block, sources, table
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.report import benchmarks
-from fusechat.pipeline.storage.run_dir import RunDir
-from fusechat.training import checkpoints
+from ..dataset.card import block, sources, table
+from ..recipe import Recipe
+from ..storage.atomic import write_atomically
+from ..storage.run_dir import RunDir
+from . import benchmarks
 
 STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimisation"}
 SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
@@ -32,7 +33,7 @@ def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
         evaluated: whether the figures that are there are this model's; after a training they are an older one's.
     """
     folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
-    checkpoints.write(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
+    write_atomically(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
 
 
 def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
@@ -96,7 +97,9 @@ def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
     rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
-    lines = {s: list(checkpoints.read_jsonl(run.local_path(s, "metrics.jsonl"))) for s in trained}
+    lines = {
+        s: [json.loads(x) for x in run.local_path(s, "metrics.jsonl").read_text("utf-8").splitlines()] for s in trained
+    }
     rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
     rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
     return [

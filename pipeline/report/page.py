@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fusechat.pipeline.recipe import VERIFIED_DOMAINS, Recipe
-from fusechat.pipeline.records import FINISHED, RESPONSE, SCORE
-from fusechat.pipeline.report import benchmarks, plots, suite_plots
-from fusechat.pipeline.storage.run_dir import STAGES, Parts, RunDir
+from ..recipe import VERIFIED_DOMAINS, Recipe
+from ..records import FINISHED, RESPONSE, SCORE
+from ..storage.manifest import STAGES
+from ..storage.parts import Parts
+from ..storage.run_dir import RunDir
+from . import benchmarks, plots, suite_plots
 
 DOMAINS = {
     "verified": "math + code",
@@ -133,7 +135,7 @@ def _turns(c: str) -> bool:
 
 
 def _domains() -> tuple[Any, ...]:
-    from fusechat.pipeline.recipe import DOMAINS as names
+    from ..recipe import DOMAINS as names
 
     return names
 
@@ -227,7 +229,7 @@ def _margins(responses: list[Any], scores: dict[str, Any], chosen: str | None) -
 
 def _yields(run: RunDir, recipe: Recipe) -> dict[str, Any] | None:
     """Prompts with a pair by the upper end of a window that starts at the recipe's smallest margin."""
-    from fusechat.pipeline.dataset import margins
+    from ..dataset import margins
 
     if not run.exists("select", "candidates.parquet"):
         return None

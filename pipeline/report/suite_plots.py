@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fusechat.pipeline.report.benchmarks import Line
-from fusechat.pipeline.report.plots import MODELS, PALETTE, figure_of, svg
+from .benchmarks import Line
+from .plots import MODELS, PALETTE, figure_of, svg
 
 
 def bars(lines: Sequence[Line], models: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from fusechat.pipeline.storage.run_dir import RunDir
+from ..storage.run_dir import RunDir
 
 DOMAINS = {
     "verified": "math + code",

@@ -1,22 +1,23 @@
-"""Drawing what is missing from every source: plans, deployments that take turns, and whole shards at the end."""
+"""Sampling what is missing from every source: plans, deployments that take turns, and one shard a bucket at the end."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
-
-from fusechat.pipeline.cluster.scheduler import Job, take_turns
-from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.recipe import EndpointSource, Source
-from fusechat.pipeline.records import CARRIED, RESPONSE, digest, response_id
-from fusechat.pipeline.run import Outcome, Run
-from fusechat.pipeline.sampling import plan
-from fusechat.pipeline.sampling.plan import Asked, Rows
-from fusechat.pipeline.storage.run_dir import Parts
+from ..cluster.scheduler import DeploymentTask, take_turns
+from ..cluster.services import SourceService
+from ..errors import StageError
+from ..identities import digest, response_id
+from ..models.pinned_source import PinnedSource
+from ..recipe import EndpointSource, Source
+from ..records import CARRIED, RESPONSE, CarriedRow, ResponseRow
+from ..run import Run
+from ..storage.manifest import Outcome
+from ..storage.parts import Parts
+from .flags import flag_duplicates, flags
+from .plan import LARGEST_UNIT, UNIT_PROMPTS, Plan, pilot_units, plan, wanted_ids
 
 FLAGS = ("truncated", "empty", "refused", "duplicate")
 
@@ -25,11 +26,11 @@ FLAGS = ("truncated", "empty", "refused", "duplicate")
 class Want:
     """What one source is asked: all of these prompts that it serves."""
 
-    asked: Asked
+    source: PinnedSource
     prompts: Parts
     """PROMPT, in buckets."""
     label: str
-    """Of its progress."""
+    """Label of its progress."""
 
 
 def draw(
@@ -37,90 +38,87 @@ def draw(
     stage: str,
     folder: str,
     wants: Sequence[Want],
-    services: Callable[[list[Asked]], Any],
+    services: Callable[[list[PinnedSource]], Mapping[str, SourceService]],
     pilot: int | None = None,
     keep: Collection[str] | None = None,
 ) -> int:
-    """Brings every response that is wanted and not durable; returns the tokens generated.
+    """Samples every response that is wanted and not stored; returns the number of tokens generated.
 
     Args:
         folder: of the responses' parts.
-        wants: several of one source are asked one after the other.
-        services: the services by name of the sources that are hosted here; called for those that miss something.
-        pilot: prompts a source, about; none takes all.
-        keep: sources that are asked again soon; others give their memory back when they are done. None keeps all.
+        wants: several wants of one source run one after the other.
+        services: takes the sources that are served here and miss responses; returns their services by name.
+        pilot: about how many prompts each source is asked; None asks all.
+        keep: sources that will be asked again soon. Others are stopped when they are done. None keeps all.
 
     Raises:
-        StageError: sources were given up; the others brought all of theirs.
+        StageError: some sources were given up. The others have all of their responses.
     """
-    from fusechat.pipeline.sampling.batch_worker import Served, feed
-    from fusechat.pipeline.sampling.openai_backend import Endpoint
-
     done = Parts(run.dir, folder, RESPONSE, "response_id")
-    largest = plan.LARGEST_UNIT if pilot is None else plan.UNIT_PROMPTS
+    largest = LARGEST_UNIT if pilot is None else UNIT_PROMPTS
     missing = [each for each in _plans(wants, done, run.recipe.sample.buckets, largest) if each[1].missing]
     if not missing:
         return 0
     if pilot is not None:
-        for _, found in missing:
-            found.units = plan.sampled(found.units, pilot)
-    hosted = services([want.asked for want, _ in missing if not isinstance(want.asked.source, EndpointSource)])
-    tokens = 0
+        for _, planned in missing:
+            planned.units = pilot_units(planned.units, pilot)
+    served = services([want.source for want, _ in missing if not isinstance(want.source.source, EndpointSource)])
+    by_source: dict[str, list[tuple[Want, Plan]]] = {}
+    for each in missing:
+        by_source.setdefault(each[0].source.source.name, []).append(each)
+    tokens: list[int] = []
 
-    def job(name: str, mine: Sequence[tuple[Want, plan.Plan]]) -> Job:
-        service = hosted.get(name)
+    def job(name: str, planned: Sequence[tuple[Want, Plan]]) -> DeploymentTask:
+        service = served.get(name)
 
         def work() -> None:
-            nonlocal tokens
             if service is not None:
-                run.dir.write_json({"start_s": run.fleet.start_s(name)}, folder, "meters", f"{name}.start.json")
-            for want, found in mine:  # one after the other: a source has one bound on what is in flight
-                one, source = want.asked, want.asked.source
-                asker = Endpoint(source) if isinstance(source, EndpointSource) else Served(name)
-                replicas = source.placement.max_replicas if isinstance(source, Source) else 1
-                with (
-                    run.shown(want.label, found.total, found.total - found.missing) as show,
-                    run.fleet.watched(name),
-                ):
-                    tokens += feed(
-                        run.dir,
-                        want.prompts.folder,
-                        folder,
-                        one,
-                        asker,
-                        found.units,
-                        run.recipe.sample,
-                        show,
-                        replicas,
-                    )
+                start = {"start_s": run.deployments.start_s(name)}
+                run.dir.write_json(start, folder, "meters", f"{name}.start.json")
+            for want, plan_ in planned:  # one after the other: a source has one bound on its samples in flight
+                tokens.append(_sample(run, folder, want, plan_))
 
-        return Job(name, service, work, last=keep is not None and name not in keep)
+        return DeploymentTask(name, service, work, last=keep is not None and name not in keep)
 
-    by_source: dict[str, list[tuple[Want, plan.Plan]]] = {}
-    for each in missing:
-        by_source.setdefault(each[0].asked.source.name, []).append(each)
-    failed = take_turns([job(name, mine) for name, mine in by_source.items()], run.fleet)
+    failed = take_turns([job(name, planned) for name, planned in by_source.items()], run.deployments)
     if failed:
         raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
-    return tokens
+    return sum(tokens)
 
 
-def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, plan.Plan]]:
-    """The plans, in the wants' order; prompts that several are asked are read once."""
-    found: dict[int, plan.Plan] = {}
+def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
+    """Samples what one want misses, from a source that is up."""
+    from .batch_worker import feed  # imports Ray
+    from .openai_backend import OpenAIBackend
+    from .serve_backend import ServeBackend
+
+    source = want.source.source
+    backend = OpenAIBackend(source) if isinstance(source, EndpointSource) else ServeBackend(source.name)
+    replicas = source.placement.max_replicas if isinstance(source, Source) else 1
+    with (
+        run.shown(want.label, planned.total, planned.total - planned.missing) as show,
+        run.deployments.watched(source.name),
+    ):
+        config = run.recipe.sample
+        return feed(run.dir, want.prompts.folder, folder, want.source, backend, planned.units, config, show, replicas)
+
+
+def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, Plan]]:
+    """The plans, in the order of `wants`. Prompts that several sources are asked are read once."""
+    found: dict[int, Plan] = {}
     for folder in dict.fromkeys(want.prompts.folder for want in wants):
         mine = [i for i, want in enumerate(wants) if want.prompts.folder == folder]
-        asked = [wants[i].asked for i in mine]
-        found |= zip(mine, plan.plan(asked, wants[mine[0]].prompts, done, num_buckets, largest), strict=True)
+        sources = [wants[i].source for i in mine]
+        found |= zip(mine, plan(sources, wants[mine[0]].prompts, done, num_buckets, largest), strict=True)
     return [(want, found[i]) for i, want in enumerate(wants)]
 
 
-def carried(table: pa.Table) -> Rows:
-    """RESPONSE rows of the responses that prompt rows carry (CARRIED)."""
-    found = []
-    for row in table.to_pylist():
+def carried_responses(rows: Sequence[CarriedRow]) -> list[ResponseRow]:
+    """The responses that prompt rows bring along."""
+    found: list[ResponseRow] = []
+    for row in rows:
         text = row["text"]
-        # The text is part of the identity: other words under the same prompt are another response.
+        # The text is part of the identity: another text for the same prompt is another response.
         params = {"text": digest(text)}
         identity = response_id(row["prompt_id"], row["source"], "imported", "imported", params, row["sample_index"])
         found.append(
@@ -139,49 +137,57 @@ def carried(table: pa.Table) -> Rows:
                 "reject": "",
                 "prompt_tokens": 0,
                 "completion_tokens": 0,
-                "flags": plan.flags(text, "imported", ""),
+                "flags": flags(text, "imported", ""),
             }
         )
     return found
 
 
-def wanted_of(run: Run, bucket: int) -> set[str]:
-    """Identities of the training prompts' responses that the recipe asks for or that prompt rows carry."""
-    ids = plan.wanted_ids(run.asked, run.prompts("train").read(bucket, columns=["domain"]))
-    table = Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket)
-    return ids | {row["response_id"] for row in carried(table)}
+def _carried(run: Run, bucket: int) -> list[ResponseRow]:
+    return carried_responses(Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket).to_pylist())
 
 
-def buckets(run: Run) -> Iterator[tuple[int, Rows]]:
-    """The stage's responses, a bucket at a time: those that the recipe asks for, sorted by identity."""
+def _wanted(run: Run, bucket: int) -> set[str]:
+    """Identities of the responses that the recipe asks for, and of those that prompt rows bring along."""
+    ids = wanted_ids(run.pinned_sources, run.prompts("train").read(bucket, columns=["domain"]))
+    return ids | {row["response_id"] for row in _carried(run, bucket)}
+
+
+def buckets(run: Run) -> Iterator[tuple[int, list[ResponseRow]]]:
+    """The responses that the recipe asks for, one bucket at a time, sorted by identity."""
     parts = Parts(run.dir, "sample", RESPONSE, "response_id")
     for bucket in range(run.recipe.sample.buckets):
-        wanted = wanted_of(run, bucket)
+        wanted = _wanted(run, bucket)
         if wanted:
             yield bucket, [r for r in parts.read(bucket).to_pylist() if r["response_id"] in wanted]
 
 
-def bring_carried(run: Run) -> None:
-    """Makes responses that prompt rows carry part of the stage's output."""
+def responses(run: Run) -> list[ResponseRow]:
+    """The stored responses that the recipe asks for. Responses to earlier settings are left out."""
+    return [row for _, rows in buckets(run) for row in rows]
+
+
+def import_carried(run: Run) -> None:
+    """Stores the responses that prompt rows bring along."""
     parts = Parts(run.dir, "sample", RESPONSE, "response_id")
     for bucket in range(run.recipe.sample.buckets):
-        rows = carried(Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket))
-        there = parts.ids(bucket) if rows else set()
-        parts.write(bucket, [r for r in rows if r["response_id"] not in there])
+        rows = _carried(run, bucket)
+        stored = parts.ids(bucket) if rows else set()
+        parts.write(bucket, [r for r in rows if r["response_id"] not in stored])
 
 
 def finish(run: Run, tokens: int) -> Outcome:
-    """Ends the stage: one shard a bucket, duplicates flagged, everything counted."""
+    """Ends the stage: writes one shard a bucket, flags duplicates, and counts everything."""
     parts = Parts(run.dir, "sample", RESPONSE, "response_id")
     counts = dict.fromkeys(("responses", "rejected", *FLAGS), 0)
     digests = []
     for bucket in range(run.recipe.sample.buckets):
-        rows = parts.read(bucket).to_pylist()
+        rows: list[ResponseRow] = parts.read(bucket).to_pylist()
         if not rows:
             continue
-        plan.flag_duplicates(rows)
+        flag_duplicates(rows)
         parts.compact(bucket, rows)
-        wanted = wanted_of(run, bucket)
+        wanted = _wanted(run, bucket)
         mine = [r for r in rows if r["response_id"] in wanted]
         counts["responses"] += len(mine)
         counts["rejected"] += sum(bool(r["reject"]) for r in mine)

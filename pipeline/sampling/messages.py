@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
-from fusechat.pipeline.records import Message
+from ..records import Message
+
+SamplingParams = dict[str, Any]
+"""vLLM's sampling parameters by name."""
 
 
 class Wanted(TypedDict):
@@ -19,7 +22,7 @@ class GenerateRequest(TypedDict):
     """Samples of one conversation under one set of vLLM sampling parameters."""
 
     messages: list[Message]
-    params: dict[str, Any]
+    params: SamplingParams
     samples: list[Wanted]
     deltas: NotRequired[bool]
     """Whether the text is told as it grows."""

@@ -6,54 +6,26 @@ import asyncio
 import os
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
 
-from fusechat.pipeline.errors import AskFailedError, StageError, plain
-from fusechat.pipeline.recipe import EndpointSource
-from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, Wanted, rejected, with_system
-from fusechat.pipeline.sampling.throughput import Reading
+from ..errors import AskFailedError, StageError, plain
+from ..recipe import EndpointSource
+from .messages import Generated, GenerateRequest, Wanted, rejected, with_system
+from .rate_limit import LONGEST_WAIT_S, Window, retry_after
+from .throughput import Reading
 
 CHARS_A_TOKEN = 4
-LONGEST_WAIT_S = 60.0
+
+
 MISCONFIGURED = {401: "api_key_env", 403: "api_key_env", 404: "url or model"}
+
+
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": []}
 """What vLLM knows beyond OpenAI's API; sent only where it says something, since others refuse keys that they don't
 know."""
-
-
-class Window:
-    """At most `limit` units in any `seconds`; any number where there is no limit."""
-
-    def __init__(self, limit: int | None, seconds: float = 60.0) -> None:
-        self._limit, self._seconds = limit, seconds
-        self._spent: deque[tuple[float, float]] = deque()
-        self._sum = 0.0
-        self._turn = asyncio.Lock()
-
-    async def take(self, units: float) -> None:
-        """Waits until so many units fit; more than the limit wait until nothing is spent."""
-        if self._limit is None:
-            return
-        async with self._turn:
-            while True:
-                now = time.monotonic()
-                while self._spent and now - self._spent[0][0] >= self._seconds:
-                    self._sum -= self._spent.popleft()[1]
-                if not self._spent or self._sum + units <= self._limit:
-                    break
-                await asyncio.sleep(self._spent[0][0] + self._seconds - now)
-            self.correct(units)
-
-    def correct(self, units: float) -> None:
-        """Counts what was spent beyond what was taken; a negative number gives back."""
-        if self._limit is not None:
-            self._spent.append((time.monotonic(), units))
-            self._sum += units
 
 
 class _FailedError(Exception):
@@ -64,8 +36,8 @@ class _FailedError(Exception):
         super().__init__(reason)
 
 
-class Endpoint:
-    """Asks one endpoint; see feeding.Asker.
+class OpenAIBackend:
+    """Asks one endpoint; see SamplingBackend.
 
     Each sample is one chat completion with a seed of its own, which endpoints honour as well as they can. Tokens are
     what the endpoint says in `usage`; where it says nothing none are counted.
@@ -81,7 +53,7 @@ class Endpoint:
         self._not_before = 0.0
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         samples = [asyncio.create_task(self._sample(request, s)) for s in request["samples"]]
         failed = None
         try:
@@ -97,11 +69,11 @@ class Endpoint:
             raise failed
 
     async def trouble(self) -> str:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         return f"{self._source.url} does not answer"
 
     async def counters(self) -> Reading | None:
-        """See feeding.Asker; an endpoint has none."""
+        """See SamplingBackend; an endpoint has none."""
         return None
 
     def _open(self) -> openai.AsyncOpenAI:
@@ -209,20 +181,6 @@ def api_key(source: EndpointSource) -> str | None:
     if not key:
         raise StageError("sample", source.name, f"environment variable {source.api_key_env} (api_key_env) is not set")
     return key
-
-
-def retry_after(header: str | None) -> float:
-    """Seconds that a Retry-After header asks for, a number or a date; none where it says neither."""
-    if header is None:
-        return 0.0
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return 0.0
 
 
 def storable(text: str) -> str:

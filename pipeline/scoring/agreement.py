@@ -6,23 +6,53 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TypedDict
 
-from fusechat.pipeline.records import FINISHED
+from ..records import FINISHED, ResponseRow, VerdictRow
 
-Rows = list[dict[str, Any]]
+
+class Agreement(TypedDict):
+    """How one reward model's scores agree with the verdicts."""
+
+    auc: float | None
+    """Area under the ROC curve."""
+    num: int
+    num_correct: int
+    by_source_domain: dict[str, float | None]
+    """`source/domain` -> area under the curve."""
+
+
+class LengthRelation(TypedDict):
+    """How one reward model's scores relate to the length of the response."""
+
+    spearman: float | None
+    num: int
+    points: list[list[object]]
+    """Length, reward and domain of at most NUM_POINTS responses."""
+
+
+class RankRelation(TypedDict):
+    """How two reward models order the responses that both scored."""
+
+    a: str
+    b: str
+    num: int
+    spearman: float | None
+    kendall: float | None
+
 
 NUM_POINTS = 300
 """Responses whose length and reward are kept for the report's picture."""
 
 
-def sample(responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], num: int) -> Rows:
+def sample(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow], num: int) -> list[ResponseRow]:
     """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
     many; the smallest identities, which are hashes, so the choice is random and stable."""
     finished = [r for r in responses if r["finish_reason"] in FINISHED and r["text"].strip()]
     halves = []
     for correct in (True, False):
-        half = [r for r in finished if verdicts.get(r["response_id"], {}).get("correct") is correct]
+        matching = {identity for identity, verdict in verdicts.items() if verdict["correct"] is correct}
+        half = [r for r in finished if r["response_id"] in matching]
         halves.append(sorted(half, key=lambda r: str(r["response_id"])))
     right, wrong = halves
     num_right = min(len(right), max(num // 2, num - len(wrong)))
@@ -41,8 +71,8 @@ def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
 
 
 def with_verdicts(
-    responses: Rows, verdicts: Mapping[str, Mapping[str, Any]], scores: Mapping[str, float]
-) -> dict[str, Any]:
+    responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow], scores: Mapping[str, float]
+) -> Agreement:
     """How one reward model's scores agree with the verdicts, in all and for each source and domain.
 
     Args:
@@ -66,12 +96,12 @@ def with_verdicts(
     }
 
 
-def choose(agreements: Mapping[str, Mapping[str, Any]]) -> str:
+def choose(agreements: Mapping[str, Agreement]) -> str:
     """The reward model that agrees best with the verdicts; ties go by name."""
     return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
 
 
-def with_length(responses: Rows, scores: Mapping[str, float]) -> dict[str, Any]:
+def with_length(responses: Sequence[ResponseRow], scores: Mapping[str, float]) -> LengthRelation:
     """Reward against length (characters of the response): rank correlation, and the points of a picture.
 
     Sources count tokens differently, and imported responses have no count. The points are those of the smallest
@@ -79,14 +109,14 @@ def with_length(responses: Rows, scores: Mapping[str, float]) -> dict[str, Any]:
     """
     scored = sorted((r for r in responses if r["response_id"] in scores), key=lambda r: str(r["response_id"]))
     lengths = [float(len(r["text"])) for r in scored]
-    points = [[len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]]
+    points: list[list[object]] = [[len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]]
     spearman = _ranks(lengths, [scores[r["response_id"]] for r in scored])[0]
     return {"spearman": spearman, "num": len(scored), "points": points}
 
 
-def between(scores: Mapping[str, Mapping[str, float]]) -> Rows:
+def between(scores: Mapping[str, Mapping[str, float]]) -> list[RankRelation]:
     """Rank agreement of each pair of reward models on the responses that both scored."""
-    found = []
+    found: list[RankRelation] = []
     for a, b in combinations(scores, 2):
         common = sorted(scores[a].keys() & scores[b].keys())
         spearman, kendall = _ranks([scores[a][i] for i in common], [scores[b][i] for i in common])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fusechat.pipeline.errors import StageError
+from ..errors import StageError
 
 UNKNOWN_DOMAIN = "unknown"
 """Domain of rejects of the intake whose row did not say it."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fusechat.pipeline.recipe import DomainRule
+from ..recipe import DomainRule
 
 REASONS = {
     "selected_sft": "an SFT row: a prompt of the SFT share",
@@ -48,7 +48,7 @@ PLACES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class CandidateResponse:
     """One response as the rule sees it."""
 
     response_id: str
@@ -69,23 +69,23 @@ class Decision:
     """What a prompt yields: SFT rows, pairs or neither, and why."""
 
     reason: str
-    sfts: tuple[Candidate, ...] = ()
+    sfts: tuple[CandidateResponse, ...] = ()
     """Best first."""
-    pairs: tuple[tuple[Candidate, Candidate], ...] = ()
+    pairs: tuple[tuple[CandidateResponse, CandidateResponse], ...] = ()
     """Chosen and rejected; the pair that wins first."""
 
     @property
-    def sft(self) -> Candidate | None:
+    def sft(self) -> CandidateResponse | None:
         """The best SFT row."""
         return self.sfts[0] if self.sfts else None
 
     @property
-    def pair(self) -> tuple[Candidate, Candidate] | None:
+    def pair(self) -> tuple[CandidateResponse, CandidateResponse] | None:
         """The pair that wins."""
         return self.pairs[0] if self.pairs else None
 
 
-def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule, sft_share: bool) -> Decision:
+def decide(candidates: Sequence[CandidateResponse], *, verified: bool, rule: DomainRule, sft_share: bool) -> Decision:
     """What one prompt yields; the order of the candidates does not matter.
 
     This is the rule as one would say it; deciding.py does the same on columns, and tests hold both equal.
@@ -124,12 +124,12 @@ def decide(candidates: Sequence[Candidate], *, verified: bool, rule: DomainRule,
     return Decision(_why_no_pair(whole, scored, pairs, verified, rule))
 
 
-def margin(chosen: Candidate, rejected: Candidate) -> float:
+def margin(chosen: CandidateResponse, rejected: CandidateResponse) -> float:
     """reward(chosen) - reward(rejected)."""
     return round((chosen.reward or 0.0) - (rejected.reward or 0.0), PLACES)
 
 
-def status(candidate: Candidate, decision: Decision, *, verified: bool, rule: DomainRule) -> str:
+def status(candidate: CandidateResponse, decision: Decision, *, verified: bool, rule: DomainRule) -> str:
     """What became of one of the prompt's responses (STATUSES)."""
     used = {
         **{c.response_id: "sft" for c in decision.sfts},
@@ -151,38 +151,38 @@ def status(candidate: Candidate, decision: Decision, *, verified: bool, rule: Do
     return "no_score" if _reward(candidate) is None else "unused"
 
 
-def _reward(candidate: Candidate) -> float | None:
+def _reward(candidate: CandidateResponse) -> float | None:
     reward = candidate.reward
     return reward if reward is not None and math.isfinite(reward) else None
 
 
-def _too_long(candidate: Candidate, rule: DomainRule) -> bool:
+def _too_long(candidate: CandidateResponse, rule: DomainRule) -> bool:
     return rule.max_tokens is not None and candidate.tokens > rule.max_tokens
 
 
-def _distinct(ordered: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def _distinct(ordered: Sequence[CandidateResponse]) -> tuple[CandidateResponse, ...]:
     """The first of each text."""
-    first: dict[str, Candidate] = {}
+    first: dict[str, CandidateResponse] = {}
     for candidate in ordered:
         first.setdefault(candidate.text, candidate)
     return tuple(first.values())
 
 
-def _wins(pair: tuple[Candidate, Candidate], rule: DomainRule) -> tuple[float, float, str]:
+def _wins(pair: tuple[CandidateResponse, CandidateResponse], rule: DomainRule) -> tuple[float, float, str]:
     """Sorts the pairs of a prompt's sources; the first wins."""
     by_reward = -(pair[0].reward or 0.0) if rule.prefer == "reward" else 0.0
     return by_reward, -margin(*pair), pair[0].source
 
 
-def _best_first(candidate: Candidate) -> tuple[float, int, str]:
+def _best_first(candidate: CandidateResponse) -> tuple[float, int, str]:
     return -(candidate.reward or 0.0), candidate.tokens, candidate.response_id
 
 
-def _worst_first(candidate: Candidate) -> tuple[float, int, str]:
+def _worst_first(candidate: CandidateResponse) -> tuple[float, int, str]:
     return candidate.reward or 0.0, candidate.tokens, candidate.response_id
 
 
-def _pairs(scored: Sequence[Candidate], verified: bool) -> list[tuple[Candidate, Candidate]]:
+def _pairs(scored: Sequence[CandidateResponse], verified: bool) -> list[tuple[CandidateResponse, CandidateResponse]]:
     """The pair of each source that has one, whatever its margin."""
     found = []
     for source in sorted({c.source for c in scored}):
@@ -197,9 +197,9 @@ def _pairs(scored: Sequence[Candidate], verified: bool) -> list[tuple[Candidate,
 
 
 def _why_no_pair(
-    whole: Sequence[Candidate],
-    scored: Sequence[Candidate],
-    pairs: Sequence[tuple[Candidate, Candidate]],
+    whole: Sequence[CandidateResponse],
+    scored: Sequence[CandidateResponse],
+    pairs: Sequence[tuple[CandidateResponse, CandidateResponse]],
     verified: bool,
     rule: DomainRule,
 ) -> str:
@@ -217,7 +217,7 @@ def _why_no_pair(
     return "margin_too_large" if top is not None and max(margin(*p) for p in pairs) > top else "margin_too_small"
 
 
-def _can_pair(candidates: Sequence[Candidate], verified: bool) -> Iterator[bool]:
+def _can_pair(candidates: Sequence[CandidateResponse], verified: bool) -> Iterator[bool]:
     """For each source, whether it has two sides."""
     for source in {c.source for c in candidates}:
         mine = [c.correct for c in candidates if c.source == source]

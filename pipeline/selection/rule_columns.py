@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, DomainRule, Select
-from fusechat.pipeline.selection.rule import PLACES
+from ..recipe import DOMAINS, VERIFIED_DOMAINS, DomainRule, Select
+from .rule import PLACES
 
 CANDIDATES = pl.Schema(
     {

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import pyarrow.fs as pafs
 
-from fusechat.pipeline.storage.s3 import S3
+from .s3 import S3
 
 RENEW_S, STALE_S = 20.0, 60.0
 

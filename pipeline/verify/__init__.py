@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusechat.pipeline.verify.blocks import extract_code
-    from fusechat.pipeline.verify.extract import extract_answer
-    from fusechat.pipeline.verify.pool import CheckTask, Verdict, VerifierPool
+    from .blocks import extract_code
+    from .extract import extract_answer
+    from .pool import CheckTask, Verdict, VerifierPool
 
 __all__ = ["CheckTask", "Verdict", "VerifierPool", "extract_answer", "extract_code"]
 

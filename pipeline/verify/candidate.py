@@ -10,8 +10,8 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_REPLY, RAISED, RETURNED, Reader, send
+from . import sandbox, values
+from .frames import MAX_REPLY, RAISED, RETURNED, Reader, send
 
 MAX_PRINTED = MAX_REPLY // 4
 PIPE = 60_000

@@ -15,10 +15,10 @@ import signal
 import time
 from typing import Any
 
-from fusechat.pipeline.verify import candidate, judge
-from fusechat.pipeline.verify.blocks import defines, extract_code, prelude_of
-from fusechat.pipeline.verify.frames import read_all
-from fusechat.pipeline.verify.sandbox import Limits
+from . import candidate, judge
+from .blocks import defines, extract_code, prelude_of
+from .frames import read_all
+from .sandbox import Limits
 
 GRACE_S = 0.3
 """The judge says first which test was late; it is killed this much after the deadline."""

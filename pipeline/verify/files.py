@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from fusechat.pipeline.errors import InputError, UserError
-from fusechat.pipeline.verify.pool import CheckTask, Verdict, VerifierPool, is_pairs
+from ..errors import InputError, UserError
+from .pool import CheckTask, Verdict, VerifierPool, is_pairs
 
 BAD_ROW = "bad_row"
 KEYS = ("id", "domain", "response", "gold", "tests", "entry_point", "prompt")

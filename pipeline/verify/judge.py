@@ -10,8 +10,8 @@ import os
 import traceback
 from typing import Any, NoReturn
 
-from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_TESTS, RETURNED, LateError, Reader, receive, send, write
+from . import sandbox, values
+from .frames import MAX_TESTS, RETURNED, LateError, Reader, receive, send, write
 
 Found = tuple[str, str]
 """A reason and a detail. `no_tests` says that the tests are to blame."""

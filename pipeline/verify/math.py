@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from fusechat.pipeline.verify import shapes
-from fusechat.pipeline.verify.extract import bare, clean, find, normal
-from fusechat.pipeline.verify.numbers import Number, lone_number, number, same
-from fusechat.pipeline.verify.words import FUNCTIONS
+from . import shapes
+from .extract import bare, clean, find, normal
+from .numbers import Number, lone_number, number, same
+from .words import FUNCTIONS
 
 MAX_EXPRESSION = 400
 """Characters beyond which an answer is not handed to math-verify."""

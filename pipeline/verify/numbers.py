@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from fusechat.pipeline.verify.words import CHANGING, CHINESE, FACTORS, ONES, POWERS, TENS, UNITS
+from .words import CHANGING, CHINESE, FACTORS, ONES, POWERS, TENS, UNITS
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any, Literal, Self
 
-from fusechat.pipeline.errors import FusechatError, UserError
+from ..errors import FusechatError, UserError
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 START_S = 60.0

@@ -21,7 +21,7 @@ import sysconfig
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fusechat.pipeline.verify.syscalls import filters
+from .syscalls import filters
 
 NOBODY = 65534
 LAYERS = {"basic": ("no_new_privs", "seccomp"), "strict": ("unprivileged", "no_new_privs", "landlock", "seccomp")}

@@ -20,7 +20,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    from fusechat.pipeline.verify.frames import MAX_TESTS, receive
+    from .frames import MAX_TESTS, receive
 
     # What sympy makes of an answer, and what the parser makes of code, grows in this process.
     resource.setrlimit(resource.RLIMIT_AS, ((memory_mb + 2048) << 20, resource.RLIM_INFINITY))
@@ -31,7 +31,7 @@ def main() -> None:
 
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
-        from fusechat.pipeline.verify import code, sandbox
+        from . import code, sandbox
 
         missing = sandbox.missing_layers(level)
         if missing:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _math(task: dict[str, Any]) -> dict[str, Any]:
-    from fusechat.pipeline.verify import math
+    from . import math
 
     try:
         correct, reason, extracted, detail = math.check(task["response"], task["gold"])

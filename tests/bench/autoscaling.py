@@ -20,7 +20,8 @@ import small
 
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 EVENTS = {"one": "smollm2: ready after", "two": "smollm2: 1 -> 2 replicas", "end": " rows in "}
 

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from fusechat.pipeline.models import fetch
+from fusechat.pipeline.models import resolve
 from fusechat.pipeline.recipe import Placement, Source, load
 from fusechat.services.llm import cpu_env, engine_kwargs
 
@@ -37,7 +37,7 @@ def measure(overrides: dict[str, Any]) -> dict[str, float]:
     from vllm import LLM, SamplingParams
 
     asked = source()
-    folder = fetch.resolve(asked.model)
+    folder = resolve.resolve(asked.model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base = load.find("demo").parent
     assert asked.chat_template is not None

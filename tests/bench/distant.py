@@ -22,7 +22,7 @@ from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.plan import wanted_ids
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.storage.parts import Parts
 
 WORDS = ("alpha", "beta", "gamma", "delta", "one", "two", "three")
 
@@ -72,7 +72,7 @@ def lost(path: Path, *changes: str) -> set[str]:
         changes: `section.key=value` each.
     """
     run = Run(load(path, changes), path.parent, Progress())
-    wanted = wanted_ids(run.asked, run.prompts("train").read())
+    wanted = wanted_ids(run.pinned_sources, run.prompts("train").read())
     assert wanted
     rows = Parts(run.dir, "sample", RESPONSE, "response_id").read(columns=["response_id", "reject"]).to_pylist()
     there = [r["response_id"] for r in rows if not r["reject"]]

@@ -32,7 +32,8 @@ from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling import plan as sampling
 from fusechat.pipeline.sampling.batch_worker import feed
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
 
 TEXT = "How many minutes does a train of {} carriages take for {} kilometres at {} kilometres an hour, and why? "
 
@@ -41,7 +42,7 @@ class Echo:
     """An engine that answers at once."""
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         for sample in request["samples"]:
             yield Generated(
                 response_id=sample["response_id"],
@@ -53,11 +54,11 @@ class Echo:
             )
 
     async def trouble(self) -> str:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
         return "an echo has none"
 
     async def counters(self) -> None:
-        """See feeding.Asker."""
+        """See SamplingBackend."""
 
 
 def write_prompts(path: Path, num: int) -> None:
@@ -100,9 +101,9 @@ def measure(num: int) -> dict[str, float]:
             found[name] = time.monotonic() - began
 
         began = time.monotonic()
-        run.walk(("prompts",))
+        walk(run, ("prompts",))
         timed("load", began)
-        done, (asked,) = Parts(run.dir, "sample", RESPONSE, "response_id"), run.asked
+        done, (asked,) = Parts(run.dir, "sample", RESPONSE, "response_id"), run.pinned_sources
         began = time.monotonic()
         (plan,) = sampling.plan([asked], run.prompts("train"), done, run.recipe.sample.buckets)
         timed("plan", began)

@@ -23,9 +23,11 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.batch_worker import Served, feed
+from fusechat.pipeline.sampling.batch_worker import feed
 from fusechat.pipeline.sampling.plan import plan
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.sampling.serve_backend import ServeBackend
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
 from fusechat.services import app
 
 PASSAGE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().split()
@@ -48,8 +50,8 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
     source = {"sampling": {"temperature": 0.8, "max_tokens": 16}}
     path = small.recipe(folder, rows, samples=samples, source=source)
     run = Run(load(path), folder, Progress())
-    run.walk(("prompts",))
-    one, source_of = run.asked[0], run.recipe.served[0]
+    walk(run, ("prompts",))
+    one, source_of = run.pinned_sources[0], run.recipe.served[0]
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
     (found,) = plan([one], run.prompts("train"), done, run.recipe.sample.buckets)
     service = app.source_service(source_of, run.model(source_of.model, "smollm2"), None, "sources.smollm2", 64)
@@ -66,7 +68,7 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
             run.prompts("train").folder,
             "sample",
             one,
-            Served("smollm2"),
+            ServeBackend("smollm2"),
             found.units,
             run.recipe.sample,
             quiet,

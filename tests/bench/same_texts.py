@@ -18,7 +18,8 @@ from pathlib import Path
 import small
 
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 FUSECHAT = str(Path(sys.executable).with_name("fusechat"))
 

@@ -28,7 +28,8 @@ import small
 from fusechat.pipeline.errors import FusechatError
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 WATCH = """
 import sys, time

@@ -36,7 +36,8 @@ from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.plan import requests
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
 
 NUM_SEQS = 64
 
@@ -57,7 +58,7 @@ def stage(path: Path) -> dict[str, float]:
     """The stage as users run it."""
     clock = Clock()
     run = Run(load(path), path.parent, clock)
-    run.walk(("prompts",))
+    walk(run, ("prompts",))
     ended = 0.0
 
     class Ending(Run):
@@ -89,7 +90,7 @@ async def bare(path: Path) -> dict[str, float]:
     config = arguments.create_engine_config()
     config.parallel_config.distributed_executor_backend = "uni"
     engine = AsyncLLM.from_vllm_config(config)
-    wanted = requests(run.asked[0], run.train_prompts, set())
+    wanted = requests(run.pinned_sources[0], run.train_prompts, set())
 
     async def one(ids: list[int], params: dict[str, Any], identity: str, seed: int) -> int:
         found = SamplingParams(**params, seed=seed, output_kind=RequestOutputKind.FINAL_ONLY)
@@ -250,7 +251,7 @@ def main() -> None:
     if options.windows:
         with tempfile.TemporaryDirectory() as folder:
             path = written(Path(folder), 100 * options.windows + 300, options.samples)
-            Run(load(path), path.parent, Progress()).walk(("prompts",))
+            walk(Run(load(path), path.parent, Progress()), ("prompts",))
             rates = windows(path, options.windows)
         print("| turn | bare vLLM, tokens/s | stage at full load, tokens/s | ratio |\n| --- | --- | --- | --- |")
         for number, (alone, whole) in enumerate(rates, 1):
@@ -265,7 +266,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = written(Path(folder), options.prompts, options.samples)
                 if side == "bare":  # the stage has its prompts from its own first stage
-                    Run(load(path), path.parent, Progress()).walk(("prompts",))
+                    walk(Run(load(path), path.parent, Progress()), ("prompts",))
                 command = [sys.executable, __file__, "--side", side, "--recipe", str(path)]
                 env = os.environ | (cpu_env(Placement(num_cpus=1.5)) if side == "bare" else {})
                 out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fusechat.pipeline.identities import bucket_of, prompt_id
 from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, bucket_of, prompt_id
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 SOURCES = ("gemma", "llama", "mistral", "qwen")
 SAMPLES = 5
@@ -127,7 +129,7 @@ def _as(columns: dict[str, Any], schema: pa.Schema, num: int) -> pa.Table:
 
 def select(folder: str, buckets: int = BUCKETS) -> dict[str, Any]:
     """The stage's work."""
-    from fusechat.pipeline.selection.select import run_select
+    from fusechat.pipeline.selection.apply_rule import run_select
 
     return run_select(RunDir(folder), recipe(folder, buckets), "rm")
 
@@ -136,7 +138,7 @@ def plain_pandas(folder: str) -> dict[str, Any]:
     """The same rule as one would write it in pandas: a frame, groupby, apply; rows written with their texts."""
     import pandas as pd
 
-    from fusechat.pipeline.selection.select import in_sft_share
+    from fusechat.pipeline.selection.apply_rule import in_sft_share
 
     rules = recipe(folder).select
 

@@ -19,7 +19,7 @@ from statistics import median
 
 import psutil
 
-from fusechat.pipeline.models import fetch
+from fusechat.pipeline.models import resolve
 from fusechat.pipeline.recipe import Placement, load
 from fusechat.services.llm import cpu_env, engine_kwargs
 
@@ -37,7 +37,7 @@ def engine(forked: bool) -> float:
     if forked:
         utils.get_mp_context = EngineContext
     source = load.load(load.find("demo")).source("smollm2-135m")
-    folder = str(fetch.resolve(source.model))
+    folder = str(resolve.resolve(source.model))
     config = AsyncEngineArgs(folder, **engine_kwargs(source.engine, 0)).create_engine_config()
     config.parallel_config.distributed_executor_backend = "uni"  # vLLM has changed it for CPUs
     running = AsyncLLM.from_vllm_config(config)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.pipeline.models.fetch import cache_folder
+from fusechat.pipeline.models.cache import cache_folder
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/fusechat"

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from charts import CHART, ROOT, Object, given, helm, objects, only, ray_cluster
 
+from fusechat.pipeline.cluster.needs import serving_needs
 from fusechat.pipeline.cluster.placement import place
 from fusechat.pipeline.recipe import OwnReward
 from fusechat.pipeline.recipe.load import load
-from fusechat.services import app
 
 FULL = ROOT / "pipeline/recipes/fusechat3-llama3.1-8b.yaml"
 
@@ -77,28 +77,28 @@ def test_a_classifier_has_a_worker_group_of_its_own(tmp_path: Path) -> None:
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 1)
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert (limits["nvidia.com/gpu"], limits["cpu"], limits["memory"]) == ("1", "4", "90Gi")
-    (need,) = [n for n in app.needs(load(file)) if n.name == "skywork"]
+    (need,) = [n for n in serving_needs(load(file)) if n.name == "skywork"]
     assert place([need], [{"CPU": 4, "GPU": 1, "memory": 90 * 2**30}])
 
 
 def test_each_group_holds_what_its_model_asks_for() -> None:
     recipe = load(FULL)
     found = list(groups(only(objects("minimal"), "RayService")).values())
-    needs = [n for n in app.needs(recipe) if n.name != "evaluate"]
+    needs = [n for n in serving_needs(recipe) if n.name != "evaluate"]
     for need, group in zip(needs, found, strict=True):
         cpu = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
         assert place([need], [{"CPU": cpu, "GPU": gpus(group)}] * group["minReplicas"]), need.name
 
 
 def test_a_jobs_cluster_holds_every_stage_of_the_recipe() -> None:
-    from fusechat.pipeline.cluster.connect import check_capacity
+    from fusechat.pipeline.cluster.needs import check_capacity
 
     for example, recipe in (("kueue", FULL), ("cpu-demo", ROOT / "pipeline/recipes/demo.yaml")):
         (group,) = groups(only(objects(example), "RayJob")).values()
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         node = {"CPU": float(limits["cpu"]), "GPU": gpus(group)}
         loaded = load(recipe)
-        check_capacity(loaded, app.needs(loaded), [node] * group["replicas"])
+        check_capacity(loaded, [node] * group["replicas"])
 
 
 @pytest.mark.parametrize("example", ["cpu-demo", "full-h100"])

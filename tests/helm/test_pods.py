@@ -25,7 +25,6 @@ import tiny_reward
 import yaml
 from charts import CHART, ROOT, Object, given, helm, only, ray_cluster
 
-from fusechat.pipeline.models import fetch
 from fusechat.pipeline.recipe.load import load
 from fusechat.services import auth
 
@@ -137,7 +136,7 @@ def at_work(pod: pods.Pod) -> bool:
     for process in psutil.Process(pod.process.pid).children(recursive=True):
         with suppress(psutil.Error):  # it has ended
             titles.append(" ".join(process.cmdline()))
-    return any("Feeder" in title for title in titles)
+    return any("BatchWorker" in title for title in titles)
 
 
 # --- the service
@@ -228,7 +227,7 @@ def put_model(demo: Demo) -> None:
     place = demo.claims["models"] / "fusechat/models" / wheels.sha256
     place.mkdir(parents=True)
     tiny_model.write_model(place, tiny_model.make_tokenizer(), hidden_size=128, max_position_embeddings=2048)
-    (place / fetch.MARKER).write_text("{}")
+    (place / wheels.MARKER).write_text("{}")
     pods.claim(demo.claims["models"], UID)
 
 

@@ -25,12 +25,15 @@ from fusechat.pipeline.dataset.locate import opened
 from fusechat.pipeline.dataset.push import push
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
+from fusechat.pipeline.identities import digest, prompt_id
 from fusechat.pipeline.recipe import DOMAINS, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.recipe.load import load, packaged_recipes
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, digest, prompt_id
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
 from fusechat.pipeline.report import page
-from fusechat.pipeline.selection import select
-from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
+from fusechat.pipeline.selection import apply_rule
+from fusechat.pipeline.storage.manifest import Manifest
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
 
@@ -86,7 +89,7 @@ def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
     run.write_json(
         {"recipe": "small", "target": tree["target"], "settings": recipe.model_dump(mode="json")}, "run.json"
     )
-    select.run_select(run, recipe, "rm")
+    apply_rule.run_select(run, recipe, "rm")
     return run, recipe
 
 
@@ -115,7 +118,7 @@ def test_the_yield_of_a_window_is_what_selection_with_that_window_gives(
         d: recipe.select.rule(d).model_copy(update={"margin": Margin(min=window[0], max=window[1])}) for d in DOMAINS
     }
     changed = recipe.model_copy(update={"select": Select(**rules)})
-    select.run_select(run, changed, "rm")
+    apply_rule.run_select(run, changed, "rm")
     pairs = run.read_table("select", "pairs.parquet").to_pylist()
     for y in found:
         assert y.pairs == sum((r["domain"], r["source"]) == (y.domain, y.source) for r in pairs)

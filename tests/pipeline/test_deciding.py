@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
-from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, decide, margin, status
+from fusechat.pipeline.selection.rule import REASONS, STATUSES, CandidateResponse, decide, margin, status
 from fusechat.pipeline.selection.rule_columns import ASKED, CANDIDATES, SPACE, decide_all
 
 rewards = st.one_of(
@@ -82,7 +82,7 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
         mine = []
         for source, reward, text, tokens, finished, rejected, correct in drafts:
             mine.append(
-                Candidate(
+                CandidateResponse(
                     response_id=f"{number:06d}", source=source, text=text, tokens=tokens, finished=finished,
                     rejected=rejected, correct=correct, reward=reward,
                 )

@@ -15,7 +15,8 @@ from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling import generate
 from fusechat.pipeline.sampling.messages import Generated, rejected
 from fusechat.pipeline.sampling.plan import requests, response
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
 
 
 def run(folder: Path, carried: list[str]) -> Run:
@@ -40,14 +41,14 @@ def run(folder: Path, carried: list[str]) -> Run:
         "sample": {"buckets": 2},
     }
     found = Run(Recipe.model_validate(tree), folder, Progress(Console(quiet=True)))
-    found.walk(("prompts",))
+    walk(found, ("prompts",))
     return found
 
 
 def sample(work: Run, text: str = "same") -> None:
     """As the source would: a part for each sample; the last is a reject."""
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
-    rows = [r for _, found in requests(work.asked[0], work.train_prompts, set()) for r in found]
+    rows = [r for _, found in requests(work.pinned_sources[0], work.train_prompts, set()) for r in found]
     for r in rows[:-1]:
         made = Generated(
             response_id=r["response_id"],
@@ -64,7 +65,7 @@ def sample(work: Run, text: str = "same") -> None:
 def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: Path) -> None:
     work = run(tmp_path, ["Red.", "Red.", "  "])
     sample(work)
-    generate.bring_carried(work)
+    generate.import_carried(work)
     outcome = generate.finish(work, 0)
     assert outcome.counts == {
         "responses": 12 + 3,
@@ -75,7 +76,7 @@ def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: 
         "duplicate": 5 + 1,
     }
     assert len(work.dir.files("sample")) == 2
-    old = [r for r in work.responses if r["source"] == "old"]
+    old = [r for r in generate.responses(work) if r["source"] == "old"]
     assert [(r["sample_index"], r["text"], r["flags"]) for r in sorted(old, key=lambda r: r["sample_index"])] == [
         (0, "Red.", []),
         (1, "Red.", ["duplicate"]),
@@ -91,16 +92,16 @@ def test_what_it_made_hangs_on_the_texts_alone(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         work = run(tmp_path / name, ["Red."])
         sample(work, text)
-        generate.bring_carried(work)
+        generate.import_carried(work)
         digests.append(generate.finish(work, 0).data)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_carried_responses_that_were_changed_are_other_responses(tmp_path: Path) -> None:
     work = run(tmp_path, ["Red."])
-    generate.bring_carried(work)
+    generate.import_carried(work)
     work = run(tmp_path, ["Blue."])
-    generate.bring_carried(work)
+    generate.import_carried(work)
     generate.finish(work, 0)
-    assert [r["text"] for r in work.responses] == ["Blue."]
+    assert [r["text"] for r in generate.responses(work)] == ["Blue."]
     assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was thrown away

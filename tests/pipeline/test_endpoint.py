@@ -15,10 +15,11 @@ from endpoints import Reply, Service, good
 from fusechat.pipeline.errors import AskFailedError, StageError
 from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.sampling import openai_backend
-from fusechat.pipeline.sampling.batch_worker import Pump
+from fusechat.pipeline.sampling import openai_backend, rate_limit
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, Wanted
-from fusechat.pipeline.sampling.openai_backend import Endpoint, Window, retry_after
+from fusechat.pipeline.sampling.openai_backend import OpenAIBackend
+from fusechat.pipeline.sampling.rate_limit import Window, retry_after
+from fusechat.pipeline.sampling.retry import RetryingClient
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def request(num: int = 2, **params: Any) -> GenerateRequest:
 
 def asked(found: EndpointSource, wanted: GenerateRequest) -> list[Generated]:
     async def main() -> list[Generated]:
-        return [g async for g in pickle.loads(pickle.dumps(Endpoint(found))).ask(wanted)]
+        return [g async for g in pickle.loads(pickle.dumps(OpenAIBackend(found))).ask(wanted)]
 
     return asyncio.run(main())
 
@@ -162,7 +163,7 @@ def test_retry_after_holds_all_requests_of_the_source(service: Service) -> None:
     service.replies = [(429, {"retry-after": "0.5"}, b"{}"), good()]
 
     async def main() -> None:
-        far = Endpoint(source(service))
+        far = OpenAIBackend(source(service))
         first = asyncio.create_task(_drain(far, 1))
         while not far._not_before:  # until it has been refused
             await asyncio.sleep(0.01)
@@ -173,7 +174,7 @@ def test_retry_after_holds_all_requests_of_the_source(service: Service) -> None:
     assert min(service.times[1:]) - service.times[0] >= 0.5
 
 
-async def _drain(far: Endpoint, num: int) -> list[Generated]:
+async def _drain(far: OpenAIBackend, num: int) -> list[Generated]:
     return [g async for g in far.ask(request(num))]
 
 
@@ -205,7 +206,7 @@ def test_one_sample_that_fails_leaves_the_others_of_its_prompt(service: Service)
     found = []
 
     async def main() -> None:
-        async for g in Endpoint(source(service)).ask(request(3)):
+        async for g in OpenAIBackend(source(service)).ask(request(3)):
             found.append(g["response_id"])
 
     with pytest.raises(AskFailedError):
@@ -218,7 +219,7 @@ def pumped(service: Service, num: int) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
 
     async def main() -> None:
-        pump = Pump("far", Endpoint(source(service)), 8, 3, kept.append)
+        pump = RetryingClient("far", OpenAIBackend(source(service)), 8, 3, kept.append)
         await pump.run_all(
             [
                 ({**request(1), "samples": [Wanted(response_id=f"s{i}", seed=i)]}, [{"response_id": f"s{i}"}])
@@ -259,7 +260,7 @@ def test_no_window_holds_more_than_the_limit() -> None:
 
         await asyncio.gather(*(one() for _ in range(10)))
 
-    clocks.run(main, openai_backend)
+    clocks.run(main, openai_backend, rate_limit)
     assert times == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.6, 0.6, 0.6, 0.9], abs=0.01)
 
 
@@ -271,7 +272,7 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
         await window.take(80)
         return asyncio.get_running_loop().time()
 
-    assert clocks.run(main, openai_backend) < 0.01
+    assert clocks.run(main, openai_backend, rate_limit) < 0.01
 
 
 def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() -> None:
@@ -281,7 +282,7 @@ def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() ->
         await window.take(50)
         return asyncio.get_running_loop().time()
 
-    assert clocks.run(main, openai_backend) == pytest.approx(0.2, abs=0.01)
+    assert clocks.run(main, openai_backend, rate_limit) == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize(("header", "low", "high"), [(None, 0, 0), ("2", 2, 2), ("-1", 0, 0), ("soon", 0, 0)])
@@ -292,5 +293,5 @@ def test_retry_after_is_seconds(header: str | None, low: float, high: float) -> 
 def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     from email.utils import formatdate
 
-    monkeypatch.setattr(openai_backend, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
+    monkeypatch.setattr(rate_limit, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
     assert retry_after(formatdate(1_700_000_005, usegmt=True)) == 5

@@ -24,7 +24,9 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 NUM = 24
 
@@ -257,7 +259,7 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
 ) -> None:
     suites = changes.get("suites", [{"name": "sums", "kind": "verified", "files": ["math.jsonl"]}])
     path = recipe(tmp_path, "http://127.0.0.1:9/v1", models=changes.get("models", ["weak"]), suites=suites)
-    Run(load(path), tmp_path, Progress(Console(quiet=True))).walk(("prompts",))
+    walk(Run(load(path), tmp_path, Progress(Console(quiet=True))), ("prompts",))
     if str(FAR["hub"]) in str(changes):  # the hub's client reads the environment as it is imported
         for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
             monkeypatch.setenv(name, value)
@@ -271,7 +273,7 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
         assert last.startswith("fusechat: ")
     else:
         with pytest.raises(FusechatError) as error:
-            Run(load(path), tmp_path, Progress(Console(quiet=True))).walk(("evaluate",))
+            walk(Run(load(path), tmp_path, Progress(Console(quiet=True))), ("evaluate",))
         last = str(error.value)
     assert line in last
     assert "\n" not in last

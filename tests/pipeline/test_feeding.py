@@ -16,13 +16,18 @@ import pyarrow as pa
 import pytest
 
 from fusechat.pipeline.errors import EngineDiedError, RunDirectoryError, StageError
+from fusechat.pipeline.identities import prompt_id
+from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import Sample, Source
-from fusechat.pipeline.records import PROMPT, RESPONSE, Message, prompt_id
-from fusechat.pipeline.sampling import batch_worker
-from fusechat.pipeline.sampling.batch_worker import DEATHS_ALONE, DEATHS_TOGETHER, Feeder, Ledger, Pump, Slots
+from fusechat.pipeline.records import PROMPT, RESPONSE, Message
+from fusechat.pipeline.sampling import batch_worker, retry
+from fusechat.pipeline.sampling.batch_worker import BatchWorker, ResponseWriter
+from fusechat.pipeline.sampling.concurrency import ConcurrencyLimit
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
-from fusechat.pipeline.sampling.plan import Asked, plan, requests, wanted_ids
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.sampling.plan import plan, requests, wanted_ids
+from fusechat.pipeline.sampling.retry import DEATHS_ALONE, DEATHS_TOGETHER, RetryingClient
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 
 @dataclass
@@ -95,9 +100,9 @@ class Engine:
         return None
 
 
-def asked(samples: int = 3) -> Asked:
+def asked(samples: int = 3) -> PinnedSource:
     source = Source.model_validate({"name": "a", "model": {"path": "a"}, "samples": {"math": samples}})
-    return Asked(source=source, revision="r", template="model/keep", seed=0)
+    return PinnedSource(source=source, revision="r", template="model/keep", seed=0)
 
 
 def prompts(num: int) -> pa.Table:
@@ -113,10 +118,10 @@ def pumped(engine: Engine, num: int, concurrency: int = 12, samples: int = 3) ->
     kept: list[dict[str, Any]] = []
 
     async def main() -> None:
-        pump = Pump("a", engine, concurrency, 2, kept.append)
+        pump = RetryingClient("a", engine, concurrency, 2, kept.append)
         await pump.run_all(requests(asked(samples), prompts(num), set()))
 
-    clocks.run(main, batch_worker)
+    clocks.run(main, batch_worker, retry)
     return kept
 
 
@@ -175,11 +180,11 @@ def test_a_source_that_only_dies_is_given_up_and_blames_no_prompt() -> None:
     engine = Engine(broken="dies")
 
     async def main() -> None:
-        pump = Pump("a", engine, 12, 2, kept.append)
+        pump = RetryingClient("a", engine, 12, 2, kept.append)
         await pump.run_all(requests(asked(), prompts(40), set()))
 
     with pytest.raises(StageError, match=r"stage sample, a: given up: engine_died: .*a harmless prompt failed too"):
-        clocks.run(main, batch_worker)
+        clocks.run(main, batch_worker, retry)
     assert kept == []
     assert engine.deaths <= 16  # a few waves of four prompts, and the harmless one
 
@@ -199,13 +204,13 @@ def test_a_source_that_fails_always_is_given_up() -> None:
 
 
 def test_a_source_that_never_answers_is_given_up() -> None:
-    with pytest.raises(StageError, match=rf"given up: no sample finished for {batch_worker.STALL_S:.0f} s: it sleeps"):
+    with pytest.raises(StageError, match=rf"given up: no sample finished for {retry.STALL_S:.0f} s: it sleeps"):
         pumped(Engine(broken="hangs"), 5)
 
 
 def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
     async def main() -> list[str]:
-        slots, said = Slots(4), list[str]()
+        slots, said = ConcurrencyLimit(4), list[str]()
         await slots.take(3, alone=False)
 
         async def alone() -> None:
@@ -238,11 +243,11 @@ def _keep_the_priority_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusechat.pipeline.sampling.batch_worker.give_way", lambda: None)
 
 
-def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[Feeder, RunDir]:
+def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[BatchWorker, RunDir]:
     run = RunDir(str(path))
     Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts(num).to_pylist(), 2)
     config = Sample(buckets=2, concurrency=8)
-    return Feeder(run, "prompts/train", "sample", asked(), engine, config, 8), run
+    return BatchWorker(run, "prompts/train", "sample", asked(), engine, config, 8), run
 
 
 def fed(path: Path, engine: Engine) -> list[str]:
@@ -291,7 +296,7 @@ def test_a_unit_that_is_sent_again_counts_as_it_was_planned(tmp_path: Path, monk
 
 def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_worker, "FLUSH_S", 0.05)
-    monkeypatch.setattr(batch_worker, "STALL_S", 0.3)
+    monkeypatch.setattr(retry, "STALL_S", 0.3)
 
     class Stops(Engine):
         async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
@@ -303,7 +308,8 @@ def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, m
     engine, seconds = Stops(), itertools.count(1)
     # Time passes once the engine hangs, however long that takes.
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)) if engine.broken else 0.0)
-    monkeypatch.setattr(batch_worker, "time", clock)
+    for module in (batch_worker, retry):
+        monkeypatch.setattr(module, "time", clock)
     errors = fed(tmp_path, engine)
     assert any("given up: no sample finished" in e for e in errors)
     durable = _parts(RunDir(str(tmp_path))).ids()
@@ -311,9 +317,9 @@ def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, m
     assert durable <= set(engine.finished)
 
 
-def ledger(path: Path, work: Callable[[Ledger], Coroutine[Any, Any, None]]) -> None:
+def ledger(path: Path, work: Callable[[ResponseWriter], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        await work(Ledger(Parts(RunDir(str(path)), "sample", RESPONSE, "response_id"), 2))
+        await work(ResponseWriter(Parts(RunDir(str(path)), "sample", RESPONSE, "response_id"), 2))
 
     asyncio.run(main())
 
@@ -345,7 +351,7 @@ def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, m
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
 
-    async def work(books: Ledger) -> None:
+    async def work(books: ResponseWriter) -> None:
         books.add(row(0))
         while not _parts(RunDir(str(tmp_path))).ids():  # nobody asks for it
             await real(0.01)
@@ -367,7 +373,7 @@ def test_a_full_disk_is_said_and_the_rows_are_kept_for_another_try(
 
     monkeypatch.setattr(Parts, "write_all", write_all)
 
-    async def work(books: Ledger) -> None:
+    async def work(books: ResponseWriter) -> None:
         books.add(row(0))
         with pytest.raises(RunDirectoryError, match="no space left"):
             await books.durable()

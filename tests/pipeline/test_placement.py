@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline.cluster import connect
+from fusechat.pipeline.cluster import connect, needs
 from fusechat.pipeline.cluster.placement import Need, Resources, check, describe, describe_nodes, place, turns
 from fusechat.pipeline.errors import CapacityError
 from fusechat.pipeline.recipe import Cluster, Recipe
-from fusechat.services import app
 
 GIB = 2**30
 
@@ -169,13 +168,13 @@ GPUS: list[Resources] = [{"CPU": 16.0, "GPU": 8.0}]
 
 def test_a_plan_that_fits_passes() -> None:
     wanted = recipe(training={"num_workers": 8, "num_gpus": 1})
-    connect.check_capacity(wanted, app.needs(wanted), GPUS)
+    needs.check_capacity(wanted, GPUS)
 
 
 def test_a_source_that_does_not_fit_is_named_with_its_setting() -> None:
     wanted = recipe()
     with pytest.raises(CapacityError) as caught:
-        connect.check_capacity(wanted, app.needs(wanted), connect.local_nodes(Cluster(num_cpus=2)))
+        needs.check_capacity(wanted, connect.local_nodes(Cluster(num_cpus=2)))
     assert caught.value.who == "b-70b"
     assert caught.value.needs == "8 x (1 CPU, 1 GPU) beside the batch workers (0.2 CPU)"
     assert caught.value.has.startswith("2 CPU, ")  # and the memory of the machine
@@ -185,10 +184,10 @@ def test_a_source_that_does_not_fit_is_named_with_its_setting() -> None:
 def test_a_training_that_does_not_fit_is_named_with_its_setting() -> None:
     wanted = recipe(training={"num_workers": 9, "num_gpus": 1})
     with pytest.raises(CapacityError, match=r"^training needs 9 x \(1 CPU, 1 GPU\), .* change training\.num_workers"):
-        connect.check_capacity(wanted, app.needs(wanted), GPUS)
+        needs.check_capacity(wanted, GPUS)
 
 
 def test_an_evaluation_that_does_not_fit_is_named_with_its_setting() -> None:
     wanted = recipe(evaluate={"placement": {"num_gpus": 9}})
     with pytest.raises(CapacityError, match=r"^evaluate needs 1 CPU, 9 GPU .* change evaluate\.placement"):
-        connect.check_capacity(wanted, app.needs(wanted), GPUS)
+        needs.check_capacity(wanted, GPUS)

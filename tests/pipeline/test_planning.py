@@ -18,7 +18,8 @@ from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.messages import Generated
 from fusechat.pipeline.sampling.plan import requests, response
 from fusechat.pipeline.sampling.throughput import Meter, Reading, Watch
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.parts import Parts
 
 
 def source(name: str = "a", **changes: Any) -> dict[str, Any]:
@@ -46,13 +47,13 @@ def run(folder: Path, num: int = 40, **changes: Any) -> Run:
         "cluster": {"num_cpus": 2},
     }
     found = Run(Recipe.model_validate({**tree, **changes}), folder, Progress(Console(quiet=True)))
-    found.walk(("prompts",))
+    walk(found, ("prompts",))
     return found
 
 
 def sampled(work: Run, num: int, tokens: int) -> None:
     """As if `num` prompts had been sampled."""
-    asked = work.asked[0]
+    asked = work.pinned_sources[0]
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
     for _, rows in requests(asked, work.train_prompts, set())[:num]:
         made = [

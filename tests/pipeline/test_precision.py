@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusechat.pipeline.models import fetch
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Recipe, precision
 from fusechat.pipeline.run import Run
+from fusechat.pipeline.stages.walk import walk
 
 MODEL = {"hub": "owner/model", "revision": "main"}
 GPU = {"placement": {"num_gpus": 1}}
@@ -93,9 +93,9 @@ def test_a_precision_by_name_is_taken(processor: Processor) -> None:
 
 def test_identities_name_a_precision_that_is_not_bfloat16(processor: Processor, tmp_path: Path) -> None:
     processor("bfloat16")
-    assert opened(tmp_path).asked[0].revision == "owner/model@main"
+    assert opened(tmp_path).pinned_sources[0].revision == "owner/model@main"
     processor("float32")
-    assert opened(tmp_path).asked[0].revision == "owner/model@main/float32"
+    assert opened(tmp_path).pinned_sources[0].revision == "owner/model@main/float32"
 
 
 def test_a_training_hangs_on_its_precision_and_a_default_one_on_what_it_was(
@@ -103,7 +103,7 @@ def test_a_training_hangs_on_its_precision_and_a_default_one_on_what_it_was(
 ) -> None:
     from fusechat.pipeline.stages import graph
 
-    monkeypatch.setattr(fetch, "revision", lambda model, base: "weights")
+    monkeypatch.setattr("fusechat.pipeline.run.revision", lambda model, base: "weights")
     found = {}
     for dtype in ("bfloat16", "float32"):
         processor(dtype)
@@ -131,23 +131,23 @@ def test_bfloat16_by_name_is_done_with_a_warning_that_says_what_it_costs(process
 
 def test_a_run_that_goes_on_in_another_precision_says_so(processor: Processor, tmp_path: Path) -> None:
     processor("bfloat16")
-    opened(tmp_path).walk(("prompts",))
+    walk(opened(tmp_path), ("prompts",))
     kept = json.loads((tmp_path / "run" / "run.json").read_text())
     assert kept["precision"] == dict.fromkeys(KEYS, "bfloat16")
 
     out = io.StringIO()
-    opened(tmp_path, out).walk(("prompts",))
+    walk(opened(tmp_path, out), ("prompts",))
     assert "begun in" not in out.getvalue()
 
     processor("float32")
     out = io.StringIO()
     moved = opened(tmp_path, out)
-    moved.walk(("prompts",))
+    walk(moved, ("prompts",))
     assert (
         "precision: this run was begun in bfloat16; sources.a.engine.dtype and 4 more go on in float32, which makes "
         "again what was made; to stay with bfloat16: --set sources.a.engine.dtype=bfloat16 and so on"
     ) in out.getvalue()
-    assert moved.asked[0].revision.endswith("/float32")
+    assert moved.pinned_sources[0].revision.endswith("/float32")
     assert "prompts: up to date" in out.getvalue()
 
 
@@ -155,19 +155,19 @@ def test_a_run_of_an_earlier_version_keeps_its_identities(processor: Processor, 
     processor("bfloat16")
     source = TREE["sources"][0] | {"engine": {"dtype": "float32"}}
     run = opened(tmp_path, sources=[source])
-    run.walk(("prompts",))
+    walk(run, ("prompts",))
     file = tmp_path / "run" / "run.json"
     before = json.loads(file.read_text())
     del before["precision"], before["unmarked"]  # as earlier versions wrote it
     file.write_text(json.dumps(before))
 
     again = opened(tmp_path, sources=[source])
-    assert again.asked[0].revision == "owner/model@main"
-    again.walk(("prompts",))
+    assert again.pinned_sources[0].revision == "owner/model@main"
+    walk(again, ("prompts",))
     assert json.loads(file.read_text())["unmarked"] == ["sources.a.engine.dtype"]
-    assert opened(tmp_path, sources=[source]).asked[0].revision == "owner/model@main"
+    assert opened(tmp_path, sources=[source]).pinned_sources[0].revision == "owner/model@main"
     other = TREE["sources"][0] | {"engine": {"dtype": "float16"}}
-    assert opened(tmp_path, sources=[other]).asked[0].revision == "owner/model@main/float16"
+    assert opened(tmp_path, sources=[other]).pinned_sources[0].revision == "owner/model@main/float16"
 
 
 def test_a_manifest_says_what_its_stage_computed_in(processor: Processor) -> None:

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import intake as prompts
+from fusechat.pipeline.prompts import sink
 from fusechat.pipeline.prompts.rows import KEYS
 from fusechat.pipeline.recipe import Prompts
-from fusechat.pipeline.records import PROMPT, REJECT, Message, prompt_id
+from fusechat.pipeline.records import PROMPT, REJECT, Message
 from fusechat.pipeline.storage.run_dir import RunDir
 
 MATH = {"id": "m1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}
@@ -306,7 +308,7 @@ def test_a_held_out_row_carries_nothing(tmp_path: Path) -> None:
 def test_what_is_read_does_not_hang_on_how_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{**CHAT, "id": str(i), "prompt": f"Name colour {i}."} for i in range(50)] + ["{half"] * 20
     whole = intake(tmp_path, rows, invalid="reject")
-    monkeypatch.setattr(prompts, "FLUSH_ROWS", 7)
+    monkeypatch.setattr(sink, "FLUSH_ROWS", 7)
     in_pieces = intake(tmp_path, rows, invalid="reject")
     assert in_pieces.digest == whole.digest
     assert in_pieces.train == whole.train

@@ -196,3 +196,44 @@ def test_a_lost_connection_costs_no_line_and_the_exit_code_is_the_jobs() -> None
         server.wait()
     assert done.stdout == "".join(f"line {i}\n" for i in range(20))
     assert (done.returncode, done.stderr) == (7, "fusechat: j: failed: it broke\n")
+
+
+def test_suites_templates_and_task_folders_travel_too(recipe: Path, tmp_path: Path) -> None:
+    """Everything that a run reads beside its models, named in any section."""
+    ours = recipe.parent
+    row = {"id": "s", "domain": "math", "prompt": "2 + 3?", "gold": "5"}
+    for name in ("suites/sums.jsonl", "suites/table.jsonl", "sets/heldout.jsonl", "sets/public.jsonl"):
+        (ours / name).parent.mkdir(exist_ok=True)
+        (ours / name).write_text(json.dumps(row) + "\n")
+    for name in ("source.jinja", "target.jinja", "beside.jinja"):
+        (ours / name).write_text("{{ messages }}")
+    (ours / "tasks/deep").mkdir(parents=True)
+    (ours / "tasks/deep/task.yaml").write_text("task: sums\n")
+    tree = yaml.safe_load(recipe.read_text())
+    tree["prompts"] |= {"heldout": ["sets/heldout.jsonl"], "contamination": {"sets": ["sets/public.jsonl"]}}
+    tree["sources"][0]["chat_template"] = "source.jinja"
+    tree["target"]["chat_template"] = "target.jinja"
+    beside = {"name": "beside", "model": {"path": "/models/b"}, "chat_template": "beside.jinja"}
+    verified = {"name": "sums", "kind": "verified", "files": ["suites/sums.jsonl", {"path": "suites/table.jsonl"}]}
+    harness = {"name": "tasks", "kind": "harness", "tasks": ["sums"], "include_path": "tasks"}
+    tree["evaluate"] |= {"models": ["target", beside], "suites": [verified, harness]}
+    recipe.write_text(yaml.safe_dump(tree))
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    pack(recipe, load(recipe), folder)
+    found = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+    there = {str(f.relative_to(ours)) for f in ours.rglob("*") if f.is_file()}
+    assert there <= found
+
+    (ours / "suites/sums.jsonl").unlink()
+    (tmp_path / "again").mkdir()
+    with pytest.raises(InputError, match=r"suites/sums.jsonl: can't be read"):
+        pack(recipe, load(recipe), tmp_path / "again")
+
+
+def test_a_model_to_evaluate_beside_the_recipe_is_refused_as_any_other(recipe: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load(recipe.read_text())
+    tree["evaluate"]["models"] = ["target", {"name": "beside", "model": {"path": "models/b"}}]
+    recipe.write_text(yaml.safe_dump(tree))
+    with pytest.raises(RecipeError, match=r"evaluate\.models\.beside\.model\.path: models are not sent along"):
+        pack(recipe, load(recipe), tmp_path)

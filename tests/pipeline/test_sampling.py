@@ -12,34 +12,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusechat.pipeline.identities import bucket_of, fraction_of, prompt_id, response_id, seed_of
+from fusechat.pipeline.models.pinned_source import PinnedSource, template_identity
 from fusechat.pipeline.recipe import Source
-from fusechat.pipeline.records import (
-    PROMPT,
-    RESPONSE,
-    Message,
-    bucket_of,
-    fraction_of,
-    prompt_id,
-    response_id,
-    seed_of,
-)
+from fusechat.pipeline.records import PROMPT, RESPONSE, Message
 from fusechat.pipeline.sampling import plan as sampling
+from fusechat.pipeline.sampling.flags import flag_duplicates, flags
 from fusechat.pipeline.sampling.messages import Generated, rejected
 from fusechat.pipeline.sampling.plan import (
     UNIT_PROMPTS,
-    Asked,
     Plan,
-    flag_duplicates,
-    flags,
     plan,
     requests,
     response,
     sampling_params,
-    template_identity,
     wanted,
     wanted_ids,
 )
-from fusechat.pipeline.storage.run_dir import Parts, RunDir
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 BUCKETS = 4
 
@@ -55,13 +46,13 @@ def source(**changes: Any) -> Source:
     return Source.model_validate({**tree, **changes})
 
 
-def asked(**changes: Any) -> Asked:
+def asked(**changes: Any) -> PinnedSource:
     seed, revision, template = (
         changes.pop("seed", 0),
         changes.pop("revision", "r"),
         changes.pop("template", "model/keep"),
     )
-    return Asked(source=source(**changes), revision=revision, template=template, seed=seed)
+    return PinnedSource(source=source(**changes), revision=revision, template=template, seed=seed)
 
 
 def prompts(num: int, domains: tuple[str, ...] = ("math", "instruction", "code")) -> pa.Table:
@@ -278,11 +269,11 @@ def test_units_grow_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_pilot_takes_a_few_slices_from_everywhere(tmp_path: Path) -> None:
     units = planned(tmp_path, prompts(1500)).units
-    few = sampling.sampled(units, 64)
+    few = sampling.pilot_units(units, 64)
     assert len(few) == 4
     assert {(u["bucket"], u["start"]) for u in few} <= {(u["bucket"], u["start"]) for u in units}
     assert len({u["bucket"] for u in few}) == BUCKETS
-    assert sampling.sampled(units[:1], 64) == units[:1]
+    assert sampling.pilot_units(units[:1], 64) == units[:1]
 
 
 def test_all_samples_of_a_prompt_go_in_one_request() -> None:

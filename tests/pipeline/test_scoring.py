@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from fusechat.pipeline.recipe import Combination, DomainRule, Select
 from fusechat.pipeline.records import OBJECTIVES, SCORE
 from fusechat.pipeline.sampling.messages import Rated
+from fusechat.pipeline.scoring import merge
 from fusechat.pipeline.scoring import rewards as scoring
-from fusechat.pipeline.selection.rule import Candidate, Decision, decide
+from fusechat.pipeline.selection.rule import CandidateResponse, Decision, decide
 
 
 def rated(score: Any, reject: str = "") -> Rated:
@@ -103,14 +104,14 @@ RULES = Select(
 def test_responses_that_no_rule_selects_need_no_score(
     changes: dict[str, Any], correct: bool | None, reason: str | None
 ) -> None:
-    found = scoring.not_scored([response(**changes)], {"r": verdict(correct)}, RULES)
+    found = merge.not_scored([response(**changes)], {"r": verdict(correct)}, RULES)
     assert found == ({} if reason is None else {"r": reason})
 
 
 def test_a_wrong_response_beside_a_right_one_is_scored_as_the_pairs_other_half() -> None:
     rows = [response("right"), response("wrong"), response("other", prompt_id="q")]
     verdicts = {"right": verdict(True), "wrong": verdict(False), "other": verdict(False)}
-    assert scoring.not_scored(rows, verdicts, RULES) == {"other": "all_wrong"}
+    assert merge.not_scored(rows, verdicts, RULES) == {"other": "all_wrong"}
 
 
 @pytest.mark.parametrize("domain", ["math", "code"])
@@ -120,9 +121,9 @@ def test_a_wrong_response_is_not_scored_where_its_own_source_has_no_right_one(
 ) -> None:
     rows = [response("right", source="a", domain=domain), response("wrong", source="b", domain=domain)]
     verdicts = {"right": verdict(True), "wrong": verdict(correct)}
-    assert scoring.not_scored(rows, verdicts, RULES) == {"wrong": "unpaired"}
+    assert merge.not_scored(rows, verdicts, RULES) == {"wrong": "unpaired"}
     rows.append(response("again", source="b", domain=domain))
-    assert scoring.not_scored(rows, verdicts | {"again": verdict(True)}, RULES) == {}
+    assert merge.not_scored(rows, verdicts | {"again": verdict(True)}, RULES) == {}
 
 
 @given(
@@ -135,12 +136,12 @@ def test_what_is_not_scored_changes_nothing_that_selection_decides(
 ) -> None:
     rows = [response(str(i), source=source, text=f"{i % 4}") for i, (source, _, _) in enumerate(drawn)]
     verdicts = {str(i): verdict(correct) for i, (_, correct, _) in enumerate(drawn)}
-    left_out = scoring.not_scored(rows, verdicts, RULES)
+    left_out = merge.not_scored(rows, verdicts, RULES)
     rule = DomainRule(sft_fraction=0, fallback_to_sft=fallback)
 
     def decided(unscored: Collection[str]) -> Decision:
         candidates = [
-            Candidate(
+            CandidateResponse(
                 response_id=row["response_id"],
                 source=row["source"],
                 text=row["text"],
@@ -167,7 +168,7 @@ def test_every_response_has_a_row_whatever_became_of_it() -> None:
         },
         "likelihood": {"scored": scoring.reward_row("scored", rated(-0.5))},
     }
-    table = scoring.merge(rows, {"scored": verdict(True)}, rewards, {"skipped": "truncated"})
+    table = merge.merge(rows, {"scored": verdict(True)}, rewards, {"skipped": "truncated"})
     assert table.schema == SCORE
     found = {r["response_id"]: r for r in table.to_pylist()}
     assert found.keys() == {r["response_id"] for r in rows}
@@ -193,10 +194,10 @@ def test_objectives_and_gate_are_kept_beside_the_score() -> None:
     answer = Rated(id="r", score=0.1, mass=1.0, reject="", tokens=9, objectives=values, gate=values)
     row = scoring.reward_row("r", answer)
     assert row["objectives"] == row["gate"] == [float(i) for i in range(19)]
-    table = scoring.merge([response()], {}, {"armorm": {"r": row}}, {})
+    table = merge.merge([response()], {}, {"armorm": {"r": row}}, {})
     (kept,) = table.to_pylist()
     assert dict(kept["objectives"]) == dict(kept["gate"]) == {"armorm": row["gate"]}
-    assert scoring.merge([response()], {}, {"judge": {"r": scoring.reward_row("r", rated(1.0))}}, {})["gate"].null_count
+    assert merge.merge([response()], {}, {"judge": {"r": scoring.reward_row("r", rated(1.0))}}, {})["gate"].null_count
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_several_reward_models_make_one_number_or_none_with_its_reason(
         "b": {"r": scoring.reward_row("r", rated(1.0))},
         "c": {"r": scoring.reward_row("r", rated(None, "too_long: 9 tokens"))},
     }
-    table = scoring.merge([response(domain=domain)], {}, rewards, {}, Combination.model_validate(rule))
+    table = merge.merge([response(domain=domain)], {}, rewards, {}, Combination.model_validate(rule))
     (row,) = table.to_pylist()
     assert dict(row["rewards"]).get("combined") == score
     assert dict(row["reward_rejects"]).get("combined") == reject
@@ -227,7 +228,7 @@ def test_several_reward_models_make_one_number_or_none_with_its_reason(
 
 def test_what_needs_no_score_gets_no_combined_one() -> None:
     rewards = {"a": {"r": scoring.reward_row("r", rated(1.0))}}
-    table = scoring.merge([response()], {}, rewards, {"r": "truncated"}, Combination(weights={"a": 1.0}))
+    table = merge.merge([response()], {}, rewards, {"r": "truncated"}, Combination(weights={"a": 1.0}))
     (row,) = table.to_pylist()
     assert dict(row["rewards"]) == {"a": 1.0}
     assert dict(row["reward_rejects"]) == {"all": "not_scored: truncated"}

@@ -15,48 +15,55 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.recipe import Domain, DomainRule, Margin, Recipe, Select
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, prompt_id
-from fusechat.pipeline.selection import select
-from fusechat.pipeline.selection.rule import REASONS, STATUSES, Candidate, Decision, decide, margin, status
-from fusechat.pipeline.selection.select import Selected, select_bucket
-from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
+from fusechat.pipeline.selection import apply_rule
+from fusechat.pipeline.selection.apply_rule import Selected, select_bucket
+from fusechat.pipeline.selection.rule import REASONS, STATUSES, CandidateResponse, Decision, decide, margin, status
+from fusechat.pipeline.storage.manifest import Manifest
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 WINDOW = DomainRule(sft_fraction=0, margin=Margin(min=0.01, max=0.1))
 OPEN = DomainRule(sft_fraction=0)
 KEEP = DomainRule(sft_fraction=0, keep_truncated=True)
 
 
-def one(reward: float | None, *, source: str = "a", text: str | None = None, **rest: Any) -> Candidate:
+def one(reward: float | None, *, source: str = "a", text: str | None = None, **rest: Any) -> CandidateResponse:
     one.num += 1  # type: ignore[attr-defined]
     identity = rest.pop("response_id", f"r{one.num:03d}")  # type: ignore[attr-defined]
     rest.setdefault("tokens", 10)
-    return Candidate(response_id=identity, source=source, text=text or f"text {identity}", reward=reward, **rest)
+    return CandidateResponse(
+        response_id=identity, source=source, text=text or f"text {identity}", reward=reward, **rest
+    )
 
 
 one.num = 0  # type: ignore[attr-defined]
 
 
-def instruction(*candidates: Candidate, rule: DomainRule = WINDOW, sft_share: bool = False) -> Decision:
+def instruction(*candidates: CandidateResponse, rule: DomainRule = WINDOW, sft_share: bool = False) -> Decision:
     return decide(candidates, verified=False, rule=rule, sft_share=sft_share)
 
 
-def verified(*candidates: Candidate, rule: DomainRule = WINDOW, sft_share: bool = False) -> Decision:
+def verified(*candidates: CandidateResponse, rule: DomainRule = WINDOW, sft_share: bool = False) -> Decision:
     return decide(candidates, verified=True, rule=rule, sft_share=sft_share)
 
 
 # The rule once more, as one would say it: every allowed pair of two responses, the one nobody beats.
 
 
-def restated(candidates: list[Candidate], *, verified: bool, rule: DomainRule, sft_share: bool) -> tuple[str, Any]:
+def restated(
+    candidates: list[CandidateResponse], *, verified: bool, rule: DomainRule, sft_share: bool
+) -> tuple[str, Any]:
     """Kind of row and the identities in it; the reason for no row is not restated."""
 
-    def usable(c: Candidate) -> bool:
+    def usable(c: CandidateResponse) -> bool:
         has_text = not c.rejected and c.text.strip() != ""
         whole = c.finished or rule.keep_truncated
         return has_text and whole and c.reward is not None and not math.isnan(c.reward) and not math.isinf(c.reward)
 
-    def beats(x: Candidate, y: Candidate, sign: int) -> bool:
+    def beats(x: CandidateResponse, y: CandidateResponse, sign: int) -> bool:
         """x goes before y: more (sign 1) or less (sign -1) reward, then shorter, then identity."""
         assert x.reward is not None and y.reward is not None
         if x.reward != y.reward:
@@ -120,9 +127,9 @@ rules = st.builds(
 )
 
 
-def build(draft: list[Any]) -> list[Candidate]:
+def build(draft: list[Any]) -> list[CandidateResponse]:
     return [
-        Candidate(
+        CandidateResponse(
             response_id=f"r{i}",
             source=source,
             text=text,
@@ -361,10 +368,10 @@ def test_row_order_does_not_matter(seed: int) -> None:
 def test_the_sft_share_is_the_fraction_and_hangs_on_the_prompt_alone() -> None:
     rule = DomainRule(sft_fraction=0.4)
     ids = [prompt_id([{"role": "user", "content": str(i)}]) for i in range(5000)]
-    shares = [select.in_sft_share(i, rule) for i in ids]
+    shares = [apply_rule.in_sft_share(i, rule) for i in ids]
     assert 0.38 < sum(shares) / len(shares) < 0.42
-    assert not any(select.in_sft_share(i, DomainRule(sft_fraction=0)) for i in ids)
-    assert all(select.in_sft_share(i, DomainRule(sft_fraction=1)) for i in ids)
+    assert not any(apply_rule.in_sft_share(i, DomainRule(sft_fraction=0)) for i in ids)
+    assert all(apply_rule.in_sft_share(i, DomainRule(sft_fraction=1)) for i in ids)
 
 
 def rejects(*reasons: str) -> pa.Table:
@@ -376,7 +383,7 @@ def test_the_funnel_adds_up_with_the_rejects_of_the_intake() -> None:
     prompts, responses, scores = tables(40)
     found = select_bucket(prompts, responses, scores, recipe_select=RULES, reward="rm")
     intake = rejects("duplicate", "empty", "duplicate", "heldout_duplicate")
-    funnel = select.funnel(found.outcomes, intake, 40, found.responses)
+    funnel = apply_rule.funnel(found.outcomes, intake, 40, found.responses)
     assert funnel["num_prompts"] == 43 == sum(funnel["reasons"].values())
     assert (funnel["reasons"]["duplicate"], funnel["reasons"]["rejected_empty"]) == (2, 1)
     assert sum(n for source in funnel["by_source"].values() for n in source.values()) == 43
@@ -388,7 +395,7 @@ def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
     prompts, responses, scores = tables(8)
     found = select_bucket(prompts, responses, scores, recipe_select=RULES, reward="rm")
     with pytest.raises(StageError, match="9 prompts were read, 8 have a reason"):
-        select.funnel(found.outcomes, rejects(), 9, found.responses)
+        apply_rule.funnel(found.outcomes, rejects(), 9, found.responses)
 
 
 def make_run(folder: Path, buckets: int, num: int = 60) -> tuple[RunDir, Recipe]:
@@ -420,7 +427,7 @@ def test_the_stage_writes_the_same_bytes_for_any_number_of_buckets_and_workers(t
     written = []
     for buckets, workers in ((1, 1), (5, 1), (16, 2), (16, 4)):
         run, recipe = make_run(tmp_path / f"{buckets}-{workers}", buckets)
-        counts = select.run_select(run, recipe, "rm", workers)
+        counts = apply_rule.run_select(run, recipe, "rm", workers)
         assert counts["prompts"] == 61 == counts["sft"] + counts["pairs"] + counts["unused"]
         names = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet", "funnel.json")
         written.append([run.file_digest("select", n) for n in names])
@@ -462,38 +469,38 @@ def test_a_shard_that_is_half_written_stops_the_stage(tmp_path: Path, folder: st
     part = Path(run.path(run.files(*folder.split("/"))[0]))
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(StageError, match=r"bucket \d.*can't be read"):
-        select.run_select(run, recipe, "rm")
+        apply_rule.run_select(run, recipe, "rm")
 
 
 def test_a_shard_that_is_missing_stops_the_stage(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 5)
     manifest = Manifest(stage="score", config="c", inputs={}, data="d", counts={"responses": 240})
     run.write_manifest(manifest)
-    select.run_select(run, recipe, "rm")
+    apply_rule.run_select(run, recipe, "rm")
     part = Path(run.path(run.files("sample")[0]))
     content = part.read_bytes()
     part.unlink()
     with pytest.raises(StageError, match=r"\d+ scored responses have no row in sample/; run `fusechat sample`"):
-        select.run_select(run, recipe, "rm")
+        apply_rule.run_select(run, recipe, "rm")
     part.write_bytes(content)
     Path(run.path(run.files("score")[0])).unlink()
     with pytest.raises(StageError, match=r"a shard is missing: \d+ of 240 scored responses are there"):
-        select.run_select(run, recipe, "rm")
+        apply_rule.run_select(run, recipe, "rm")
 
 
 def test_two_rows_with_one_identity_count_once_and_are_counted(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 1)
-    clean = select.run_select(run, recipe, "rm")
+    clean = apply_rule.run_select(run, recipe, "rm")
     rows = tables(60)[1].to_pylist()
     Parts(run, "sample", RESPONSE, "response_id").write(0, rows[:7])
-    assert select.run_select(run, recipe, "rm") == clean
+    assert apply_rule.run_select(run, recipe, "rm") == clean
     assert run.read_json("select", "funnel.json")["aside"]["repeated"] == 7
 
 
 def test_a_source_that_left_the_recipe_yields_no_row_and_is_counted(tmp_path: Path) -> None:
     run, recipe = make_run(tmp_path, 2)
     left = recipe.model_copy(update={"sources": recipe.sources[:1]})
-    select.run_select(run, left, "rm")
+    apply_rule.run_select(run, left, "rm")
     found = run.read_json("select", "funnel.json")
     assert found["aside"]["source_not_in_recipe"] == 120
     assert set(found["by_source"]) == {"a", "none"}

@@ -17,11 +17,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from rich.console import Console
 
 from fusechat.pipeline.errors import RunDirectoryError, StageError
+from fusechat.pipeline.identities import bucket_of, digest
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import bucket_of, digest
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir, first_of_each, versions
+from fusechat.pipeline.stages.walk import walk
+from fusechat.pipeline.storage.manifest import Manifest, versions
+from fusechat.pipeline.storage.parts import Parts, first_of_each
+from fusechat.pipeline.storage.run_dir import RunDir
 
 SCHEMA = pa.schema(
     [
@@ -257,7 +260,7 @@ with RunDir(sys.argv[1]).lock():
         assert holder.stdout.readline() == "1\n"
         (tmp_path / ".half.tmp").write_text("the holder writes this just now")
         with pytest.raises(RunDirectoryError, match=f"in use by process {holder.pid}; wait for it or stop it"):
-            run_of(recipe(tmp_path)).walk(("prompts",))
+            walk(run_of(recipe(tmp_path)), ("prompts",))
         assert (tmp_path / ".half.tmp").exists()
         holder.kill()
     with RunDir(str(tmp_path)).lock():  # a killed holder's lock is free at once
@@ -352,20 +355,20 @@ def run_of(wanted: Recipe) -> Run:
 
 def test_a_second_walk_finds_the_stage_up_to_date_and_rewrites_nothing(tmp_path: Path) -> None:
     work = tmp_path / "run"
-    assert run_of(recipe(work)).walk(("prompts",)) == {"prompts": True}
+    assert walk(run_of(recipe(work)), ("prompts",)) == {"prompts": True}
     before = files(work / "prompts")
     assert {"rejects.parquet", "manifest.json"} < set(before)
-    assert run_of(recipe(work)).walk(("prompts",)) == {"prompts": False}
+    assert walk(run_of(recipe(work)), ("prompts",)) == {"prompts": False}
     assert files(work / "prompts") == before
 
 
 def test_a_changed_prompt_file_makes_the_stage_work_again(tmp_path: Path) -> None:
     work = run_of(recipe(tmp_path / "run"))
-    work.walk(("prompts",))
+    walk(work, ("prompts",))
     first = work.fingerprint("prompts")
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"id": "j", "domain": "instruction", "prompt": "Name a bird."}\n')
-    assert work.walk(("prompts",)) == {"prompts": True}
+    assert walk(work, ("prompts",)) == {"prompts": True}
     assert work.fingerprint("prompts") != first
 
 
@@ -377,16 +380,16 @@ def test_a_run_directory_of_another_recipe_is_refused_and_left_alone(
     tmp_path: Path, other: dict[str, str], says: str
 ) -> None:
     work = tmp_path / "run"
-    run_of(recipe(work)).walk(("prompts",))
+    walk(run_of(recipe(work)), ("prompts",))
     before = {k: v for k, v in files(work).items() if k != ".lock"}
     with pytest.raises(RunDirectoryError, match=f"belongs to another recipe \\({says}.*; give another run_dir"):
-        run_of(recipe(work, **other)).walk(("prompts",))
+        walk(run_of(recipe(work, **other)), ("prompts",))
     assert {k: v for k, v in files(work).items() if k != ".lock"} == before
 
 
 def test_a_stage_before_its_inputs_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"stage prompts, .*has not been run; `fusechat run` walks all stages"):
-        run_of(recipe(tmp_path / "run")).walk(("select",))
+        walk(run_of(recipe(tmp_path / "run")), ("select",))
 
 
 def test_a_full_disk_stops_a_stage_and_the_same_walk_ends_it_later(mount: Mount, tmp_path: Path) -> None:
@@ -395,8 +398,8 @@ def test_a_full_disk_stops_a_stage_and_the_same_walk_ends_it_later(mount: Mount,
     filler = disk / "filler"
     filler.write_bytes(b"x" * 40_000)
     with pytest.raises(RunDirectoryError, match="no space left"):
-        work.walk(("prompts",))
+        walk(work, ("prompts",))
     assert work.dir.manifest("prompts") is None
     filler.unlink()
-    assert work.walk(("prompts",)) == {"prompts": True}
+    assert walk(work, ("prompts",)) == {"prompts": True}
     assert work.train_prompts.num_rows == 1

@@ -28,13 +28,17 @@ from pyarrow.fs import AwsStandardS3RetryStrategy, FileSelector, S3FileSystem
 from rich.console import Console
 
 from fusechat.pipeline.errors import RunDirectoryError, StageError
+from fusechat.pipeline.identities import digest
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import PROMPT, RESPONSE, digest
+from fusechat.pipeline.records import PROMPT, RESPONSE
 from fusechat.pipeline.run import Run
+from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage import s3
 from fusechat.pipeline.storage.lease import Lease
-from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
+from fusechat.pipeline.storage.manifest import Manifest
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 from fusechat.pipeline.storage.s3 import S3
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing")
@@ -214,7 +218,7 @@ def test_the_prompts_stage_runs_and_then_is_up_to_date(url: str, tmp_path: Path)
         }
     )
     for worked in (True, False):
-        assert Run(recipe, tmp_path, Progress(Console(quiet=True))).walk(("prompts",)) == {"prompts": worked}
+        assert walk(Run(recipe, tmp_path, Progress(Console(quiet=True))), ("prompts",)) == {"prompts": worked}
     assert Parts(RunDir(url), "prompts/train", PROMPT, "prompt_id").read().num_rows == 1
     assert not [k for k in keys(url) if "/.lock/" in k and not k.endswith("/")]
 
@@ -222,7 +226,7 @@ def test_the_prompts_stage_runs_and_then_is_up_to_date(url: str, tmp_path: Path)
 def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place(url: str) -> None:
     import asyncio
 
-    from fusechat.pipeline.sampling.batch_worker import Ledger
+    from fusechat.pipeline.sampling.batch_worker import ResponseWriter
 
     parts = Parts(RunDir(url), "sample", RESPONSE, "response_id")
     rows = [
@@ -237,7 +241,7 @@ def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place
     ]
 
     async def main() -> None:
-        ledger = Ledger(parts, 1)
+        ledger = ResponseWriter(parts, 1)
         for row in rows:
             ledger.add(row)
             await ledger.durable()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.pipeline.cluster.connect import reserved
+from fusechat.pipeline.cluster.needs import reserved_needs
 from fusechat.pipeline.errors import CapacityError, RecipeError
 from fusechat.pipeline.recipe import Recipe, fields, prompt_options, sizes
 from fusechat.pipeline.recipe.load import find, load
@@ -190,7 +190,7 @@ def test_the_demos_threads_follow_the_cores(cores: int, share: int, whole: int, 
     assert found.training.num_cpus == cores
     two_sources = sum(s.placement.num_cpus for s in found.served[:2])
     three_models = 3 * found.evaluate.placement.num_cpus
-    (feeding,) = reserved()
+    (feeding,) = reserved_needs()
     held = sum(b["CPU"] for b in feeding.bundles)
     assert len(feeding.bundles) >= 3  # one asks each model
     if cores > 1:  # on one core they take turns

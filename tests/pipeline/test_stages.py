@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 
 from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, prompt_id
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.scoring import score
-from fusechat.pipeline.stages import graph
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.scoring import model_scores
+from fusechat.pipeline.stages import graph, select
+from fusechat.pipeline.storage.parts import Parts
 
 
 def run_of(folder: Path, **sections: Any) -> Run:
@@ -67,22 +68,22 @@ def scored(run: Run, chosen: str, made_by: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", ["likelihood", "skywork"])
 def test_scores_of_the_recipes_reward_model_are_selected_by(tmp_path: Path, name: str) -> None:
     run = run_of(tmp_path)
-    scored(run, name, {name: score.made(run, name)})
-    counts = graph.select(run).counts
+    scored(run, name, {name: model_scores.version_of(run, name)})
+    counts = select.run(run).counts
     assert counts["sft"] + counts["pairs"] == 1
 
 
 def test_scores_of_another_revision_of_the_reward_model_are_refused(tmp_path: Path) -> None:
     run = run_of(tmp_path)
-    was, before = score.made(run, "skywork"), graph.settings(run, "score")
+    was, before = model_scores.version_of(run, "skywork"), graph.settings(run, "score")
     scored(run, "skywork", {"skywork": was})
     (tmp_path / "models" / "skywork" / "config.json").write_text('{"num_labels": 1}')  # other weights under its name
     later = run_of(tmp_path)
-    now = score.made(later, "skywork")
+    now = model_scores.version_of(later, "skywork")
     assert now != was
     cause = f"the scores of skywork are of another revision or other settings ({was}, now {now}); run `fusechat score`"
     with pytest.raises(StageError) as refused:
-        graph.select(later)
+        select.run(later)
     assert cause in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not later.dir.exists("select", "sft.parquet")
@@ -93,7 +94,7 @@ def test_scores_of_another_revision_of_the_reward_model_are_refused(tmp_path: Pa
 def test_scores_of_a_reward_model_that_left_the_recipe_are_refused(tmp_path: Path) -> None:
     scored(run_of(tmp_path), "gone", {"gone": "gone-0123456789ab"})
     with pytest.raises(StageError, match=r"the scores of gone are of .*\(gone-0123456789ab, now not in the recipe\)"):
-        graph.select(run_of(tmp_path))
+        select.run(run_of(tmp_path))
 
 
 @pytest.mark.parametrize(

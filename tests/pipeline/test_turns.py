@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline.cluster.scheduler import Job, take_turns
+from fusechat.pipeline.cluster.scheduler import DeploymentTask, take_turns
 from fusechat.pipeline.errors import CapacityError, StageError
 
 
@@ -59,7 +59,7 @@ class Crowd:
     def __init__(self) -> None:
         self.lock, self.now, self.most, self.ran = threading.Lock(), 0, 0, list[str]()
 
-    def job(self, service: Named, inside: Callable[[], object] = lambda: None) -> Job:
+    def job(self, service: Named, inside: Callable[[], object] = lambda: None) -> DeploymentTask:
         def work() -> None:
             with self.lock:
                 self.now += 1
@@ -71,7 +71,7 @@ class Crowd:
                     self.now -= 1
                     self.ran.append(service.name)
 
-        return Job(service.name, service, work)
+        return DeploymentTask(service.name, service, work)
 
 
 @given(st.lists(st.integers(1, 3), max_size=7), st.integers(3, 5))
@@ -105,7 +105,7 @@ def test_services_start_in_the_order_given_and_the_next_follows_whoever_ends() -
 
 def test_a_service_is_up_before_its_work_begins() -> None:
     fleet, seen = Room(1), list[list[str]]()
-    take_turns([Job("a", Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
+    take_turns([DeploymentTask("a", Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
     assert seen == [["a"]]
 
 
@@ -156,14 +156,14 @@ def test_no_job_is_no_work() -> None:
 def test_work_that_needs_no_service_runs_beside_whatever_runs() -> None:
     crowd, room = Crowd(), Room(size=1)
     both = threading.Barrier(2, timeout=300)
-    outside = Job("endpoint", None, lambda: (both.wait(), None)[1])
+    outside = DeploymentTask("endpoint", None, lambda: (both.wait(), None)[1])
     assert take_turns([crowd.job(Named("a"), both.wait), outside], room) == {}
     assert room.started == ["a"]
 
 
 def test_a_service_that_is_asked_no_more_gives_its_place_back_and_others_stay() -> None:
     room = Room(2)
-    jobs = [Job("a", Named("a"), lambda: None, last=True), Job("b", Named("b"), lambda: None)]
+    jobs = [DeploymentTask("a", Named("a"), lambda: None, last=True), DeploymentTask("b", Named("b"), lambda: None)]
     assert take_turns(jobs, room) == {}
     assert room.stopped == [("a", "done")]
     assert list(room.up) == ["b"]
@@ -171,5 +171,5 @@ def test_a_service_that_is_asked_no_more_gives_its_place_back_and_others_stay() 
 
 def test_a_failed_service_is_left_to_whoever_needs_its_place() -> None:
     room = Room(2, broken=frozenset({"a"}))
-    assert list(take_turns([Job("a", Named("a"), lambda: None, last=True)], room)) == ["a"]
+    assert list(take_turns([DeploymentTask("a", Named("a"), lambda: None, last=True)], room)) == ["a"]
     assert room.stopped == []

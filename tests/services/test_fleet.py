@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from fusechat.pipeline.cluster.needs import engine_need, serving_needs
 from fusechat.pipeline.cluster.placement import Need
+from fusechat.pipeline.cluster.services import RewardService, SourceService
 from fusechat.pipeline.errors import CapacityError
 from fusechat.pipeline.recipe import Engine, Placement, Recipe
-from fusechat.services import app
-from fusechat.services.deployments import Fleet, Service, _reason
+from fusechat.services.deployments import ServeDeployments, Service, _reason, service_of
 
 GIB = 2**30
 MODEL = {"hub": "owner/model", "revision": "main"}
@@ -44,9 +45,9 @@ def service(name: str, *cpus: float) -> Service:
     return Service(name, Need(name, tuple({"CPU": c} for c in cpus), f"sources.{name}.placement"), never_built)
 
 
-def fleet(*cpus: float, reserved: float = 0) -> Fleet:
+def fleet(*cpus: float, reserved: float = 0) -> ServeDeployments:
     held = [Need("the batch workers", ({"CPU": reserved},), "cluster.num_cpus")] if reserved else []
-    return Fleet([{"CPU": c} for c in cpus], held, say=lambda _: None)
+    return ServeDeployments([{"CPU": c} for c in cpus], held, say=lambda _: None)
 
 
 # --- needs
@@ -70,13 +71,13 @@ def fleet(*cpus: float, reserved: float = 0) -> Fleet:
 def test_an_engine_takes_a_bundle_a_worker_and_replica(
     engine: dict[str, Any], placement: dict[str, Any], num: int, bundle: dict[str, float]
 ) -> None:
-    need = app.engine_need("a", Engine(**engine), Placement(**placement), "sources.a")
+    need = engine_need("a", Engine(**engine), Placement(**placement), "sources.a")
     assert need.bundles == (bundle,) * num
     assert need.setting == "sources.a.placement or sources.a.engine"
 
 
 def test_a_reward_that_asks_a_source_takes_no_place_of_its_own() -> None:
-    needs = {n.name: n for n in app.needs(recipe())}
+    needs = {n.name: n for n in serving_needs(recipe())}
     for name in ("likelihood", "judge"):
         assert needs[name].total == "nothing"
     assert needs["armorm"].total == "1 CPU, 1 GPU"
@@ -84,7 +85,7 @@ def test_a_reward_that_asks_a_source_takes_no_place_of_its_own() -> None:
 
 
 def test_all_that_is_ever_served_is_counted() -> None:
-    needs = {n.name: n for n in app.needs(recipe(evaluate={"placement": {"num_cpus": 3}}))}
+    needs = {n.name: n for n in serving_needs(recipe(evaluate={"placement": {"num_cpus": 3}}))}
     assert list(needs) == ["a", "b", "likelihood", "judge", "armorm", "evaluate"]
     assert needs["b"].total == "0.9 CPU"
     assert needs["evaluate"].total == "3 CPU"
@@ -93,8 +94,8 @@ def test_all_that_is_ever_served_is_counted() -> None:
 
 def test_a_service_is_made_without_building_what_it_serves() -> None:
     wanted = recipe()
-    source = app.source_service(wanted.sources[1], "nowhere", None, "sources.b", 64)
-    reward = app.reward_service(wanted.rewards[2], None, "rewards.armorm")
+    source = service_of(SourceService(wanted.sources[1], "nowhere", None, "sources.b", 64))
+    reward = service_of(RewardService(wanted.rewards[2], None, "rewards.armorm"))
     assert (source.name, source.need.total) == ("b", "0.9 CPU")
     assert (reward.name, reward.need.total) == ("armorm", "1 CPU, 1 GPU")
 
@@ -124,7 +125,7 @@ def test_work_that_fits_on_no_node_is_refused_and_told_what_to_change() -> None:
 
 def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
     said: list[str] = []
-    empty = Fleet([{"CPU": 2}], [Need("the batch workers", ({"CPU": 1},), "cluster.num_cpus")], said.append)
+    empty = ServeDeployments([{"CPU": 2}], [Need("the batch workers", ({"CPU": 1},), "cluster.num_cpus")], said.append)
     empty.make_room(Need("training", ({"CPU": 2},), "training.num_cpus"))
     assert said == []
 

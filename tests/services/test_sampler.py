@@ -11,10 +11,10 @@ import pytest
 import small
 
 from fusechat.pipeline.errors import AskFailedError
+from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
-from fusechat.pipeline.sampling.plan import Asked
 from fusechat.services.sample_route import Sampler, Scoring
 from fusechat.services.schemas import SampleBody, Sampled, SourceError
 
@@ -67,7 +67,7 @@ def sampler_of(tmp_path: Path) -> Any:
     def made(**askers: Any) -> Sampler:
         recipe = load(small.recipe(tmp_path, small.prompts(1), samples=1, source={}))
         asked = [
-            Asked(
+            PinnedSource(
                 source=EndpointSource(
                     kind="endpoint", name=name, url="http://127.0.0.1:9/v1", model="m", samples={"instruction": 2}
                 ),

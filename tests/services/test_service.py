@@ -22,13 +22,14 @@ import pytest
 import serving
 from tiny_model import make_tokenizer
 
+from fusechat.pipeline.identities import prompt_id, seed_of
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
-from fusechat.pipeline.records import RESPONSE, Message, prompt_id, seed_of
+from fusechat.pipeline.records import RESPONSE, Message
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.messages import Generated
 from fusechat.pipeline.sampling.plan import response, wanted
-from fusechat.pipeline.storage.run_dir import Parts
+from fusechat.pipeline.storage.parts import Parts
 from fusechat.services import auth
 
 from .conftest import LONG, engine, holding
@@ -164,7 +165,7 @@ def keep(service: serving.Service, messages: list[Message], text: str, domain: s
     """Puts the first sample of a conversation into the run's store; returns the identities of all that the recipe asks
     for."""
     run = Run(load(service.recipe), service.folder, Progress())
-    (asked,) = run.asked
+    (asked,) = run.pinned_sources
     prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}
     ((_, rows),) = wanted(asked, pa.Table.from_pylist([prompt]))
     made = Generated(

@@ -122,7 +122,7 @@ from pathlib import Path
 import forked, pyarrow.parquet as pq, ray
 from fusechat.pipeline.recipe import Dpo, Sft, Training
 from fusechat.pipeline.errors import Preempted
-from fusechat.pipeline.run import preemption
+from fusechat.pipeline.cluster.preemption import preemption
 from fusechat.training import dpo, sft
 stage, rows, model, output, config, holds = sys.argv[1:]
 if not holds:

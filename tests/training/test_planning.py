@@ -17,6 +17,7 @@ from fusechat.pipeline.planning.sampling_cost import sampled_lengths
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Dpo, Optimization, Recipe, Sft, Training
 from fusechat.pipeline.run import Run
+from fusechat.pipeline.stages.walk import walk
 
 ONE_B, _, EIGHT_B, SEVENTY_B = LLAMAS
 SFT = Sft(learning_rate=1e-5, num_epochs=3, micro_batch_size=2)
@@ -100,7 +101,7 @@ def test_devices_are_known_by_their_type() -> None:
 
 
 def test_hours_are_operations_over_what_the_devices_reach() -> None:
-    work = training_cost.Work(rows=1000, tokens=500, basis="")
+    work = training_cost.TrainingWork(rows=1000, tokens=500, basis="")
     cluster = Training(num_gpus=1, num_workers=4)
     # 6 operations a parameter, token and epoch
     expected = 6 * 3 * ONE_B.parameters * 1000 * 500 / (1e12 * 0.5 * 4) / 3600
@@ -124,7 +125,7 @@ def run(folder: Path, target: Path, **changes: Any) -> Run:
         "dpo": {"learning_rate": 1e-6, "beta": 10},
     }
     found = Run(Recipe.model_validate({**tree, **changes}), folder, Progress(Console(quiet=True)))
-    found.walk(("prompts",))
+    walk(found, ("prompts",))
     return found
 
 
@@ -133,7 +134,7 @@ def inputs(run: Run) -> tuple[Any, ...]:
     return run.recipe, run.dir, prompts, sampled_lengths(run)
 
 
-def work_of(run: Run, config: Optimization) -> training_cost.Work:
+def work_of(run: Run, config: Optimization) -> training_cost.TrainingWork:
     return training_cost.work_of(config, *inputs(run))
 
 

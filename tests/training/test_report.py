@@ -11,12 +11,15 @@ import pyarrow as pa
 import pytest
 
 from fusechat.pipeline.evaluation.heldout import summarise
+from fusechat.pipeline.identities import digest
 from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.recipe.load import load, packaged_recipes
-from fusechat.pipeline.records import ANSWER, RESPONSE, SCORE, digest
+from fusechat.pipeline.records import ANSWER, RESPONSE, SCORE
 from fusechat.pipeline.report import model_card
 from fusechat.pipeline.report import page as report
-from fusechat.pipeline.storage.run_dir import Manifest, Parts, RunDir
+from fusechat.pipeline.storage.manifest import Manifest
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=alert(1)>\n```\n# heading\n```\n"

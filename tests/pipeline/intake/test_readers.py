@@ -16,7 +16,7 @@ import pytest
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.prompts.intake import Intake
-from fusechat.pipeline.prompts.readers import PromptFile
+from fusechat.pipeline.prompts.readers import PromptReader
 from fusechat.pipeline.prompts.rows import UnusableError
 from fusechat.pipeline.recipe import Prompts, PromptTable
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -49,7 +49,7 @@ def written(folder: Path, kind: str, rows: list[dict[str, Any]] = ROWS) -> dict[
 
 
 def read(folder: Path, **entry: Any) -> list[dict[str, Any]]:
-    found = [raw for _, raw in PromptFile(PromptTable(**entry), folder).rows()]
+    found = [raw for _, raw in PromptReader(PromptTable(**entry), folder).rows()]
     assert not [r for r in found if isinstance(r, UnusableError)]
     return [r for r in found if isinstance(r, dict)]
 
@@ -171,7 +171,7 @@ def test_a_parquet_column_of_a_wrong_type_is_named(tmp_path: Path, column: pa.Ar
 
 def broken(folder: Path, text: bytes) -> list[tuple[int, Any]]:
     (folder / "p.csv").write_bytes(b"id,prompt\n" + text)
-    found = list(PromptFile("p.csv", folder).rows())
+    found = list(PromptReader("p.csv", folder).rows())
     return [(line, str(raw) if isinstance(raw, UnusableError) else raw["id"]) for line, raw in found]
 
 
@@ -221,13 +221,13 @@ def test_a_parquet_file_that_breaks_in_the_middle_says_where(tmp_path: Path) -> 
     data[middle : middle + 60_000] = bytes(60_000)
     (tmp_path / "p.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"p\.parquet: after row \d+, it can't be read as Parquet"):
-        list(PromptFile("p.parquet", tmp_path).rows())
+        list(PromptReader("p.parquet", tmp_path).rows())
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.jsonl"])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="prompt file not found"):
-        list(PromptFile(name, tmp_path).rows())
+        list(PromptReader(name, tmp_path).rows())
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> Non
         "from pathlib import Path\n"
         "from fusechat.pipeline.recipe import PromptTable\n"
         "from fusechat.pipeline.errors import InputError\n"
-        "from fusechat.pipeline.prompts.readers import PromptFile\n"
+        "from fusechat.pipeline.prompts.readers import PromptReader\n"
         "entry = PromptTable(hub='nobody/nothing', revision='main')\n"
-        "try:\n    list(PromptFile(entry, Path('.')).rows())\n"
+        "try:\n    list(PromptReader(entry, Path('.')).rows())\n"
         "except InputError as error:\n    print(error)\n"
     )
     places = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
@@ -251,7 +251,7 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> Non
 
 def test_a_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
     for kind in ("csv", "hub"):
-        source = PromptFile(PromptTable(**written(tmp_path, kind)), tmp_path)
+        source = PromptReader(PromptTable(**written(tmp_path, kind)), tmp_path)
         before = source.fingerprint()
         assert source.fingerprint() == before
         written(tmp_path, "csv", ROWS[:1])
@@ -260,5 +260,5 @@ def test_a_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
         if kind == "csv":
             (tmp_path / "set" / "more").rmdir()
             (tmp_path / "set").rmdir()
-    away = PromptFile(PromptTable(hub="a/b", revision="abc"), tmp_path)
+    away = PromptReader(PromptTable(hub="a/b", revision="abc"), tmp_path)
     assert away.fingerprint() == "a/b@abc"

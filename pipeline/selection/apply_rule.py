@@ -11,36 +11,32 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.pipeline.errors import FusechatError, StageError
-from fusechat.pipeline.recipe import DomainRule, Recipe, Select
-from fusechat.pipeline.records import (
-    CANDIDATE_PAIR,
-    OUTCOME,
-    PAIR,
-    PROMPT,
-    RESPONSE,
-    SCORE,
-    SFT_ROW,
-    digest,
-    fraction_of,
-)
-from fusechat.pipeline.selection.funnel import funnel
-from fusechat.pipeline.selection.rule_columns import SPACE, Decisions, decide_all
-from fusechat.pipeline.storage.run_dir import Parts, RunDir, first_of_each, versions
+from ..errors import FusechatError, StageError
+from ..identities import fraction_of
+from ..recipe import DomainRule, Recipe, Select
+from ..records import PROMPT, RESPONSE, SCORE
+from ..storage.manifest import versions
+from ..storage.parts import Parts, first_of_each
+from ..storage.run_dir import RunDir
+from .funnel import funnel
+from .row_tables import RowTables, column_series, series_of
+from .rule_columns import SPACE, decide_all
 
 NUM_WORKERS = 2
 """Buckets at once: one is read or written while another is decided. More hold more in memory."""
+
 
 RESPONSE_COLUMNS = [
     "response_id", "prompt_id", "source", "revision", "seed", "params", "template", "text", "finish_reason", "reject",
     "completion_tokens",
 ]  # fmt: skip
+
+
 SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
 
 
@@ -94,12 +90,12 @@ def select_bucket(
     asked = pl.DataFrame(
         {
             "prompt": pl.Series(range(prompts.num_rows), dtype=pl.UInt32),
-            "domain": _series(prompts, "domain"),
+            "domain": column_series(prompts, "domain"),
             "sft_share": pl.Series(shares, dtype=pl.Boolean),
         }
     )
     found = decide_all(asked, table, recipe_select)
-    rows = _Rows(prompts, responses, table, {"recipe": recipe, "code": _code_version()})
+    rows = RowTables(prompts, responses, table, {"recipe": recipe, "code": _code_version()})
     return Selected(
         sft=rows.sft(found.sfts).sort_by("row_id"),
         pairs=rows.pairs(found.pairs).sort_by("row_id"),
@@ -186,26 +182,26 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
     responses = first_of_each(responses, "response_id").combine_chunks()
     rated = pl.DataFrame(
         {
-            "response_id": _series(scores, "response_id"),
-            "reward": _from_arrow(pc.map_lookup(scores.column("rewards"), query_key=reward, occurrence="last")),
-            "correct": _series(scores, "correct"),
-            "verdict": _series(scores, "verdict"),
+            "response_id": column_series(scores, "response_id"),
+            "reward": series_of(pc.map_lookup(scores.column("rewards"), query_key=reward, occurrence="last")),
+            "correct": column_series(scores, "correct"),
+            "verdict": column_series(scores, "verdict"),
         }
     )
-    numbers = pl.DataFrame({"prompt_id": _series(prompts, "prompt_id")}).with_row_index("prompt")
+    numbers = pl.DataFrame({"prompt_id": column_series(prompts, "prompt_id")}).with_row_index("prompt")
     names = sorted(pc.unique(responses.column("source")).to_pylist())
     ranks = pl.DataFrame({"name": names}, {"name": pl.String}).with_row_index("source")
     text = pl.col("content")
     table = (
         pl.DataFrame(
             {
-                "response_id": _series(responses, "response_id"),
-                "prompt_id": _series(responses, "prompt_id"),
-                "name": _series(responses, "source"),
-                "content": _series(responses, "text"),
-                "tokens": _series(responses, "completion_tokens").cast(pl.Int64),
-                "finished": _series(responses, "finish_reason") != "length",
-                "rejected": _series(responses, "reject") != "",
+                "response_id": column_series(responses, "response_id"),
+                "prompt_id": column_series(responses, "prompt_id"),
+                "name": column_series(responses, "source"),
+                "content": column_series(responses, "text"),
+                "tokens": column_series(responses, "completion_tokens").cast(pl.Int64),
+                "finished": column_series(responses, "finish_reason") != "length",
+                "rejected": column_series(responses, "reject") != "",
             }
         )
         .with_row_index("response")
@@ -224,16 +220,6 @@ def _code_version() -> str:
     return versions().get("fusechat", "")
 
 
-def _series(table: pa.Table, column: str) -> pl.Series:
-    return _from_arrow(table.column(column))
-
-
-def _from_arrow(column: pa.ChunkedArray) -> pl.Series:
-    series = pl.from_arrow(column)
-    assert isinstance(series, pl.Series)
-    return series
-
-
 def _count(
     table: pl.DataFrame, asked: pl.DataFrame, statuses: pl.DataFrame, responses: pa.Table
 ) -> Counter[tuple[str, str, str]]:
@@ -241,97 +227,8 @@ def _count(
         asked.select("prompt", "domain"), on="prompt", how="left", maintain_order="left"
     )
     counted = (
-        names.with_columns(source=_series(responses, "source").gather(names["response"]))
+        names.with_columns(source=column_series(responses, "source").gather(names["response"]))
         .group_by("source", "domain", "status")
         .len()
     )
     return Counter({(source, domain, status): num for source, domain, status, num in counted.rows()})
-
-
-class _Rows:
-    """Makes rows of numbers: only what was selected is ever looked up."""
-
-    def __init__(self, prompts: pa.Table, responses: pa.Table, table: pl.DataFrame, made: dict[str, str]) -> None:
-        self._prompts, self._responses, self._table, self._made = prompts, responses, table, made
-
-    def sft(self, found: pl.DataFrame) -> pa.Table:
-        """SFT_ROW."""
-        chosen = found["response"]
-        columns = self._common("sft", found["prompt"], chosen, [self._of(chosen, "response_id")])
-        columns |= {
-            "completion": self._said(chosen),
-            "response_id": self._of(chosen, "response_id"),
-            "seed": self._of(chosen, "seed"),
-            "reward": self._score(chosen, "reward"),
-            "correct": self._score(chosen, "correct"),
-            "verdict": self._score(chosen, "verdict"),
-        }
-        return _table(columns, SFT_ROW)
-
-    def pairs(self, found: pl.DataFrame) -> pa.Table:
-        """PAIR."""
-        sides = {"chosen": found["chosen"], "rejected": found["rejected"]}
-        ids = {side: self._of(responses, "response_id") for side, responses in sides.items()}
-        columns = self._common("pair", found["prompt"], found["chosen"], list(ids.values()))
-        columns["margin"] = found["margin"].to_arrow()
-        for side, responses in sides.items():
-            columns |= {
-                side: self._said(responses),
-                f"{side}_id": ids[side],
-                f"{side}_seed": self._of(responses, "seed"),
-                f"{side}_reward": self._score(responses, "reward"),
-                f"{side}_correct": self._score(responses, "correct"),
-                f"{side}_verdict": self._score(responses, "verdict"),
-            }
-        return _table(columns, PAIR)
-
-    def outcomes(self, asked: pl.DataFrame, found: Decisions) -> pa.Table:
-        """OUTCOME."""
-        used = pl.concat([found.sfts, found.pairs.select("prompt", response="chosen")])
-        first = used.unique("prompt", keep="first", maintain_order=True)
-        first = first.with_columns(source=_series(self._responses, "source").gather(first["response"]))
-        table = asked.join(found.outcomes, on="prompt", how="left", maintain_order="left").join(
-            first.select("prompt", "source"), on="prompt", how="left", maintain_order="left"
-        )
-        columns = {name: table[name].to_arrow() for name in ("domain", "reason", "source")}
-        return _table(columns | {"prompt_id": self._prompts.column("prompt_id")}, OUTCOME)
-
-    def candidates(self, asked: pl.DataFrame, found: pl.DataFrame) -> pa.Table:
-        """CANDIDATE_PAIR."""
-        table = found.join(asked, on="prompt", how="left", maintain_order="left")
-        columns = {name: table[name].to_arrow() for name in ("domain", "sft_share", "margin")}
-        columns["prompt_id"] = self._prompts.column("prompt_id").take(table["prompt"].to_arrow())
-        columns["source"] = self._of(table["chosen"], "source")
-        columns["chosen_reward"] = self._score(table["chosen"], "reward")
-        return _table(columns, CANDIDATE_PAIR)
-
-    def _common(self, kind: str, prompts: pl.Series, responses: pl.Series, ids: list[Any]) -> dict[str, Any]:
-        asked = self._prompts.take(prompts.to_arrow())
-        names = asked.column("prompt_id").to_pylist()
-        rows = [digest(kind, *parts) for parts in zip(names, *(i.to_pylist() for i in ids), strict=True)]
-        return {
-            "prompt": asked.column("messages"),
-            "row_id": pa.array(rows, pa.string()),
-            "prompt_id": asked.column("prompt_id"),
-            "domain": asked.column("domain"),
-            **{name: self._of(responses, name) for name in ("source", "revision", "template", "params")},
-            **{name: pa.array([value] * len(rows), pa.string()) for name, value in self._made.items()},
-        }
-
-    def _of(self, responses: pl.Series, column: str) -> Any:
-        return self._responses.column(column).take(responses.to_arrow())
-
-    def _score(self, responses: pl.Series, column: str) -> Any:
-        return self._table[column].gather(responses).to_arrow()
-
-    def _said(self, responses: pl.Series) -> pa.Array:
-        """The response as one message of the assistant."""
-        texts = self._of(responses, "text")
-        texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-        roles = pa.array(["assistant"] * len(texts), pa.string())
-        messages = pa.StructArray.from_arrays([roles, texts], names=["role", "content"])
-        return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), messages)
-
-
-def _table(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fusechat.pipeline.cluster.job_package import as_metadata, pack
-from fusechat.pipeline.cluster.placement import Need, Resources
-from fusechat.pipeline.errors import FusechatError, RunDirectoryError, UserError, plain
-from fusechat.pipeline.recipe import Recipe
+from ..errors import FusechatError, RunDirectoryError, UserError, plain
+from ..recipe import Recipe
+from .job_package import as_metadata, pack
+from .placement import Resources
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -113,7 +113,6 @@ class Jobs:
         self,
         path: Path,
         recipe: Recipe,
-        needs: list[Need],
         command: str,
         changes: Sequence[str],
         *,
@@ -123,7 +122,6 @@ class Jobs:
 
         Args:
             path: the recipe's file.
-            needs: what the recipe will have served.
             command: of the command line, e.g. `run`.
             changes: `section.key=value` each.
             grows: the cluster autoscales: what it has now says nothing.
@@ -133,10 +131,10 @@ class Jobs:
             RunDirectoryError: another job works on its run directory.
             FusechatError: see errors.py.
         """
-        from fusechat.pipeline.cluster.connect import check_capacity
+        from .needs import check_capacity
 
         if not grows and command != "prompts":
-            check_capacity(recipe, needs, self.nodes())
+            check_capacity(recipe, self.nodes())
         metadata = as_metadata(recipe)
         for job in self.all():
             there = (job.metadata or {}).get("fusechat_run_dir")

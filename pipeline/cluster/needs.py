@@ -1,0 +1,94 @@
+"""What a recipe needs placed on the cluster, and whether it fits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ..errors import CapacityError
+from ..recipe import Engine, OwnReward, Placement, Recipe, RewardModel
+from .connect import nodes
+from .placement import Need, Resources, check
+from .ray_data import WORKER_CPUS
+
+
+def reserved_needs() -> list[Need]:
+    """What the batch workers take that send requests to the deployments: four at a time on a small machine."""
+    return [Need("the batch workers", ({"CPU": WORKER_CPUS},) * 4, "cluster.num_cpus")]
+
+
+def training_need(recipe: Recipe) -> Need:
+    """What Ray Train's workers take together."""
+    training = recipe.training
+    bundle = {"CPU": training.num_cpus}
+    if training.num_gpus:
+        bundle["GPU"] = training.num_gpus
+    if training.accelerator_type:
+        bundle[f"accelerator_type:{training.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    return Need(
+        "training", (bundle,) * training.num_workers, "training.num_workers, num_cpus, num_gpus or accelerator_type"
+    )
+
+
+def check_capacity(recipe: Recipe, cluster: Sequence[Resources], wait_s: float = 0) -> None:
+    """Checks that everything the recipe serves and trains fits on the cluster, before anything starts.
+
+    Args:
+        cluster: resources of each node.
+        wait_s: seconds that an autoscaling cluster may take to grow until the recipe fits.
+
+    Raises:
+        CapacityError: names what can't be placed, what it needs, what there is, and the setting to change.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            check(serving_needs(recipe), cluster, reserved_needs())
+            check([training_need(recipe)], cluster)
+            return
+        except CapacityError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(2)
+            cluster = nodes()
+
+
+def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
+    """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
+    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    bundle = placement_bundle(placement)
+    return Need(name, (bundle,) * (workers * placement.replicas), f"{setting}.placement or {setting}.engine")
+
+
+def placement_bundle(placement: Placement) -> dict[str, float]:
+    """What one worker takes, in Ray's resource names; memory in bytes."""
+    bundle = {"CPU": placement.num_cpus}
+    if placement.num_gpus:
+        bundle["GPU"] = placement.num_gpus
+    if placement.memory_gb:
+        bundle["memory"] = placement.memory_gb * 2**30
+    if placement.accelerator_type:
+        bundle[f"accelerator_type:{placement.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    return bundle
+
+
+def reward_need(reward: RewardModel, setting: str) -> Need:
+    """What a reward model takes beside the source that it asks."""
+    if not isinstance(reward, OwnReward):
+        return Need(reward.name, ({"CPU": 0.0},), setting)
+    placement = reward.placement
+    bundle = placement_bundle(placement)
+    return Need(reward.name, (bundle,) * placement.replicas, f"{setting}.placement")
+
+
+def serving_needs(recipe: Recipe) -> list[Need]:
+    """All that the recipe will ever have served, for the capacity check."""
+    found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.served]
+    found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
+    evaluate = recipe.evaluate
+    found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
+    for own in evaluate.models:
+        if not isinstance(own, str) and (own.engine is not None or own.placement is not None):
+            engine, placement = own.engine or evaluate.engine, own.placement or evaluate.placement
+            found.append(engine_need("evaluate", engine, placement, f"evaluate.models.{own.name}"))
+    return found

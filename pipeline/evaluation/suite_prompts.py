@@ -1,0 +1,153 @@
+"""The prompts of the suites, and which model is asked for which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from ..errors import StageError
+from ..identities import digest, prompt_id
+from ..models.pinned_source import PinnedSource
+from ..recipe import AnySuite, HarnessSuite, Sampling, VerifiedSuite
+from ..records import PROMPT, REJECT, RESPONSE, Message, OverlapRow, PromptRow, ResponseRow
+from ..run import Run
+from ..sampling.generate import Want
+from ..sampling.plan import wanted_ids
+from ..storage.parts import Parts
+from . import harness, suite_contamination, suites
+from .models_under_test import ModelUnderTest
+from .suites import LoadedSuite
+
+SAMPLES = "evaluate/samples"
+"""Folder of the models' answers."""
+
+
+def load(run: Run, suite: AnySuite) -> LoadedSuite:
+    """Reads a suite's files, or asks the harness for its tasks' prompts."""
+    if isinstance(suite, HarnessSuite):
+        run.progress.say(f"evaluate {suite.name}: asking lm-evaluation-harness for {', '.join(suite.tasks)}")
+        return harness.load(suite, run.base, run.recipe.evaluate.sampling)
+    return suites.load(suite, run.base, run.recipe.prompts)
+
+
+def find_contaminated(run: Run, loaded: Sequence[LoadedSuite]) -> dict[str, dict[str, OverlapRow]]:
+    """Suite -> prompt id -> overlap with a training prompt. Writes and reports all of them.
+
+    Raises:
+        StageError: there are some, and the recipe refuses that.
+    """
+    config = run.recipe.evaluate.contamination
+    found = suite_contamination.find(loaded, run.prompts("train"), run.recipe.sample.buckets, config)
+    rows = [row for suite in found.values() for row in suite.values()]
+    run.dir.write_table(suite_contamination.table(rows), "evaluate", "contaminated.parquet")
+    for name, overlaps in found.items():
+        num = next(len(s.prompts) for s in loaded if s.config.name == name)
+        first = next(iter(overlaps.values()))
+        message = (
+            f"training prompts contain {len(overlaps)} of {num} rows, e.g. {first['place']} by {first['training']} "
+            "(evaluate/contaminated.parquet)"
+        )
+        if config.action == "refuse":
+            raise StageError(
+                "evaluate", f"suite {name}", f"{message}; remove them from the suite or from prompts.train"
+            )
+        run.progress.say(f"evaluate {name}: {message}")
+    return found
+
+
+def write_prompts(run: Run, suite: LoadedSuite) -> None:
+    """Writes a suite's prompts and its rejected rows."""
+    for parts, sampling in groups(run, suite):
+        add_prompts(run, parts, [p for p in suite.prompts if suite.samplings.get(p["prompt_id"], sampling) == sampling])
+    rejects = [
+        {"stage": "evaluate", "id": place, "reason": reason, "detail": detail[:500]}
+        for place, reason, detail in suite.rejects
+    ]
+    if rejects:
+        first = ": ".join(suite.rejects[0])
+        run.progress.say(f"evaluate {suite.config.name}: {len(rejects)} rows can't be used, e.g. {first}")
+    table = pa.Table.from_pylist(rejects, schema=REJECT)
+    run.dir.write_table(table, "evaluate", "rejects", f"{suite.config.name}.parquet")
+
+
+def add_prompts(run: Run, parts: Parts, prompts: Iterable[PromptRow]) -> None:
+    """Writes those prompts that are not there yet."""
+    there = parts.ids()
+    parts.write_all([p for p in prompts if p["prompt_id"] not in there], run.recipe.sample.buckets)
+
+
+def groups(run: Run, suite: LoadedSuite) -> list[tuple[Parts, Sampling]]:
+    """The suite's prompts, grouped by their sampling parameters. Only the harness's tasks have more than one group."""
+    folder, config = f"evaluate/prompts/{suite.config.name}-{suite.identity}", suite.config
+    if not isinstance(config, HarnessSuite):
+        return [(Parts(run.dir, folder, PROMPT, "prompt_id"), config.sampling or run.recipe.evaluate.sampling)]
+    different = dict.fromkeys(suite.samplings.values())
+    named = {f"{folder}-{digest(each.model_dump(mode='json'))[:8]}": each for each in different}
+    return [(Parts(run.dir, name, PROMPT, "prompt_id"), each) for name, each in named.items()]
+
+
+def _pinned(run: Run, model: ModelUnderTest, suite: LoadedSuite) -> list[tuple[PinnedSource, Parts]]:
+    samples = suite.config.samples if isinstance(suite.config, VerifiedSuite) else 1
+    return [(model.pinned(each, samples, run.recipe.seed), parts) for parts, each in groups(run, suite)]
+
+
+def first_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[LoadedSuite]) -> list[Want]:
+    """All held-out and suite prompts, one model after the other, so that each model starts only once."""
+    wants = []
+    for model in models:
+        if len(run.heldout_prompts):
+            pinned = model.pinned(run.recipe.evaluate.sampling, 1, run.recipe.seed)
+            wants.append(Want(pinned, run.prompts("heldout"), f"evaluate {model.name}"))
+        for suite in loaded:
+            label = f"evaluate {model.name} {suite.config.name}"
+            wants += [Want(pinned, parts, label) for pinned, parts in _pinned(run, model, suite)]
+    return wants
+
+
+def second_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[LoadedSuite]) -> list[Want]:
+    """The second turns of conversations, each after the model's own first answer."""
+    wants = []
+    for model in models:
+        for suite in loaded:
+            if suite.follow_ups:
+                pinned, parts, turns = second_turns_of(run, model, suite)
+                add_prompts(run, parts, turns.values())
+                wants.append(Want(pinned, parts, f"evaluate {model.name} {suite.config.name}, turn 2"))
+    return wants
+
+
+def second_turns_of(
+    run: Run, model: ModelUnderTest, suite: LoadedSuite
+) -> tuple[PinnedSource, Parts, dict[str, PromptRow]]:
+    """How one model is asked for its second turns, where their prompts are kept, and first prompt's id -> prompt.
+
+    Each prompt contains the model's own answer to the first question.
+    """
+    first = {r["prompt_id"]: r["text"] for r in suite_answers(run, [model], suite)[model.name]}
+    turns: dict[str, PromptRow] = {}
+    for prompt in suite.prompts:
+        if follow_up := suite.follow_ups.get(prompt["prompt_id"]):
+            answer = Message(role="assistant", content=first[prompt["prompt_id"]])
+            messages = [*prompt["messages"], answer, Message(role="user", content=follow_up)]
+            turns[prompt["prompt_id"]] = {**prompt, "prompt_id": prompt_id(messages), "messages": messages}
+    ((pinned, _),) = _pinned(run, model, suite)
+    named = digest(sorted(p["prompt_id"] for p in turns.values()))[:12]
+    folder = f"evaluate/prompts/{suite.config.name}-{suite.identity}-turn-2-{named}"
+    return pinned, Parts(run.dir, folder, PROMPT, "prompt_id"), turns
+
+
+def answers(run: Run, sources: Sequence[PinnedSource], prompts: pa.Table, folder: str = SAMPLES) -> list[ResponseRow]:
+    """The stored responses of these sources to these prompts."""
+    wanted = wanted_ids(sources, prompts)
+    rows: list[ResponseRow] = Parts(run.dir, folder, RESPONSE, "response_id").read().to_pylist()
+    return [r for r in rows if r["response_id"] in wanted]
+
+
+def suite_answers(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> dict[str, list[ResponseRow]]:
+    """Model -> its stored responses to a suite's prompts."""
+    found: dict[str, list[ResponseRow]] = {}
+    for model in models:
+        for pinned, parts in _pinned(run, model, suite):
+            found.setdefault(model.name, []).extend(answers(run, [pinned], parts.read()))
+    return found

@@ -1,0 +1,24 @@
+"""A source with everything that the identities of its responses depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..identities import digest
+from ..recipe import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedSource:
+    """A source with everything that its responses' identities hang on."""
+
+    source: Policy
+    revision: str
+    template: str
+    """sha256 of the chat template's text and the system policy; `model` where the model's own template rules."""
+    seed: int
+
+
+def template_identity(text: str | None, system: str) -> str:
+    """What the response's identity keeps of the template."""
+    return f"model/{system}" if text is None else digest(text, system)

@@ -1,0 +1,147 @@
+"""What selection writes: SFT rows, pairs, and the outcome of each prompt."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import pyarrow as pa
+
+from .prompt_records import MESSAGES, Domain, Message
+
+_PROVENANCE = [
+    pa.field("row_id", pa.string(), nullable=False),
+    pa.field("prompt_id", pa.string(), nullable=False),
+    pa.field("domain", pa.string(), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("revision", pa.string(), nullable=False),
+    pa.field("template", pa.string(), nullable=False),
+    pa.field("params", pa.string(), nullable=False),
+    pa.field("recipe", pa.string(), nullable=False),  # its name
+    pa.field("code", pa.string(), nullable=False),  # fusechat's version
+]
+
+
+SFT_ROW = pa.schema(
+    [
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("completion", MESSAGES, nullable=False),
+        *_PROVENANCE,
+        pa.field("response_id", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("reward", pa.float64(), nullable=False),
+        pa.field("correct", pa.bool_()),
+        pa.field("verdict", pa.string()),
+    ]
+)
+
+
+class SftRow(TypedDict):
+    """A row of SFT_ROW."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    row_id: str
+    prompt_id: str
+    domain: Domain
+    source: str
+    revision: str
+    template: str
+    params: str
+    recipe: str
+    code: str
+    response_id: str
+    seed: int
+    reward: float
+    correct: bool | None
+    verdict: str | None
+
+
+PAIR = pa.schema(
+    [
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("chosen", MESSAGES, nullable=False),
+        pa.field("rejected", MESSAGES, nullable=False),
+        *_PROVENANCE,
+        pa.field("chosen_id", pa.string(), nullable=False),
+        pa.field("rejected_id", pa.string(), nullable=False),
+        pa.field("chosen_seed", pa.int64(), nullable=False),
+        pa.field("rejected_seed", pa.int64(), nullable=False),
+        pa.field("chosen_reward", pa.float64(), nullable=False),
+        pa.field("rejected_reward", pa.float64(), nullable=False),
+        pa.field("chosen_correct", pa.bool_()),
+        pa.field("rejected_correct", pa.bool_()),
+        pa.field("chosen_verdict", pa.string()),
+        pa.field("rejected_verdict", pa.string()),
+        pa.field("margin", pa.float64(), nullable=False),
+    ]
+)
+
+
+class PairRow(TypedDict):
+    """A row of PAIR."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    row_id: str
+    prompt_id: str
+    domain: Domain
+    source: str
+    revision: str
+    template: str
+    params: str
+    recipe: str
+    code: str
+    chosen_id: str
+    rejected_id: str
+    chosen_seed: int
+    rejected_seed: int
+    chosen_reward: float
+    rejected_reward: float
+    chosen_correct: bool | None
+    rejected_correct: bool | None
+    chosen_verdict: str | None
+    rejected_verdict: str | None
+    margin: float
+
+
+CANDIDATE_PAIR = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sft_share", pa.bool_(), nullable=False),  # only SFT may use the prompt
+        pa.field("chosen_reward", pa.float64(), nullable=False),
+        pa.field("margin", pa.float64(), nullable=False),
+    ]
+)
+
+
+class CandidatePairRow(TypedDict):
+    """A row of CANDIDATE_PAIR."""
+
+    prompt_id: str
+    domain: Domain
+    source: str
+    sft_share: bool
+    chosen_reward: float
+    margin: float
+
+
+OUTCOME = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("source", pa.string()),  # of the row that was selected
+    ]
+)
+
+
+class OutcomeRow(TypedDict):
+    """A row of OUTCOME."""
+
+    prompt_id: str
+    domain: Domain
+    reason: str
+    source: str | None

@@ -1,0 +1,42 @@
+"""What a sample's text says about itself: truncated, empty, refused, duplicate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..records import ResponseRow
+
+REFUSAL = re.compile(
+    r"\s*(i'?m (very |so )?sorry,? but|i apologi[sz]e,? but|sorry,? (but )?i (can'?t|cannot)"
+    r"|as an ai( language model)?\b"
+    r"|i('m| am) (not able|unable) to|i (can'?t|cannot|won'?t) (help|assist|provide|fulfil|comply|answer|do that)"
+    r"|(很|非常)?抱歉|对不起|作为(一个|一名)?(人工智能|ai)|我(无法|不能)(提供|回答|协助|帮助|满足))",
+    re.IGNORECASE,
+)
+"""How refusals begin, in the product's two languages."""
+
+
+def flags(text: str, finish_reason: str, reject: str) -> list[str]:
+    """What a sample's own text says about it: `truncated`, `empty`, `refused`. None of them drops it."""
+    if reject:
+        return []
+    found = ["truncated"] if finish_reason == "length" else []
+    if not text.strip():
+        found.append("empty")
+    elif REFUSAL.match(text.replace("\u2019", "'")):
+        found.append("refused")
+    return found
+
+
+def flag_duplicates(rows: Sequence[ResponseRow]) -> None:
+    """Flags each sample whose text an earlier sample has that was asked for in the same way: `duplicate`."""
+    seen = set()
+    for row in sorted(rows, key=lambda r: r["sample_index"]):
+        row["flags"] = [f for f in row["flags"] if f != "duplicate"]
+        if row["reject"] or not row["text"].strip():
+            continue
+        key = (row["prompt_id"], row["source"], row["revision"], row["template"], row["params"], row["text"])
+        if key in seen:
+            row["flags"].append("duplicate")
+        seen.add(key)

@@ -1,0 +1,31 @@
+"""Stage `report`: the page, the benchmark tables and the model cards, from files alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ..errors import InputError
+from ..report import model_card, page
+from ..run import Run
+from ..storage.manifest import STAGES, Outcome
+
+INPUTS: tuple[str, ...] = STAGES[:-1]
+
+
+def settings(context: Run) -> list[object]:
+    """The recipe's name."""
+    return [context.recipe.name]
+
+
+def run(context: Run) -> Outcome:
+    """Writes the report.
+
+    Raises:
+        InputError: it can't be read back.
+    """
+    path = page.write(context.dir, context.recipe)
+    model_card.write_all(context.dir, context.recipe)
+    try:
+        return Outcome(hashlib.sha256(path.read_bytes()).hexdigest())
+    except OSError as error:
+        raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error

@@ -1,0 +1,112 @@
+"""Stage `score`: verdicts, rewards of the reward models that the recipe needs, and how well all of them agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..identities import digest
+from ..recipe import COMBINED, DOMAINS
+from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
+from ..run import Run
+from ..sampling import generate
+from ..scoring import agreement, merge, model_scores
+from ..scoring.verification import verify
+from ..storage.manifest import Outcome
+from ..storage.parts import Parts
+
+INPUTS: tuple[str, ...] = ("prompts", "sample")
+
+
+def settings(context: Run) -> list[object]:
+    """The reward models, the verification, and of the selection only what decides which responses are scored.
+
+    Another margin window therefore finds its scores already there.
+    """
+    recipe = context.recipe
+    return [
+        [model_scores.version_of(context, x.name) for x in recipe.rewards],
+        [recipe.score.reward, recipe.score.agreement_sample, recipe.score.verify.timeout_s],
+        {d: recipe.select.rule(d).keep_truncated for d in DOMAINS},
+    ]
+
+
+def run(context: Run) -> Outcome:
+    """Verifies, compares the reward models on a sample, scores with those that are used, and reports how they agree."""
+    recipe, rows = context.recipe, generate.responses(context)
+    prompts = {p["prompt_id"]: p for p in context.train_prompts.to_pylist()}
+    context.ray()
+    to_verify = sum(r["domain"] in ("math", "code") for r in rows)
+    with context.shown("verify", to_verify) as show:
+        verdicts = verify(context.dir, "verify", rows, prompts, recipe, show)
+    pilot = agreement.sample(rows, verdicts, recipe.score.agreement_sample)
+    agreements, tokens = {}, 0
+    for model in recipe.rewards:
+        table, read = model_scores.reward(context, model.name, pilot, prompts)
+        tokens += read
+        agreements[model.name] = agreement.with_verdicts(pilot, verdicts, _scores(table.values()))
+    for name, figures in agreements.items():
+        auc = _shown(figures["auc"])
+        context.progress.say(f"score: {name}: area under the curve {auc} on {figures['num']} verified responses")
+    rule = recipe.score.reward
+    chosen = COMBINED if not isinstance(rule, str) else agreement.choose(agreements) if rule == "auto" else rule
+    context.progress.say(f"score: selection uses {chosen}")
+    reasons = merge.not_scored(rows, verdicts, recipe.select)
+    usable = [r for r in rows if r["response_id"] not in reasons]
+    for name in [chosen] if isinstance(rule, str) else rule.names:
+        mine = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
+        _, read = model_scores.reward(context, name, mine, prompts)
+        tokens += read
+    rewards = model_scores.stored(context, {r["response_id"] for r in rows})
+    merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
+    context.dir.remove_tables("score")
+    Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
+    names = [chosen] if isinstance(rule, str) else rule.names
+    report = {
+        "chosen": chosen,
+        "made_by": {name: model_scores.version_of(context, name) for name in names},
+        "reward_models": agreements,
+        "run": relations(context, merged, rows, verdicts),
+    }
+    context.dir.write_json(report, "score", "agreement.json")
+    correct = [v["correct"] for v in verdicts.values() if v["correct"] is not None]
+    counts = {
+        "responses": len(rows),
+        "verified": len(correct),
+        "correct": sum(correct),
+        "rewarded": sum(chosen in dict(row["rewards"]) for row in merged),
+    }
+    return Outcome(digest(merged, chosen), counts, tokens)
+
+
+def relations(
+    context: Run, merged: Sequence[ScoreRow], rows: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow]
+) -> dict[str, object]:
+    """How the run's rewards relate to verdicts, to length and to one another, over everything that was scored.
+
+    Also reports it.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for row in merged:
+        for name, value in row["rewards"]:
+            scores.setdefault(name, {})[row["response_id"]] = value
+    lengths = {name: agreement.with_length(rows, values) for name, values in scores.items()}
+    ranks = agreement.between(scores)
+    for name, figures in lengths.items():
+        shown = f"rank correlation with length {_shown(figures['spearman'])} ({figures['num']})"
+        context.progress.say(f"score: {name}: {shown}")
+    for pair in ranks:
+        shown = f"rank correlation {_shown(pair['spearman'])} on {pair['num']} common responses"
+        context.progress.say(f"score: {pair['a']} and {pair['b']}: {shown}")
+    return {
+        "verdicts": {name: agreement.with_verdicts(rows, verdicts, values) for name, values in scores.items()},
+        "lengths": lengths,
+        "ranks": ranks,
+    }
+
+
+def _scores(rows: Iterable[RewardRow]) -> dict[str, float]:
+    return {row["response_id"]: row["score"] for row in rows if row["score"] is not None}
+
+
+def _shown(number: float | None) -> str:
+    return "none" if number is None else f"{number:.3f}"

@@ -1,0 +1,36 @@
+"""Stage `sft`: supervised fine-tuning of the target."""
+
+from __future__ import annotations
+
+from ..run import Run
+from ..storage.manifest import Outcome
+from . import training
+from .stage import config_hash, fingerprints
+
+INPUTS: tuple[str, ...] = ("select",)
+
+
+def settings(context: Run) -> list[object]:
+    """The training's settings, the target, and the seed."""
+    return [context.recipe.sft, training.target_settings(context), context.recipe.seed]
+
+
+def run(context: Run) -> Outcome:
+    """Trains the target on the selected SFT rows."""
+    from fusechat.training.sft import train  # imports torch and TRL
+
+    training.prepare(context)
+    folder = training.training_folder(config_hash("sft", settings(context)), fingerprints(context, INPUTS))
+    steps = training.StepProgress(context.progress, "sft")
+    result = train(
+        context.dir.read_table("select", "sft.parquet"),
+        model=context.model(context.recipe.target.model, "target"),
+        output=context.dir.local_path("sft", folder),
+        config=context.recipe.sft,
+        cluster=context.recipe.training,
+        chat_template=context.target_template,
+        seed=context.recipe.seed,
+        on_step=steps,
+    )
+    steps.end()
+    return training.finish(context, "sft", folder, result)

@@ -1,0 +1,104 @@
+"""The walk: brings stages up to date in their order, and skips each one whose manifest still holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ..cluster import connect
+from ..cluster.placement import Need, Resources
+from ..cluster.preemption import preemption, sigterm_received
+from ..cluster.ray_data import FLUSH_S
+from ..cluster.services import Deployments
+from ..recipe import precision, sizes
+from ..run import Run
+from ..storage.manifest import STAGES, Manifest, versions
+from . import graph
+from .sample import sample_missing
+
+
+def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, bool]:
+    """Brings the stages up to date; returns stage -> whether it had work to do.
+
+    Args:
+        pilot: afterwards, sample this many prompts from each source that misses some.
+
+    Raises:
+        FusechatError: see errors.py. What was done before is kept.
+    """
+    connect.quieten()
+    run.make_deployments = run.make_deployments or deployments
+    only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
+    with preemption(), run.dir.lock():
+        sizes.check(run.recipe)
+        run.claim()
+        run.pin_branches(resolve=not only_prompts)
+        _announce(run, stages)
+        if not only_prompts:
+            run.check_capacity()
+        worked = {}
+        try:
+            for stage in STAGES:
+                if stage in stages:
+                    worked[stage] = _bring_up_to_date(run, stage)
+            if pilot:
+                sample_missing(run, pilot)
+        except BaseException:
+            if not sigterm_received():
+                run.close()
+                raise
+            run.progress.say("SIGTERM: what is finished is made durable")
+            time.sleep(2 * FLUSH_S)
+            run.close_deployments()
+            raise  # a Ray that was started here ends with this process
+        run.close()
+        return worked
+
+
+def deployments(nodes: Sequence[Resources], reserved: Sequence[Need], say: Callable[[str], None]) -> Deployments:
+    """The deployments of Ray Serve."""
+    from fusechat.services.deployments import ServeDeployments  # imports Ray Serve
+
+    return ServeDeployments(nodes, reserved, say)
+
+
+def _announce(run: Run, stages: Sequence[str]) -> None:
+    """Reports the precisions and the size that the run takes, and plans how long each stage will take."""
+    if any(precision.of_stage(run.recipe, stage) for stage in stages):
+        for line in precision.decisions(run.written):
+            run.progress.say(line)
+    for line in sizes.told(run.recipe):
+        run.progress.say(line)
+    expected, in_seconds = sizes.expected(run.recipe)
+    run.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
+
+
+def _bring_up_to_date(run: Run, stage: str) -> bool:
+    config, inputs = graph.settings(run, stage), graph.inputs(run, stage)
+    if (manifest := run.dir.holds(stage, config, inputs)) is not None:
+        run.progress.leave_out(stage)
+        run.progress.say(f"{stage}: up to date ({_counts(manifest.counts)})")
+        return False
+    run.progress.start(stage)
+    run.progress.say(f"{stage}: starting")
+    began = time.monotonic()
+    outcome = graph.STAGES[stage].run(run)
+    manifest = Manifest(
+        stage=stage,
+        config=config,
+        inputs=inputs,
+        data=outcome.data,
+        counts=outcome.counts,
+        tokens=outcome.tokens,
+        seconds=round(time.monotonic() - began, 1),
+        versions=versions(),
+        precision=precision.of_stage(run.recipe, stage),
+    )
+    run.dir.write_manifest(manifest)
+    run.progress.finish(stage)
+    run.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
+    return True
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{value} {key}" for key, value in counts.items()) or "nothing to count"

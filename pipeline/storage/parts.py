@@ -1,0 +1,95 @@
+"""Append-only tables in a run directory: small Parquet parts in buckets, each complete or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import RunDirectoryError, StageError
+from ..identities import bucket_of, digest
+from .run_dir import RunDir
+
+
+class Parts:
+    """An append-only table of one stage: small Parquet parts in buckets, each whole or absent.
+
+    A part's name is the hash of the ids it holds, so writing it again changes nothing.
+    """
+
+    def __init__(self, run: RunDir, folder: str, schema: pa.Schema, key: str) -> None:
+        self.run, self.folder, self.schema, self.key = run, folder, schema, key
+
+    def write(self, bucket: int, rows: Iterable[Mapping[str, Any]]) -> str:
+        """Makes the rows durable; returns the part's name in the run directory, none without rows."""
+        table = pa.Table.from_pylist([dict(r) for r in rows], schema=self.schema)
+        if not table.num_rows:
+            return ""
+        name = digest(sorted(table.column(self.key).to_pylist()))[:24]
+        where = (self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+        self.run.write_table(table, *where)
+        return "/".join(where)
+
+    def write_all(self, rows: Iterable[Mapping[str, Any]], num_buckets: int) -> None:
+        """Makes the rows durable, each in its prompt's bucket."""
+        buckets: dict[int, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            buckets.setdefault(bucket_of(row["prompt_id"], num_buckets), []).append(row)
+        for bucket, members in sorted(buckets.items()):
+            self.write(bucket, members)
+
+    def read(self, bucket: int | None = None, columns: Sequence[str] | None = None, unique: bool = True) -> pa.Table:
+        """The rows of one bucket, or all, sorted by key; a key that stands twice counts once where `unique` says so."""
+        where = (self.folder,) if bucket is None else (self.folder, f"bucket-{bucket:04d}")
+        wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
+        schema = self.schema if wanted is None else pa.schema([self.schema.field(c) for c in wanted])
+        tables = []
+        for file in self.run.files(*where):
+            try:
+                tables.append(_later(self.run.read_table(file, columns=wanted), schema).cast(schema))
+            except (ValueError, OSError, RunDirectoryError) as error:  # ValueError: Arrow's own, and other columns
+                raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
+        if not tables:
+            return schema.empty_table()
+        table = pa.concat_tables(tables)
+        return first_of_each(table, self.key) if unique else _sorted(table, self.key)
+
+    def ids(self, bucket: int | None = None) -> set[str]:
+        """Keys of the rows that are durable, of one bucket or all."""
+        return set(self.read(bucket, columns=[self.key]).column(self.key).to_pylist())
+
+    def compact(self, bucket: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Puts one part with these rows in the place of all parts of the bucket; killed between, both are there."""
+        before = self.run.files(self.folder, f"bucket-{bucket:04d}")
+        kept = self.write(bucket, rows)
+        self.run.remove([file for file in before if file != kept])
+
+
+def _later(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with nulls in columns that its schema got after it was written, which are its last ones."""
+    for column in schema:
+        if column.nullable and column.name not in table.schema.names:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table
+
+
+def first_of_each(table: pa.Table, key: str) -> pa.Table:
+    """The table sorted by key, of several rows with one key the first."""
+    import pyarrow.compute as pc
+
+    table = _sorted(table, key)
+    keys = table.column(key)
+    repeated = pc.equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))
+    if not pc.any(repeated).as_py():
+        return table
+    return table.filter(pa.chunked_array([pa.array([True]), *pc.invert(repeated).chunks]))
+
+
+def _sorted(table: pa.Table, key: str) -> pa.Table:
+    """Stable; a table that is sorted, as a stage leaves it, is not copied."""
+    import pyarrow.compute as pc
+
+    keys = table.column(key)
+    rises = pc.less_equal(keys.slice(0, max(len(keys) - 1, 0)), keys.slice(1))
+    return table if pc.all(rises).as_py() else table.sort_by(key)
