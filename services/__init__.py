@@ -1,1 +1,1 @@
-"""Ray Serve: source LLMs and reward models as deployments."""
+"""Ray Serve: source LLMs, reward models and the REST service as deployments."""

@@ -25,8 +25,8 @@ from fusechat.pipeline.recipe import Section
 from fusechat.pipeline.recipe.load import read_yaml
 
 Role = Literal["sample", "score", "admin"]
-Right = Literal["sample", "score", "models", "admin"]
-RIGHTS: dict[Role, tuple[Right, ...]] = {
+Permission = Literal["sample", "score", "models", "admin"]
+ROLE_PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
     "sample": ("sample", "models"),
     "score": ("score", "models"),
     "admin": ("sample", "score", "models", "admin"),
@@ -93,9 +93,9 @@ class AuthError(Exception):
         self.reason = reason
 
 
-def may(role: Role, right: Right) -> bool:
-    """Whether a role has a right."""
-    return right in RIGHTS[role]
+def is_allowed(role: Role, permission: Permission) -> bool:
+    """Whether a role has a permission."""
+    return permission in ROLE_PERMISSIONS[role]
 
 
 # --- the file

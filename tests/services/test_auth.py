@@ -180,8 +180,8 @@ def test_expiry_goes_by_the_clock_of_the_machine(tmp_path: Path) -> None:
     [("sample", "sample models"), ("score", "score models"), ("admin", "sample score models admin")],
 )
 def test_a_role_may_do_its_own_and_admin_all(role: auth.Role, rights: str) -> None:
-    every: tuple[auth.Right, ...] = ("sample", "score", "models", "admin")
-    assert [r for r in every if auth.may(role, r)] == rights.split()
+    every: tuple[auth.Permission, ...] = ("sample", "score", "models", "admin")
+    assert [r for r in every if auth.is_allowed(role, r)] == rights.split()
 
 
 # --- rotation
