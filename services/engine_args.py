@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fusechat.pipeline.machine.hardware import allocator_env
 from fusechat.pipeline.recipe import Engine, Placement
@@ -12,14 +11,14 @@ from fusechat.pipeline.recipe.precision import decided
 CPU_WORKER = "fusechat.services.cpu_worker.CpuWorker"
 
 
-def engine_kwargs(engine: Engine, num_gpus: float, chat_template: str | None = None) -> dict[str, Any]:
+def engine_kwargs(engine: Engine, num_gpus: float, chat_template: str | None = None) -> dict[str, object]:
     """Returns vLLM's engine arguments.
 
     Args:
         num_gpus: per worker; 0 means an engine on CPUs.
         chat_template: Jinja text that OpenAI's routes render prompts with.
     """
-    kwargs: dict[str, Any] = {
+    kwargs: dict[str, object] = {
         "dtype": decided(engine.dtype, num_gpus),
         "max_model_len": engine.max_model_len,
         "tensor_parallel_size": engine.tensor_parallel_size,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -56,12 +59,14 @@ def without_paths(text: str) -> str:
     return PATH.sub("...", " ".join(text.split()))[:300]
 
 
-def invalid_body(errors: Sequence[Mapping[str, Any]]) -> RefusedError:
+def invalid_body(errors: Sequence[ErrorDetails]) -> RefusedError:
     """Returns the error of a body that is not valid: pydantic's first error, with the key that it is about."""
-    first: Mapping[str, Any] = errors[0] if errors else {"loc": (), "msg": "invalid"}
+    if not errors:
+        return RefusedError(400, "invalid_request", "body: invalid")
+    first = errors[0]
     where = ".".join(str(p) for p in first["loc"] if p != "body")
     what = first["msg"].removeprefix("Value error, ")
-    if first.get("type") == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         what = "there is no such key"
     return RefusedError(400, "invalid_request", f"{where or 'body'}: {what}", param=where or None)
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -276,7 +276,7 @@ def _collect(reply: SampleReply, event: SampleResult | Delta | SourceError, cont
         reply.errors.append(event)
 
 
-def ingress(settings: Serve, keys: str | None, models: Sequence[str]) -> type[Any]:
+def ingress(settings: Serve, keys: str | None, models: Sequence[str]) -> type[Gateway]:
     """Returns the gateway as a Serve ingress class, with its middleware.
 
     Args:
@@ -289,5 +289,5 @@ def ingress(settings: Serve, keys: str | None, models: Sequence[str]) -> type[An
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
     app.openapi = partial(describe, app, models, keys is not None)  # type: ignore[method-assign]
-    ingress_class: type[Any] = make_fastapi_ingress(Gateway, endpoint_map=routes(), app=app)
+    ingress_class: type[Gateway] = make_fastapi_ingress(Gateway, endpoint_map=routes(), app=app)
     return ingress_class

@@ -15,7 +15,7 @@ ERROR_STATUSES = (400, 401, 403, 404, 413, 429, 500, 503, 504)
 
 Responses = dict[int | str, dict[str, Any]]
 """FastAPI's `responses` argument."""
-RouteDecorator = Callable[[FastAPI], Callable[..., Any]]
+RouteDecorator = Callable[[FastAPI], Callable[..., object]]
 """Given the app, returns the decorator that makes a method a route: the form that `make_fastapi_ingress` takes."""
 
 
@@ -54,7 +54,7 @@ def routes() -> dict[str, RouteDecorator]:
 
 def _responses(model: type[BaseModel], *, streams: bool = False) -> Responses:
     errors: Responses = {status: {"model": ErrorReply} for status in ERROR_STATUSES}
-    content: dict[str, Any] = {"text/event-stream": {}} if streams else {}
+    content: dict[str, dict[str, object]] = {"text/event-stream": {}} if streams else {}
     return {200: {"model": model, "content": content}, **errors}
 
 
