@@ -11,10 +11,10 @@ from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
+from fusechat.services import APP
 from fusechat.services.error_responses import unavailable, without_paths
 from fusechat.services.schemas import ModelState
 from fusechat.services.serve_errors import RESTART_S
-from fusechat.services.server import APP
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

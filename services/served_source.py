@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from fusechat.pipeline.sampling.batch_worker import Served
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
 from fusechat.pipeline.sampling.throughput import Reading
+from fusechat.services import APP
 from fusechat.services.model_states import ModelStates
 from fusechat.services.serve_errors import translate_serve_errors
-from fusechat.services.server import APP
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
