@@ -1,1 +1,4 @@
-"""Ray Serve: source LLMs and reward models as deployments."""
+"""Ray Serve: source LLMs, reward models and the REST service as deployments."""
+
+APP = "fusechat"
+"""Name of the REST service's Serve application."""

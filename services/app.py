@@ -37,7 +37,8 @@ def build(args: dict[str, Any]) -> Application:
 def build_app(run: Run, groups: bool = False) -> Application:
     """The same, of a run that was opened already."""
     from ray import serve
-    from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard
+
+    from fusechat.pipeline.cluster.ray_internals import ModelCard
 
     from . import gateway
     from .llm import build_source

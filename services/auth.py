@@ -1,4 +1,4 @@
-"""Who may call the REST service: API keys of which only the hashes are stored, and what their roles may do."""
+"""API keys of the REST service, of which only hashes are stored, and the permissions of their roles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -25,20 +25,20 @@ from fusechat.pipeline.recipe import Section
 from fusechat.pipeline.recipe.load import read_yaml
 
 Role = Literal["sample", "score", "admin"]
-Right = Literal["sample", "score", "models", "admin"]
-RIGHTS: dict[Role, tuple[Right, ...]] = {
+Permission = Literal["sample", "score", "models", "admin"]
+ROLE_PERMISSIONS: dict[Role, tuple[Permission, ...]] = {
     "sample": ("sample", "models"),
     "score": ("score", "models"),
     "admin": ("sample", "score", "models", "admin"),
 }
-LOOK_S = 1.0
-"""Seconds for which the key file is taken to be unchanged."""
+CHECK_INTERVAL_S = 1.0
+"""Seconds between checks whether the key file has changed."""
 
-log = logging.getLogger("ray.serve.fusechat")  # Serve writes what its loggers get to the replica's log file
+log = logging.getLogger("ray.serve.fusechat")  # under Serve's logger, so that it writes to the replica's log file
 
 
-def _moment(value: object) -> object:
-    """Date and time with zone; a date alone is its first moment, in UTC."""
+def _parse_expiry(value: object) -> object:
+    """Returns a date and time with zone. A date alone means its start in UTC."""
     try:
         if isinstance(value, str):
             value = date.fromisoformat(value) if len(value) <= len("2027-01-31") else datetime.fromisoformat(value)
@@ -52,102 +52,105 @@ def _moment(value: object) -> object:
 
 
 Limit = Annotated[int, Field(ge=1, strict=True)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Expiry = Annotated[datetime, BeforeValidator(_parse_expiry)]
 
 
 class Key(Section):
-    """One caller's key, as the file has it."""
+    """An entry of the key file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
     role: Role
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of a key with 256 random bits: nobody guesses those, so that a slow hash would protect nothing more."""
-    expires: Moment | None = None
-    """The moment from which the key is refused."""
+    """Hash of the key. The key has 256 random bits, so it can't be guessed and needs no slow password hash."""
+    expires: Expiry | None = None
+    """The time from which the key is refused."""
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
-    """Read and generated together."""
+    """Prompt and generated tokens together."""
     max_in_flight: Limit | None = None
 
 
 class KeyFile(Section):
-    """The file: YAML with a list of keys."""
+    """The key file: YAML with a list of keys."""
 
     keys: tuple[Key, ...]
 
     @model_validator(mode="after")
-    def _differ(self) -> Self:
+    def _check_unique(self) -> Self:
         names = [key.name for key in self.keys]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"the name {twice[0]} stands twice")
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the name {duplicates[0]} is used twice")
         if len({key.sha256 for key in self.keys}) < len(names):
             raise ValueError("two names have the same sha256")
         return self
 
 
 class AuthError(Exception):
-    """A request without a valid key. The message may go out: who holds an expired key had it, and may know."""
+    """A request without a valid key.
+
+    The message may be sent to the caller. Only the holder of an expired key learns that the key has expired.
+    """
 
     def __init__(self, reason: Literal["missing", "unknown", "expired"], message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-def may(role: Role, right: Right) -> bool:
-    """Whether a role has a right."""
-    return right in RIGHTS[role]
+def is_allowed(role: Role, permission: Permission) -> bool:
+    """Whether a role has a permission."""
+    return permission in ROLE_PERMISSIONS[role]
 
 
 # --- the file
 
 
 def read(path: Path) -> KeyFile:
-    """The key file. Others may read it, since it holds hashes alone, as mounted secrets are; none may write it.
+    """Reads the key file. It may be readable by all (mounted secrets are), because it contains only hashes.
 
     Raises:
-        InputError: it can't be read or used, or others than its owner may write it.
+        InputError: the file can't be read, is not a valid key file, or is writable by others than its owner.
     """
-    _status(path)
+    _checked_stat(path)
     try:
         return KeyFile.model_validate(read_yaml(path, "a key file is a mapping with a list `keys`"))
     except ValidationError as error:
-        raise InputError(str(path), 0, _first(error)) from None  # without what was given: it may be a secret
+        raise InputError(str(path), 0, _first_problem(error)) from None  # hides the given value, which may be a secret
 
 
-def add(path: Path, name: str, role: str, **settings: Any) -> str:
-    """Makes a key, stores its hash and returns the key, which is nowhere else.
+def add(path: Path, name: str, role: str, **settings: str | int | None) -> str:
+    """Creates a key, stores its hash and returns the key, which is not stored anywhere.
 
     Args:
         settings: the other fields of `Key`.
 
     Raises:
-        UserError: the name is there already, or a setting is not allowed.
+        UserError: the name is in use, or a setting is not allowed.
         InputError: the file can't be read or written.
     """
     secret = f"fc-{secrets.token_urlsafe(32)}"
     try:
         key = Key.model_validate({"name": name, "role": role, "sha256": _hash(secret), **settings})
     except ValidationError as error:
-        raise UserError(_first(error)) from None
-    with _alone(path) as file:
-        there = read(file).keys if file.exists() else ()
-        if any(other.name == name for other in there):
-            raise UserError(f"{path}: there is a key named {name}; remove it first, or give another name")
-        _write(file, (*there, key))
+        raise UserError(_first_problem(error)) from None
+    with _locked(path) as file:
+        keys = read(file).keys if file.exists() else ()
+        if any(other.name == name for other in keys):
+            raise UserError(f"{path}: there is a key named {name}; remove it first, or choose another name")
+        _write(file, (*keys, key))
     return secret
 
 
 def remove(path: Path, name: str) -> None:
-    """Takes a key out of the file.
+    """Removes a key from the file.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no key of that name.
         InputError: the file can't be read or written.
     """
-    with _alone(path) as file:
-        there = read(file).keys
-        kept = tuple(key for key in there if key.name != name)
-        if len(kept) == len(there):
+    with _locked(path) as file:
+        keys = read(file).keys
+        kept = tuple(key for key in keys if key.name != name)
+        if len(kept) == len(keys):
             raise UserError(f"{path}: there is no key named {name!r}")
         _write(file, kept)
 
@@ -156,8 +159,12 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _status(path: Path) -> os.stat_result:
-    """Of the file that links lead to: Kubernetes swaps a link in between."""
+def _checked_stat(path: Path) -> os.stat_result:
+    """Returns the file's stat. Follows links, because Kubernetes updates a mounted secret by replacing a link.
+
+    Raises:
+        InputError: it is not a readable file, or it is writable by others than its owner.
+    """
     try:
         status = path.stat()
     except OSError as error:
@@ -165,12 +172,12 @@ def _status(path: Path) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(str(path), 0, "is not a file")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InputError(str(path), 0, "others than its owner may write it: chmod go-w")
+        raise InputError(str(path), 0, "is writable by others than its owner: chmod go-w")
     return status
 
 
-def _first(error: ValidationError) -> str:
-    """The first problem, by the key that it is about."""
+def _first_problem(error: ValidationError) -> str:
+    """Returns the first problem, with the key that it is about."""
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -179,12 +186,12 @@ def _first(error: ValidationError) -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[Path]:
-    """The file that links lead to, while no other command changes a file of its folder."""
+def _locked(path: Path) -> Iterator[Path]:
+    """Yields the file with links resolved, under a lock on its folder that excludes other commands' changes."""
     try:
         file = path.resolve()
         folder = os.open(file.parent, os.O_RDONLY)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         raise InputError(str(path), 0, f"can't be written: {error}") from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -194,7 +201,7 @@ def _alone(path: Path) -> Iterator[Path]:
 
 
 def _write(file: Path, keys: tuple[Key, ...]) -> None:
-    """Puts a file in the place of the old one, with its owner and mode; it is whole at any moment."""
+    """Replaces the file atomically and keeps its owner and mode."""
     text = yaml.safe_dump({"keys": [k.model_dump(mode="json", exclude_none=True) for k in keys]}, sort_keys=False)
     temporary = None
     try:
@@ -218,35 +225,35 @@ def _write(file: Path, keys: tuple[Key, ...]) -> None:
 
 
 class KeyRing:
-    """The keys of a file that may change at any time; one that can't be used leaves the keys as they were.
+    """The keys of a file that may change at any time. If the new file is not valid, the old keys stay in use.
 
     Args:
-        clock: monotonic seconds.
+        clock: returns monotonic seconds.
 
     Raises:
-        InputError: the file can't be used at the start.
+        InputError: the file is not valid at the start.
     """
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = Path(path), clock
-        self._looked, self._problem = clock(), ""
-        self._stamp = self._look()
+        self._checked_at, self._problem = clock(), ""
+        self._version = self._read_version()
         self._keys = read(self._path).keys
 
     def find(self, presented: str, now: datetime | None = None) -> Key:
-        """The key that was presented.
+        """Returns the entry of the key that a caller presented.
 
         Args:
-            now: with a zone; the present moment by default.
+            now: with a zone. Default: the current time.
 
         Raises:
-            AuthError: there is none, or it has expired.
+            AuthError: no key was presented, it is not in the file, or it has expired.
         """
         self._refresh()
         if not presented:
             raise AuthError("missing", "an API key is needed: Authorization: Bearer KEY")
         digest, found = _hash(presented), None
-        for key in self._keys:  # all of them, whichever fits: the time tells nothing
+        for key in self._keys:  # always compares all of them, so that the time taken reveals nothing
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         if found is None:
@@ -255,20 +262,20 @@ class KeyRing:
             raise AuthError("expired", "the API key has expired")
         return found
 
-    def _look(self) -> tuple[int, ...]:
-        status = _status(self._path)
+    def _read_version(self) -> tuple[int, ...]:
+        status = _checked_stat(self._path)
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     def _refresh(self) -> None:
-        """Reads the file again if it or its mode changed."""
+        """Reads the file again if its content or its mode has changed."""
         now = self._clock()
-        if now - self._looked < LOOK_S:
+        if now - self._checked_at < CHECK_INTERVAL_S:
             return
-        self._looked = now
+        self._checked_at = now
         try:
-            stamp = self._look()
-            if stamp != self._stamp:
-                self._stamp = stamp  # before reading: what is written meanwhile is seen the next time
+            version = self._read_version()
+            if version != self._version:
+                self._version = version  # set before reading, so that a change meanwhile is noticed by the next check
                 self._keys = read(self._path).keys
             self._problem = ""
         except InputError as error:

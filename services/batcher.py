@@ -1,4 +1,4 @@
-"""Batches across callers: what concurrent requests ask of one replica is sorted by length and rated together."""
+"""Dynamic batching: conversations of concurrent requests are sorted by length and scored together."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from .reward_inputs import Conversation, RewardNetwork, Row, Score, batches
+from .reward_inputs import Conversation, RewardInput, RewardNetwork, RewardScore, batches
 
 WAIT_S = 0.005
-"""Seconds that the first row waits for others; while a pass is under way they gather anyway."""
+"""Seconds that the first row waits for others. During a forward pass, rows queue up anyway."""
 WINDOW = 16
-"""Batches' worth of tokens that are sorted at once; the oldest rows come first, so that no long one waits for ever."""
+"""Rows are sorted by length within a window of this many batches' tokens. The oldest rows enter the window first, so
+that a long row does not wait forever."""
 
 
-class Collector:
-    """Rates conversations of many callers on one network, one forward pass at a time."""
+class Batcher:
+    """Scores conversations of many callers on one network, one forward pass at a time."""
 
     def __init__(self, model: RewardNetwork, max_batch_tokens: int) -> None:
         self._model, self._max_batch_tokens = model, max_batch_tokens
-        self._waiting: deque[tuple[Row, asyncio.Future[Score]]] = deque()
+        self._waiting: deque[tuple[RewardInput, asyncio.Future[RewardScore]]] = deque()
         self._tokens = 0
         self._enough = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
-        # Threads of their own: tokenizers must not be called twice at once, and a pass takes the whole device.
+        # One thread each: tokenizers are not thread-safe, and a forward pass uses the whole device.
         self._encoding, self._rating = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.num_tokens = self.num_computed = 0
-        """Tokens of the rows rated so far, and the same with padding."""
+        """Tokens of the rows scored so far, without and with padding."""
 
-    async def score(self, conversations: Sequence[Conversation]) -> list[Score]:
-        """One score each, in the order given."""
+    async def score(self, conversations: Sequence[Conversation]) -> list[RewardScore]:
+        """Returns one score per conversation, in order."""
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(self._encoding, lambda: [self._model.encode(c) for c in conversations])
-        futures = [self._add(e) for e in encoded if isinstance(e, Row)]
+        futures = [self._add(e) for e in encoded if isinstance(e, RewardInput)]
         rated = iter(await asyncio.gather(*futures))
-        return [next(rated) if isinstance(e, Row) else e for e in encoded]
+        return [next(rated) if isinstance(e, RewardInput) else e for e in encoded]
 
-    def _add(self, row: Row) -> asyncio.Future[Score]:
-        future = asyncio.get_running_loop().create_future()
+    def _add(self, row: RewardInput) -> asyncio.Future[RewardScore]:
+        future: asyncio.Future[RewardScore] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, future))
         self._tokens += len(row.ids)
         if self._tokens >= self._max_batch_tokens * WINDOW:
@@ -53,32 +54,32 @@ class Collector:
         while self._waiting:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._enough.wait(), WAIT_S)
-            window = self._take()
+            window = self._take_window()
             for batch in batches(window, [len(row.ids) for row, _ in window], self._max_batch_tokens):
-                wanted = [(row, future) for row, future in batch if not future.done()]  # a caller may have left
-                if not wanted:
+                pending = [(row, future) for row, future in batch if not future.done()]  # a caller may have left
+                if not pending:
                     continue
-                rows = [row for row, _ in wanted]
+                rows = [row for row, _ in pending]
                 try:
                     scores = await loop.run_in_executor(self._rating, self._model.rate, rows)
-                except Exception as error:  # noqa: BLE001 - raised where each caller waits
-                    for _, future in wanted:
+                except Exception as error:  # noqa: BLE001 - raised in each caller's task
+                    for _, future in pending:
                         if not future.done():
                             future.set_exception(error)
                     continue
                 self.num_tokens += sum(len(row.ids) for row in rows)
                 self.num_computed += len(rows) * max(len(row.ids) for row in rows)
-                for (_, future), score in zip(wanted, scores, strict=True):
+                for (_, future), score in zip(pending, scores, strict=True):
                     if not future.done():
                         future.set_result(score)
 
-    def _take(self) -> list[tuple[Row, asyncio.Future[Score]]]:
-        """The oldest rows, a window of them."""
-        window: list[tuple[Row, asyncio.Future[Score]]] = []
-        left = self._max_batch_tokens * WINDOW
-        while self._waiting and (left > 0 or not window):
+    def _take_window(self) -> list[tuple[RewardInput, asyncio.Future[RewardScore]]]:
+        """Removes the oldest rows, one window of them, from the queue."""
+        window: list[tuple[RewardInput, asyncio.Future[RewardScore]]] = []
+        room = self._max_batch_tokens * WINDOW
+        while self._waiting and (room > 0 or not window):
             row, future = self._waiting.popleft()
-            left -= len(row.ids)
+            room -= len(row.ids)
             self._tokens -= len(row.ids)
             window.append((row, future))
         if self._tokens < self._max_batch_tokens * WINDOW:

@@ -1,7 +1,7 @@
-"""vLLM's engine on CPUs, in one process, which a replica forks where one thread computes: it imports nothing again.
+"""vLLM's engine on CPUs, in one process. A single-threaded engine is forked from its replica, so it imports nothing.
 
-Written for ray 2.60 and vLLM 0.29, of which it uses what is private: ray.serve.llm's engine class, and the function by
-which vLLM chooses how its engine's process is started.
+Written for ray 2.60 and vLLM 0.29. It uses private parts of both: ray.serve.llm's engine class, and the function by
+which vLLM chooses how the engine's process is started.
 """
 
 from __future__ import annotations
@@ -13,73 +13,81 @@ import stat
 from multiprocessing import parent_process
 from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ray._raylet import setproctitle  # type: ignore[attr-defined]  # compiled
-from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+from fusechat.pipeline.cluster.ray_internals import VLLMEngine, setproctitle
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
+    from vllm import AsyncEngineArgs
+    from vllm.config import VllmConfig
+    from vllm.engine.protocol import EngineClient
 
 PR_SET_PDEATHSIG = 1
 
 
 class EngineProcess(ForkProcess):
-    """The engine's process, forked from a replica. A fresh one takes 10 s of a core to import vLLM again."""
+    """The engine's process, forked from a replica. A fresh process would spend 10 s of a core on importing vLLM."""
 
     def run(self) -> None:
-        """What vLLM has it do, away from the replica's connections."""
-        end_with_parent()
-        setproctitle("VLLM::EngineCore")  # by Ray's own way: it has moved what vLLM's would write to
-        leave_sockets()
+        """Runs vLLM's engine core without the replica's connections."""
+        exit_with_parent()
+        setproctitle("VLLM::EngineCore")
+        close_inherited_sockets()
         super().run()
 
 
 class EngineContext(ForkContext):
-    """How vLLM starts the process of its engine."""
+    """The multiprocessing context in which vLLM starts its engine's process."""
 
     Process = EngineProcess
 
 
-def end_with_parent() -> None:
-    """Has the system kill this process once its parent is gone, however that ended: nobody else would."""
+def exit_with_parent() -> None:
+    """Makes the kernel kill this process when its parent ends, however it ends. Nothing else would."""
     parent = parent_process()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent.pid:  # it was gone before
+    if parent is not None and os.getppid() != parent.pid:  # the parent ended before this call
         os._exit(1)
 
 
-def leave_sockets() -> None:
-    """Closes this process's copies of sockets: while one is open, whoever is connected to a parent that died waits.
+def close_inherited_sockets() -> None:
+    """Closes this process's copies of its parent's sockets.
 
-    /dev/null takes their places, so that objects of the parent that go away later close nothing that is opened since.
+    While a copy is open, the peers of a parent that died don't notice. /dev/null takes the place of each socket, so
+    that inherited objects that are destroyed later don't close a file that was opened since.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
+    devnull = os.open(os.devnull, os.O_RDWR)
     for file in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
         try:
             is_socket = stat.S_ISSOCK(os.fstat(file).st_mode)
-        except OSError:  # the listing's own, closed since
+        except OSError:  # the directory listing's own descriptor, closed by now
             continue
         if is_socket:
-            os.dup2(nothing, file, inheritable=False)
-    os.close(nothing)
+            os.dup2(devnull, file, inheritable=False)
+    os.close(devnull)
 
 
-def forks() -> bool:
-    """Whether an engine may be forked: where it computes with one thread. OpenMP's others don't survive a fork."""
+def can_fork() -> bool:
+    """Whether an engine may be forked: only with a single thread, because OpenMP's threads don't survive a fork."""
     return os.environ.get("OMP_NUM_THREADS") == "1"
 
 
 class CpuEngine(VLLMEngine):  # type: ignore[misc]
-    """vLLM's engine with its one worker inside the engine core's process.
+    """vLLM's engine with its only worker inside the engine core's process.
 
-    ray.serve.llm sets the multi-process executor for CPUs, which costs a further vLLM import and process; vLLM takes
-    it to bind threads to cores, which is of no use where several engines share two. vLLM has a process of its own start
-    anew inside a Ray actor and on CPUs, on account of CUDA and of Ray's connections: the one is not there, the others
-    are left to the actor.
+    On CPUs, ray.serve.llm selects the multi-process executor, which costs one more process and vLLM import. vLLM needs
+    it to bind threads to cores, which is useless where several engines share two cores. Inside a Ray actor and on CPUs,
+    vLLM spawns its engine's process instead of forking it, because of CUDA and of Ray's connections. Here there is no
+    CUDA, and `close_inherited_sockets` leaves the connections to the actor.
     """
 
-    def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
+    def _start_async_llm_engine(
+        self, vllm_engine_args: AsyncEngineArgs, vllm_engine_config: VllmConfig, placement_group: PlacementGroup
+    ) -> EngineClient:
         from vllm.v1.engine import utils
 
         vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
-        if forks():
+        if can_fork():
             utils.get_mp_context = EngineContext
         return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)

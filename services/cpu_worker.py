@@ -1,4 +1,4 @@
-"""vLLM's worker on a CPU, with noise for sampling that is drawn in float32."""
+"""vLLM's worker on a CPU, with sampling noise drawn in float32."""
 
 from __future__ import annotations
 
@@ -11,26 +11,23 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SMALLEST = 2.0**-25
-"""Half of the step of a float32 uniform below 1: a draw of 0 would make its token win against any other."""
+MIN_UNIFORM = 2.0**-25
+"""Smallest uniform sample: half the spacing of float32 numbers below 1. With a 0, its token would always be sampled."""
 
 
 def exponential_noise(shape: torch.Size, generators: Mapping[int, torch.Generator]) -> torch.Tensor:
-    """Exponential noise with mean 1, float32.
+    """Returns exponential noise with mean 1, float32, (rows, vocabulary).
 
     Args:
-        shape: rows, vocabulary.
-        generators: row -> its own generator; rows without one share torch's.
-
-    Returns:
-        (rows, vocabulary); a row with a generator depends on that generator alone.
+        shape: (rows, vocabulary).
+        generators: row -> its own generator, which alone determines the row. Rows without one share torch's.
     """
     noise = torch.empty(shape, dtype=torch.float32)
     if len(generators) != shape[0]:
         noise.uniform_()
     for row, generator in generators.items():
         noise[row].uniform_(generator=generator)
-    return noise.clamp_(min=SMALLEST).neg_().log1p_().neg_()
+    return noise.clamp_(min=MIN_UNIFORM).neg_().log1p_().neg_()
 
 
 def sample(
@@ -40,7 +37,7 @@ def sample(
     k: torch.Tensor | None,
     p: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One token a row, drawn by the exponential race; in place of `TopKTopPSampler.forward_cpu`."""
+    """Samples one token per row by the exponential race. Replaces `TopKTopPSampler.forward_cpu`."""
     logits = apply_top_k_top_p(logits, k, p)
     processed = None
     if sampler.logprobs_mode == "processed_logits":
@@ -52,10 +49,10 @@ def sample(
 
 
 class CpuWorker(CPUWorker):  # type: ignore[misc]
-    """vLLM's CPU worker; its sampler takes an eighth of the time for requests with a seed.
+    """vLLM's CPU worker with a sampler that is eight times as fast for requests with a seed.
 
-    torch draws exponential noise on CPUs in float64, one number at a time, and vLLM draws it twice for a row with a
-    seed: with a vocabulary of 150,000 that is 5 ms a token, more than a model of half a billion weights takes.
+    On CPUs torch draws exponential noise in float64, one number at a time, and vLLM draws it twice for a row with a
+    seed. With a vocabulary of 150,000 that takes 5 ms per token, more than a model with half a billion weights takes.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 
-APP = "fusechat"
-"""Name of the REST service's Serve application."""
 WATCH_S = 3.0
 TOLD = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
 """Begins the line of a trace that says what went wrong; pydantic puts its own words before and after that line."""

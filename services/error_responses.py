@@ -1,16 +1,21 @@
-"""What a caller is told when something went wrong: OpenAI's error object, one clear message, no trace and no path."""
+"""HTTP errors: OpenAI's error object with one clear message, without tracebacks and file paths."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-KINDS = {
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -25,7 +30,7 @@ class RefusedError(Exception):
 
     Args:
         reason: short name for metrics and the log, and the error's `code`.
-        retry_after_s: seconds after which another try makes sense.
+        retry_after_s: seconds after which a retry may succeed.
     """
 
     def __init__(
@@ -35,31 +40,33 @@ class RefusedError(Exception):
         self.status, self.reason, self.param, self.retry_after_s = status, reason, param, retry_after_s
 
     def response(self) -> JSONResponse:
-        """As OpenAI says it."""
+        """Returns OpenAI's error object."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        kind = KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        kind = ERROR_TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.reason}
         return JSONResponse({"error": error}, self.status, headers)
 
 
 def unavailable(model: str, why: str, retry_after_s: float) -> RefusedError:
-    """A model that can't answer now."""
+    """Returns the error of a model that can't answer now."""
     return RefusedError(503, "unavailable", f"{model}: {why}", param="model", retry_after_s=retry_after_s)
 
 
 def without_paths(text: str) -> str:
-    """The text in one line, with `...` in the place of each path."""
+    """Returns the text in one line, with each file path replaced by `...`."""
     return PATH.sub("...", " ".join(text.split()))[:300]
 
 
-def invalid(errors: list[Any]) -> RefusedError:
-    """A body that does not fit: its first error, by the key that it is about."""
-    first: dict[str, Any] = errors[0] if errors else {"loc": (), "msg": "invalid"}
+def invalid_body(errors: Sequence[ErrorDetails]) -> RefusedError:
+    """Returns the error of a body that is not valid: pydantic's first error, with the key that it is about."""
+    if not errors:
+        return RefusedError(400, "invalid_request", "body: invalid")
+    first = errors[0]
     where = ".".join(str(p) for p in first["loc"] if p != "body")
     what = first["msg"].removeprefix("Value error, ")
-    if first.get("type") == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         what = "there is no such key"
     return RefusedError(400, "invalid_request", f"{where or 'body'}: {what}", param=where or None)
 
@@ -73,11 +80,12 @@ async def on_refused(request: Request, error: Exception) -> JSONResponse:
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """FastAPI's handler of RequestValidationError."""
-    return await on_refused(request, invalid(list(getattr(error, "errors", list)())))
+    assert isinstance(error, RequestValidationError)
+    return await on_refused(request, invalid_body(error.errors()))
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:
-    """FastAPI's handler of its own errors: no such route, another method."""
+    """FastAPI's handler of its own errors: unknown route, method not allowed."""
     assert isinstance(error, HTTPException)
     response = await on_refused(request, RefusedError(error.status_code, f"http_{error.status_code}", error.detail))
     response.headers.update(error.headers or {})

@@ -1,26 +1,27 @@
 "use strict";
-// The page of `/`: asks /v1/sample and shows the answers as they grow. What models write is only ever set as text.
+// The playground (`/`): calls /v1/sample and shows the answers as they are generated. Model output is only set as text,
+// never as HTML.
 const $ = (id) => document.getElementById(id);
 let running = null;
 
 function body() {
   const sources = [...document.querySelectorAll("#sources input:checked")].map((box) => box.value);
-  const asked = {
+  const request = {
     messages: [{ role: "user", content: $("prompt").value }],
     domain: $("domain").value,
     sources,
     n: Number($("n").value),
   };
-  if ($("max_tokens").value) asked.sampling = { max_tokens: Number($("max_tokens").value) };
-  if ($("score").checked) asked.score = true;
-  if ($("gold").value.trim()) asked.verify = { gold: $("gold").value.trim() };
-  return asked;
+  if ($("max_tokens").value) request.sampling = { max_tokens: Number($("max_tokens").value) };
+  if ($("score").checked) request.score = true;
+  if ($("gold").value.trim()) request.verify = { gold: $("gold").value.trim() };
+  return request;
 }
 
 function headers() {
-  const found = { "Content-Type": "application/json" };
-  if ($("key").value) found.Authorization = `Bearer ${$("key").value}`;
-  return found;
+  const fields = { "Content-Type": "application/json" };
+  if ($("key").value) fields.Authorization = `Bearer ${$("key").value}`;
+  return fields;
 }
 
 const url = (path) => new URL(path, document.baseURI).href;
@@ -33,11 +34,11 @@ function asCurl() {
 
 function asPython() {
   const key = $("key").value ? `, headers={"Authorization": f"Bearer {os.environ['FUSECHAT_KEY']}"}` : "";
-  const text = JSON.stringify(JSON.stringify(body()));  // a JSON string is a Python string too
+  const text = JSON.stringify(JSON.stringify(body()));  // a JSON string is also a Python string
   return [
     "import json", ...($("key").value ? ["import os"] : []), "", "import httpx", "",
-    `asked = json.loads(${text})`,
-    `reply = httpx.post(${JSON.stringify(url("v1/sample"))}, json=asked${key}, timeout=600)`,
+    `request = json.loads(${text})`,
+    `reply = httpx.post(${JSON.stringify(url("v1/sample"))}, json=request${key}, timeout=600)`,
     "for sample in reply.json()[\"samples\"]:",
     "    print(sample[\"source\"], sample[\"reward\"], sample[\"text\"], sep=\"\\n\")",
   ].join("\n");
@@ -53,26 +54,26 @@ async function copy(text) {
 }
 
 function element(name, text, kind) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const node = document.createElement(name);
+  if (text !== undefined) node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
 }
 
 function card(cards, id, source) {
   if (!cards.has(id)) {
-    const made = element("article");
-    made.append(element("h2", source), element("pre", ""), element("footer", "writing"));
-    $("answers").append(made);
-    cards.set(id, made);
+    const article = element("article");
+    article.append(element("h2", source), element("pre", ""), element("footer", "generating"));
+    $("answers").append(article);
+    cards.set(id, article);
   }
   return cards.get(id);
 }
 
-function finished(made, sample) {
-  made.querySelector("h2").textContent = sample.source;
-  made.querySelector("pre").textContent = sample.text || (sample.reject ? `no answer: ${sample.reject}` : "(empty)");
-  const foot = made.querySelector("footer");
+function showSample(article, sample) {
+  article.querySelector("h2").textContent = sample.source;
+  article.querySelector("pre").textContent = sample.text || (sample.reject ? `no answer: ${sample.reject}` : "(empty)");
+  const foot = article.querySelector("footer");
   foot.replaceChildren();
   if (sample.reward !== null) foot.append(element("span", `reward ${sample.reward.toFixed(4)}`, "reward"));
   if (sample.reward_reject) foot.append(element("span", `not scored: ${sample.reward_reject}`, "problem"));
@@ -89,15 +90,15 @@ function finished(made, sample) {
 
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let buffer = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    rest += value;
+    buffer += value;
     let end;
-    while ((end = rest.indexOf("\n\n")) >= 0) {
-      const lines = rest.slice(0, end).split("\n");
-      rest = rest.slice(end + 2);
+    while ((end = buffer.indexOf("\n\n")) >= 0) {
+      const lines = buffer.slice(0, end).split("\n");
+      buffer = buffer.slice(end + 2);
       const kind = lines.find((l) => l.startsWith("event: "));
       const data = lines.find((l) => l.startsWith("data: "));
       if (kind && data) yield [kind.slice(7), JSON.parse(data.slice(6))];
@@ -105,14 +106,14 @@ async function* events(response) {
   }
 }
 
-async function send(submitted) {
-  submitted.preventDefault();
+async function send(event) {
+  event.preventDefault();
   const cards = new Map();
   $("answers").replaceChildren();
   running = new AbortController();
   $("send").disabled = true;
   $("stop").disabled = false;
-  $("status").textContent = "asking";
+  $("status").textContent = "sampling";
   try {
     const response = await fetch("v1/sample", {
       method: "POST", headers: headers(), signal: running.signal,
@@ -121,7 +122,7 @@ async function send(submitted) {
     if (!response.ok) throw new Error((await response.json()).error.message);
     for await (const [kind, data] of events(response)) {
       if (kind === "delta") card(cards, data.response_id, "").querySelector("pre").textContent += data.delta;
-      if (kind === "sample") finished(card(cards, data.response_id, data.source), data);
+      if (kind === "sample") showSample(card(cards, data.response_id, data.source), data);
       if (kind === "error") $("answers").append(element("article", `${data.source}: ${data.message}`, "problem"));
       if (kind === "done") {
         for (const id of data.ranking) $("answers").append(cards.get(id));

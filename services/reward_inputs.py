@@ -1,32 +1,34 @@
-"""What reward models with weights of their own share: a conversation as token ids, its score, padded batches."""
+"""Shared by reward models with their own weights: tokenized conversations, scores and padded batches."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.records import Message
 from fusechat.pipeline.sampling.messages import ScoreItem
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
-Conversation = Sequence[Mapping[str, str]]
+Conversation = Sequence[Message]
 
 MAX_BATCH_TOKENS = 16384
 MAX_PADDING = 0.1
-"""Share of a batch's tokens that may be padding."""
+"""Largest fraction of a batch's tokens that may be padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """The rating of one conversation; without a rating `reject` says why."""
+class RewardScore:
+    """The reward of one conversation. If there is none, `reject` says why."""
 
     reward: float | None = None
     objectives: tuple[float, ...] = ()
@@ -38,35 +40,35 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A conversation fit to be rated."""
+class RewardInput:
+    """A tokenized conversation."""
 
     ids: list[int]
     gate_at: int = 0
-    """Where ArmoRM's gate looks."""
+    """Position of the token that ArmoRM's gate reads."""
 
 
 class RewardNetwork(Protocol):
     """A loaded reward model."""
 
-    def encode(self, conversation: Conversation) -> Row | Score:
-        """Token ids under the model's own template, or the reject."""
+    def encode(self, conversation: Conversation) -> RewardInput | RewardScore:
+        """Returns the token ids under the model's own chat template, or a rejected score."""
         ...
 
-    def rate(self, rows: Sequence[Row]) -> list[Score]:
-        """One score a row: one forward pass, padded to the longest row."""
+    def rate(self, rows: Sequence[RewardInput]) -> list[RewardScore]:
+        """Returns one score per row, from one forward pass over rows padded to the longest."""
         ...
 
 
 def score_all(
     model: RewardNetwork, conversations: Sequence[Conversation], max_batch_tokens: int = MAX_BATCH_TOKENS
-) -> list[Score]:
-    """Rates conversations that end with the assistant's response; one score each, in the order given."""
-    scores: dict[int, Score] = {}
-    rows: list[tuple[int, Row]] = []
+) -> list[RewardScore]:
+    """Scores conversations that end with the assistant's response. Returns one score each, in order."""
+    scores: dict[int, RewardScore] = {}
+    rows: list[tuple[int, RewardInput]] = []
     for i, conversation in enumerate(conversations):
         encoded = model.encode(conversation)
-        if isinstance(encoded, Score):
+        if isinstance(encoded, RewardScore):
             scores[i] = encoded
         else:
             rows.append((i, encoded))
@@ -76,28 +78,31 @@ def score_all(
 
 
 def batches(items: Sequence[T], lengths: Sequence[int], max_tokens: int) -> Iterator[list[T]]:
-    """Items, shortest first, in batches bounded by tokens and by padding.
+    """Yields the items, shortest first, in batches with limited tokens and limited padding (`MAX_PADDING`).
 
     Args:
         lengths: tokens of each item.
-        max_tokens: of a batch, padding included; one item may hold more and is then alone.
+        max_tokens: limit of a batch, padding included. A longer item makes a batch of its own.
     """
     batch: list[T] = []
-    held = 0
+    num_tokens = 0
     for i in sorted(range(len(items)), key=lambda i: lengths[i]):
         longest = lengths[i]
-        area = (len(batch) + 1) * longest
-        if batch and (area > max_tokens or area - held - longest > MAX_PADDING * area):
+        padded = (len(batch) + 1) * longest
+        if batch and (padded > max_tokens or padded - num_tokens - longest > MAX_PADDING * padded):
             yield batch
-            batch, held = [], 0
+            batch, num_tokens = [], 0
         batch.append(items[i])
-        held += longest
+        num_tokens += longest
     if batch:
         yield batch
 
 
-def pad(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and mask, (rows, longest), padded on the right: no causal token sees it, positions stay."""
+def pad(rows: Sequence[RewardInput]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns tokens and attention mask, (rows, longest).
+
+    Padding is on the right: no token attends to it under a causal mask, and positions don't change.
+    """
     import torch
 
     longest = max(len(row.ids) for row in rows)
@@ -109,31 +114,39 @@ def pad(rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
     return tokens, mask
 
 
-def rated(reward: float, row: Row, objectives: Sequence[float] = (), gate: Sequence[float] = ()) -> Score:
-    """A score; one that is no number is a reject."""
+def finite_score(
+    reward: float, row: RewardInput, objectives: Sequence[float] = (), gate: Sequence[float] = ()
+) -> RewardScore:
+    """Returns the score, or a reject if one of the numbers is NaN or infinite."""
     tokens = len(row.ids)
     if bad := next((x for x in (reward, *objectives, *gate) if not math.isfinite(x)), None):
-        return Score(tokens=tokens, reject=f"not_finite: {bad}")
-    return Score(reward=reward, objectives=tuple(objectives), gate=tuple(gate), tokens=tokens)
+        return RewardScore(tokens=tokens, reject=f"not_finite: {bad}")
+    return RewardScore(reward=reward, objectives=tuple(objectives), gate=tuple(gate), tokens=tokens)
 
 
-def conversation(item: ScoreItem) -> list[dict[str, str]]:
-    """The messages with the response as the assistant's last."""
-    said = [{"role": m["role"], "content": m["content"]} for m in item["messages"]]
-    return [*said, {"role": "assistant", "content": item["response"]}]
+def conversation(item: ScoreItem) -> list[Message]:
+    """Returns the item's messages, followed by its response as the assistant's message."""
+    messages = [Message(role=m["role"], content=m["content"]) for m in item["messages"]]
+    return [*messages, Message(role="assistant", content=item["response"])]
 
 
-def special_tokens(tokenizer: Any) -> list[str]:
-    """Tokens that a template may write and a message may not: those with a role, and all that were added as special."""
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Returns the tokens that a template may write and a message may not.
+
+    These are the tokens with a role (begin, end, padding, ...) and all that were added as special.
+    """
     added = [str(t.content) for t in tokenizer.added_tokens_decoder.values() if t.special]
     return [t for t in dict.fromkeys([*tokenizer.all_special_tokens, *added]) if t]
 
 
-def token_ids(tokenizer: Any, conversation: Conversation, special: Sequence[str]) -> list[int] | str:
-    """Token ids under the tokenizer's own chat template, without a generation prompt; or why there are none.
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, special: Sequence[str]
+) -> list[int] | str:
+    """Returns the token ids under the tokenizer's own chat template without a generation prompt, or a reject.
 
     Args:
-        special: tokens that no message may spell out: they would end its turn, or move what the model looks at.
+        special: tokens that no message may contain. They would end its turn, or move the position that the model
+            reads.
     """
     import jinja2
 
@@ -157,10 +170,10 @@ def token_ids(tokenizer: Any, conversation: Conversation, special: Sequence[str]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Reads a JSON object.
 
     Raises:
-        InputError: there is none.
+        InputError: the file can't be read or is not a JSON object.
     """
     try:
         value = json.loads(path.read_text("utf-8"))

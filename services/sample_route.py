@@ -1,20 +1,20 @@
-"""`/v1/sample`: one conversation asked of several sources, under the identities of the batch pipeline."""
+"""`/v1/sample`: samples several sources for one conversation, with the same response ids as the batch pipeline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pyarrow as pa
 
-from fusechat.pipeline import identities
+from fusechat.pipeline import identities, records
 from fusechat.pipeline.errors import AskFailedError, StageError, last_line
 from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import Policy, Recipe
-from fusechat.pipeline.records import ResponseRow, prompt_records, response_records
+from fusechat.pipeline.records import ResponseRow
 from fusechat.pipeline.sampling.backend import SamplingBackend
 from fusechat.pipeline.sampling.messages import Delta, Generated, GenerateRequest, Rated, ScoreItem
 from fusechat.pipeline.sampling.plan import requests, response
@@ -22,80 +22,82 @@ from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
 
 from .error_responses import RefusedError, without_paths
-from .schemas import SampleBody, Sampled, SourceError, Verdict
+from .schemas import SampleBody, SampleResult, SourceError, VerificationSpec, VerifyResult
 
-Event = Sampled | Delta | SourceError
+Event = SampleResult | Delta | SourceError
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How answers are scored and verified; a part that was not asked for is none."""
+    """How answers are scored and verified. None means that the request doesn't ask for it."""
 
-    score: Any = None
-    """Takes ScoreItems, returns their Rateds."""
-    verify: Any = None
-    """Takes (check, responses), returns their Verdicts."""
+    score: Callable[[list[ScoreItem]], Awaitable[list[Rated]]] | None = None
+    verify: Callable[[Sequence[tuple[VerificationSpec, str]]], Awaitable[list[VerifyResult]]] | None = None
+    """Takes pairs of a specification and a response."""
 
 
 class Sampler:
-    """Asks sources, or the run's store.
+    """Samples the sources, or returns what the run directory already contains.
 
     Args:
-        asked: the sources with what their responses' identities hang on.
-        askers: source name -> how it is asked.
+        asked: the sources, with the settings that their response ids depend on.
+        askers: source name -> client that calls it.
     """
 
     def __init__(self, recipe: Recipe, asked: Sequence[PinnedSource], askers: Mapping[str, SamplingBackend]) -> None:
         self._recipe = recipe
         self._asked = {a.source.name: a for a in asked}
         self._askers = askers
-        self._store = Parts(RunDir(recipe.run_dir), "sample", response_records.RESPONSE, "response_id")
+        self._stored_responses = Parts(RunDir(recipe.run_dir), "sample", records.RESPONSE, "response_id")
 
     def check(self, body: SampleBody) -> list[PinnedSource]:
-        """The sources that are asked, with the sampling parameters and numbers of this request.
+        """Returns the sources to sample, with this request's sampling parameters and numbers of samples.
 
         Raises:
-            RefusedError: a source or its number is none that there is.
+            RefusedError: 404 if a source does not exist; 400 if no source serves the domain, or if the last message is
+                not the user's.
         """
         if body.messages[-1].role != "user" or not body.messages[-1].content.strip():
             raise RefusedError(400, "invalid_request", "messages: the last one must be the user's", param="messages")
         names = body.sources or [n for n, a in self._asked.items() if body.domain in a.source.samples]
-        found = []
+        sources = []
         for name in dict.fromkeys(names):
             if name not in self._asked:
-                there = ", ".join(self._asked)
-                raise RefusedError(404, "no_such_source", f"sources: {name} is none of {there}", param="sources")
-            found.append(self._adapted(self._asked[name], body))
-        if not found:
+                allowed = ", ".join(self._asked)
+                message = f"sources: {name} is not one of {allowed}"
+                raise RefusedError(404, "no_such_source", message, param="sources")
+            sources.append(self._adapt(self._asked[name], body))
+        if not sources:
             raise RefusedError(
                 400, "invalid_request", f"domain: no source serves {body.domain}; name sources", param="domain"
             )
-        return found
+        return sources
 
-    def _adapted(self, asked: PinnedSource, body: SampleBody) -> PinnedSource:
+    def _adapt(self, asked: PinnedSource, body: SampleBody) -> PinnedSource:
+        """Applies the request's overrides to a source of the recipe."""
         source = asked.source
         num = body.n or source.samples.get(body.domain, 1)
-        changed: dict[str, Any] = {"samples": {body.domain: num}}
+        overrides: dict[str, object] = {"samples": {body.domain: num}}
         if body.sampling.model_fields_set:
-            sampling = body.sampling.over(source.sampling_for(body.domain))
-            changed |= {"sampling": sampling, "max_tokens": {}}
-        return replace(asked, source=_copy(source, changed))
+            sampling = body.sampling.apply_to(source.sampling_for(body.domain))
+            overrides |= {"sampling": sampling, "max_tokens": {}}
+        return replace(asked, source=_copy(source, overrides))
 
     async def sample(self, body: SampleBody, scoring: Scoring) -> AsyncIterator[Event]:
-        """Each answer as it finishes; a source that can't answer comes as an error and holds nobody up.
+        """Yields each answer as it finishes. A source that can't answer yields an error and does not delay the others.
 
         Raises:
             RefusedError: see `check`.
         """
         sources = self.check(body)
-        messages = [prompt_records.Message(role=m.role, content=m.content) for m in body.messages]
+        messages = [records.Message(role=m.role, content=m.content) for m in body.messages]
         prompt = {"prompt_id": identities.prompt_id(messages), "domain": body.domain, "messages": messages}
         table = pa.Table.from_pylist([prompt])
         queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
-        async def one(asked: PinnedSource) -> None:
+        async def sample_source(asked: PinnedSource) -> None:
             try:
-                async for event in self._ask(asked, table, body, scoring):
+                async for event in self._sample_source(asked, table, body, scoring):
                     queue.put_nowait(event)
             except RefusedError as error:
                 queue.put_nowait(SourceError(source=asked.source.name, code=error.reason, message=str(error)))
@@ -107,97 +109,96 @@ class Sampler:
             finally:
                 queue.put_nowait(None)
 
-        tasks = [asyncio.create_task(one(a)) for a in sources]
+        tasks = [asyncio.create_task(sample_source(a)) for a in sources]
         try:
-            left = len(tasks)
-            while left:
+            num_running = len(tasks)
+            while num_running:
                 event = await queue.get()
                 if isinstance(event, Exception):
                     raise event
-                left -= event is None
+                num_running -= event is None
                 if event is not None:
                     yield event
-        finally:  # the caller may have left
+        finally:  # the caller may have disconnected
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(
+    async def _sample_source(
         self, asked: PinnedSource, table: pa.Table, body: SampleBody, scoring: Scoring
     ) -> AsyncIterator[Event]:
         ((request, rows),) = requests(asked, table, set())
-        left = {row["response_id"]: row for row in rows}
-        for stored in await asyncio.to_thread(self._stored, table["prompt_id"][0].as_py(), set(left)):
-            left.pop(stored["response_id"])
-            yield await self._finished(stored, request, body, scoring, stored=True)
-        if not left:
+        missing = {row["response_id"]: row for row in rows}
+        for stored in await asyncio.to_thread(self._read_stored, table["prompt_id"][0].as_py(), set(missing)):
+            missing.pop(stored["response_id"])
+            yield await self._finish(stored, request, body, scoring, stored=True)
+        if not missing:
             return
-        wanted = [s for s in request["samples"] if s["response_id"] in left]
-        asking = GenerateRequest(messages=request["messages"], params=request["params"], samples=wanted)
+        samples = [s for s in request["samples"] if s["response_id"] in missing]
+        remaining = GenerateRequest(messages=request["messages"], params=request["params"], samples=samples)
         if body.deltas:
-            asking["deltas"] = True
-        asker = cast("AsyncGenerator[Generated | Delta]", self._askers[asked.source.name].ask(asking))
-        async with aclosing(asker) as answers:
+            remaining["deltas"] = True
+        answers = cast("AsyncGenerator[Generated | Delta]", self._askers[asked.source.name].ask(remaining))
+        async with aclosing(answers):
             async for generated in answers:
                 if "delta" in generated:
                     yield cast("Delta", generated)
                     continue
-                row = response(left.pop(generated["response_id"]), generated)
-                yield await self._finished(row, request, body, scoring, stored=False)
+                row = response(missing.pop(generated["response_id"]), generated)
+                yield await self._finish(row, request, body, scoring, stored=False)
 
-    def _stored(self, prompt_id: str, wanted: set[str]) -> list[ResponseRow]:
-        """Rows of the run's store; none where the run has not begun."""
+    def _read_stored(self, prompt_id: str, response_ids: set[str]) -> list[ResponseRow]:
+        """Returns the rows of these responses in the run directory, without rejects."""
         bucket = identities.bucket_of(prompt_id, self._recipe.sample.buckets)
-        there = self._store.ids(bucket) & wanted
-        if not there:
+        found = self._stored_responses.ids(bucket) & response_ids
+        if not found:
             return []
-        rows = self._store.read(bucket).to_pylist()
-        return [r for r in rows if r["response_id"] in there and not r["reject"]]
+        rows = self._stored_responses.read(bucket).to_pylist()
+        return [r for r in rows if r["response_id"] in found and not r["reject"]]
 
-    async def _finished(
+    async def _finish(
         self, row: Mapping[str, Any], request: GenerateRequest, body: SampleBody, scoring: Scoring, *, stored: bool
-    ) -> Sampled:
-        found = Sampled(
-            **{k: row[k] for k in Sampled.model_fields if k in row and row[k] is not None},
+    ) -> SampleResult:
+        """Turns a RESPONSE row into a result, scored and verified as the request asks."""
+        result = SampleResult(
+            **{k: row[k] for k in SampleResult.model_fields if k in row and row[k] is not None},
             stored=stored,
         )
-        if found.reject:
-            return found.model_copy(update={"reject": without_paths(found.reject)})
-        update: dict[str, Any] = {}
-        item = ScoreItem(id=found.response_id, messages=request["messages"], response=found.text)
-        scored, verified = await asyncio.gather(_score(scoring, item), _verify(scoring, body, found.text))
-        if scored is not None:
-            update |= {"reward": scored["score"], "reward_reject": without_paths(scored["reject"])}
-        if verified is not None:
-            update |= verified.model_dump(include={"correct", "verdict", "detail"})
-        return found.model_copy(update=update)
+        if result.reject:
+            return result.model_copy(update={"reject": without_paths(result.reject)})
+        update: dict[str, object] = {}
+        item = ScoreItem(id=result.response_id, messages=request["messages"], response=result.text)
+        rating, verdict = await asyncio.gather(_score(scoring, item), _verify(scoring, body, result.text))
+        if rating is not None:
+            update |= {"reward": rating["score"], "reward_reject": without_paths(rating["reject"])}
+        if verdict is not None:
+            update |= verdict.model_dump(include={"correct", "verdict", "detail"})
+        return result.model_copy(update=update)
 
 
 async def _score(scoring: Scoring, item: ScoreItem) -> Rated | None:
     if scoring.score is None:
         return None
-    (rated,) = await scoring.score([item])
-    found: Rated = rated
-    return found
+    (rating,) = await scoring.score([item])
+    return rating
 
 
-async def _verify(scoring: Scoring, body: SampleBody, text: str) -> Verdict | None:
+async def _verify(scoring: Scoring, body: SampleBody, text: str) -> VerifyResult | None:
     if scoring.verify is None or body.verify is None:
         return None
     (verdict,) = await scoring.verify([(body.verify, text)])
-    found: Verdict = verdict
-    return found
+    return verdict
 
 
-def _copy(source: Policy, changed: dict[str, Any]) -> Policy:
-    return source.model_copy(update=changed)
+def _copy(source: Policy, overrides: dict[str, object]) -> Policy:
+    return source.model_copy(update=overrides)
 
 
-def ranked(samples: Sequence[Sampled]) -> list[Sampled]:
-    """Right before unknown before wrong, then by reward, then by source and index; rejects last."""
+def ranked(samples: Sequence[SampleResult]) -> list[SampleResult]:
+    """Sorts correct before unknown before wrong, then by reward, then by source and index; rejects last."""
     rank = {True: 0, None: 1, False: 2}
 
-    def key(s: Sampled) -> tuple[Any, ...]:
+    def key(s: SampleResult) -> tuple[bool, int, float, str, int]:
         reward = float("inf") if s.reward is None else -s.reward
         return bool(s.reject), rank[s.correct], reward, s.source, s.sample_index
 

@@ -14,7 +14,8 @@ from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.errors import RecipeError
 from fusechat.pipeline.recipe import Serve
 
-from .deployments import APP, ServeDeployments, Service
+from . import APP
+from .deployments import ServeDeployments, Service
 
 if TYPE_CHECKING:
     from fusechat.pipeline.run import Run

@@ -20,6 +20,7 @@ from ..errors import FusechatError, RunDirectoryError, UserError, plain
 from ..recipe import Recipe
 from .job_package import as_metadata, pack
 from .placement import Resources
+from .ray_internals import VERBOSE_LOGGERS
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -28,8 +29,6 @@ ANSWER_S = 10.0
 """Seconds in which the cluster must answer a question."""
 LOST_S = 600.0
 """Seconds for which a lost connection is tried again; the job goes on meanwhile."""
-CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
-"""Loggers of Ray that tell of each connection and each upload."""
 TOKEN_HINT = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
 
 
@@ -54,7 +53,7 @@ class Jobs:
     def _connect(self) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
-        for name in CHATTY:
+        for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
             return JobSubmissionClient(self._address)
@@ -68,8 +67,9 @@ class Jobs:
             UserError: it does not answer, asks for a token, or is not Ray's.
         """
         import httpx
-        from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
         from ray.exceptions import AuthenticationError
+
+        from .ray_internals import get_auth_headers_if_auth_enabled
 
         try:
             headers = get_auth_headers_if_auth_enabled({})

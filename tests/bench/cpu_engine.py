@@ -15,7 +15,7 @@ from typing import Any
 
 from fusechat.pipeline.models import resolve
 from fusechat.pipeline.recipe import Placement, Source, load
-from fusechat.services.llm import cpu_env, engine_kwargs
+from fusechat.services.engine_args import cpu_env, engine_kwargs
 
 NUM, STEPS = 64, 32
 THEIRS = {"block_size": 128, "worker_cls": "auto"}

@@ -80,7 +80,7 @@ async def bare(path: Path) -> dict[str, float]:
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from fusechat.services.llm import engine_kwargs
+    from fusechat.services.engine_args import engine_kwargs
 
     run = Run(load(path), path.parent, Progress())
     source = run.recipe.served[0]
@@ -205,7 +205,7 @@ class Side:
 def windows(path: Path, num: int) -> list[tuple[float, float]]:
     """Tokens/s of bare vLLM and of the stage in each of their turns."""
     from fusechat.pipeline.recipe import Placement
-    from fusechat.services.llm import cpu_env
+    from fusechat.services.engine_args import cpu_env
 
     me = [sys.executable, __file__, "--recipe", str(path), "--side"]
     env = dict(os.environ, FUSECHAT_BENCH_WATCH="1")
@@ -245,7 +245,7 @@ def main() -> None:
         print(json.dumps(found))
         return
     from fusechat.pipeline.recipe import Placement
-    from fusechat.services.llm import cpu_env
+    from fusechat.services.engine_args import cpu_env
 
     print(f"{small.machine()}, `{' '.join(sys.argv)}`\n")
     if options.windows:

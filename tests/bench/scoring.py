@@ -4,7 +4,7 @@
 
 A random Llama classifier (8 layers of width 512) on CPU rates prompts of `../shared/prompts`, where they are, else of
 the demo, with responses whose lengths are log-normal: median 120 tokens, sigma 0.8, between 8 and 900, a long tail as
-chat models have it. The plain loop takes the rows as they come, 16 in a batch, padded to the longest. The collector
+chat models have it. The plain loop takes the rows as they come, 16 in a batch, padded to the longest. The batcher
 takes the same rows from 8 callers at once, 32 in a request, in batches of no more tokens than the loop's mean batch
 holds. Tokens are those of the rows, padding not counted; both sides take turns. `--rounds 0` counts the padding alone.
 """
@@ -24,9 +24,9 @@ import torch
 from tiny_reward import WORDS, write_classifier
 
 from fusechat.services import classifier
-from fusechat.services.batcher import Collector
+from fusechat.services.batcher import Batcher
 from fusechat.services.classifier import Classifier
-from fusechat.services.reward_inputs import Row, batches
+from fusechat.services.reward_inputs import RewardInput, batches
 
 BATCH, REQUEST, CALLERS = 16, 32, 8
 SIZES = {
@@ -50,12 +50,12 @@ def conversations(num: int) -> list[list[dict[str, str]]]:
     return found
 
 
-def area(passes: Iterable[list[Row]]) -> int:
+def area(passes: Iterable[list[RewardInput]]) -> int:
     """Tokens with padding."""
     return sum(len(batch) * max(len(row.ids) for row in batch) for batch in passes)
 
 
-def plain(model: Classifier, rows: list[Row]) -> tuple[float, int]:
+def plain(model: Classifier, rows: list[RewardInput]) -> tuple[float, int]:
     """Seconds, and tokens with padding, of a loop in arrival order."""
     began, computed = time.perf_counter(), 0
     for start in range(0, len(rows), BATCH):
@@ -66,19 +66,19 @@ def plain(model: Classifier, rows: list[Row]) -> tuple[float, int]:
 
 
 def collected(model: Classifier, talks: list[list[dict[str, str]]], max_tokens: int) -> tuple[float, int]:
-    """The same of the collector, tokenizing included, asked by several callers at once."""
+    """The same of the batcher, tokenizing included, asked by several callers at once."""
 
     async def ask() -> tuple[float, int]:
-        collector = Collector(model, max_tokens)
+        batcher = Batcher(model, max_tokens)
         requests = [talks[start : start + REQUEST] for start in range(0, len(talks), REQUEST)]
 
         async def caller() -> None:
             while requests:
-                await collector.score(requests.pop(0))
+                await batcher.score(requests.pop(0))
 
         began = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
-        return time.perf_counter() - began, collector.num_computed
+        return time.perf_counter() - began, batcher.num_computed
 
     return asyncio.run(ask())
 
@@ -93,7 +93,7 @@ def main() -> None:
         write_classifier(Path(folder), **SIZES)
         model = classifier.load(Path(folder), dtype="float32", max_length=4096)
     talks = conversations(arguments.rows)
-    rows = [row for talk in talks if isinstance(row := model.encode(talk), Row)]
+    rows = [row for talk in talks if isinstance(row := model.encode(talk), RewardInput)]
     assert len(rows) == len(talks), "every conversation can be rated"
     tokens = sum(len(row.ids) for row in rows)
     padded = area([rows[start : start + BATCH] for start in range(0, len(rows), BATCH)])
@@ -107,18 +107,18 @@ def main() -> None:
     if not arguments.rounds:
         return
     plain(model, rows[:BATCH])
-    seconds = {"plain": 0.0, "collector": 0.0}
+    seconds = {"plain": 0.0, "batcher": 0.0}
     for turn in range(1, arguments.rounds + 1):
         loop_s, loop_tokens = plain(model, rows)
         ours_s, our_tokens = collected(model, talks, max_tokens)
         seconds["plain"] += loop_s
-        seconds["collector"] += ours_s
+        seconds["batcher"] += ours_s
         print(
             f"turn {turn}: plain {tokens / loop_s:.0f} tokens/s, padding {1 - tokens / loop_tokens:.1%}; "
-            f"collector {tokens / ours_s:.0f} tokens/s, padding {1 - tokens / our_tokens:.1%}; "
+            f"batcher {tokens / ours_s:.0f} tokens/s, padding {1 - tokens / our_tokens:.1%}; "
             f"ratio {loop_s / ours_s:.2f}"
         )
-    print(f"all: ratio {seconds['plain'] / seconds['collector']:.2f} at {max_tokens} tokens a batch at most")
+    print(f"all: ratio {seconds['plain'] / seconds['batcher']:.2f} at {max_tokens} tokens a batch at most")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Placement
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
-from fusechat.services.llm import cpu_env, engine_kwargs
+from fusechat.services.engine_args import cpu_env, engine_kwargs
 
 TOKENS = 64
 NUM_SEQS = 64

@@ -21,7 +21,7 @@ import psutil
 
 from fusechat.pipeline.models import resolve
 from fusechat.pipeline.recipe import Placement, load
-from fusechat.services.llm import cpu_env, engine_kwargs
+from fusechat.services.engine_args import cpu_env, engine_kwargs
 
 WAYS = ("engine of its own", "engine forked", "import, no bytecode", "import", "report of a start")
 

@@ -188,7 +188,7 @@ def test_a_key_is_printed_once_and_stored_as_a_hash(tmp_path: Path, fusechat: Co
     assert fusechat("keys", "list", "keys.yaml", cwd=tmp_path).out.startswith("bob@lab  score  ")
     (tmp_path / "keys.yaml").chmod(0o620)
     line = mistake(fusechat("keys", "list", "keys.yaml", cwd=tmp_path))
-    assert line == "fusechat: keys.yaml: others than its owner may write it: chmod go-w"
+    assert line == "fusechat: keys.yaml: is writable by others than its owner: chmod go-w"
 
 
 @pytest.mark.parametrize(

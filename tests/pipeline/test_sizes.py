@@ -14,7 +14,7 @@ from fusechat.pipeline.cluster.needs import reserved_needs
 from fusechat.pipeline.errors import CapacityError, RecipeError
 from fusechat.pipeline.recipe import Recipe, fields, prompt_options, sizes
 from fusechat.pipeline.recipe.load import find, load
-from fusechat.services.llm import cpu_env
+from fusechat.services.engine_args import cpu_env
 from fusechat.training.ray_train import worker_env
 
 MODEL = {"hub": "owner/model", "revision": "main"}

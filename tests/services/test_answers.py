@@ -9,7 +9,7 @@ from contextlib import aclosing
 import clocks
 import pytest
 
-from fusechat.services.openai_stream import answer, coalesced
+from fusechat.services.openai_stream import coalesce, openai_answer
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
@@ -33,7 +33,7 @@ def test_closing_an_answer_closes_the_generation(pieces: int) -> None:
     engine = Engine()
 
     async def leave() -> None:
-        found = answer(engine, "chat", BODY, "r")
+        found = openai_answer(engine, "chat", BODY, "r")
         async with aclosing(found):
             for _ in range(pieces):
                 await anext(found)
@@ -49,7 +49,7 @@ def test_chunks_are_joined_and_none_is_lost() -> None:
             await asyncio.sleep(0.001)
 
     async def joined() -> list[str]:
-        return [text async for text in coalesced(chunks(), 0.02)]
+        return [text async for text in coalesce(chunks(), 0.02)]
 
     found = clocks.run(joined)
     assert "".join(found) == "".join(f"{i}," for i in range(50))
@@ -62,7 +62,7 @@ def test_what_the_engine_raises_reaches_the_caller() -> None:
         raise RuntimeError("engine")
 
     async def read() -> None:
-        async for _ in coalesced(chunks(), 0.01):
+        async for _ in coalesce(chunks(), 0.01):
             pass
 
     with pytest.raises(RuntimeError, match="engine"):

@@ -29,7 +29,7 @@ from fusechat.pipeline.errors import FusechatError, InputError
 from fusechat.pipeline.records import OBJECTIVES
 from fusechat.services import armorm
 from fusechat.services.armorm import END, HEADER, ArmoRM
-from fusechat.services.reward_inputs import Row, score_all
+from fusechat.services.reward_inputs import RewardInput, score_all
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_the_gate_looks_at_the_last_assistant_turn(folder: Path, model: ArmoRM) 
     score = score_all(model, [conversation])[0]
     _, _, gate, position = reference(folder, conversation)
     row = model.encode(conversation)
-    assert isinstance(row, Row)
+    assert isinstance(row, RewardInput)
     ends = [i for i, token in enumerate(row.ids) if token == row.ids[-1]]
     assert row.gate_at == position == ends[2], "the end of the second user turn"
     assert score.gate == pytest.approx(gate, abs=1e-5)

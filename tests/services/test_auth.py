@@ -74,7 +74,7 @@ def refused(ring: KeyRing, secret: str, now: datetime | None = None) -> str:
         ([entry(expires="2027-01-31T12:00:00")], "keys.0.expires: must be a date, or date and time with zone"),
         ([entry(expires=1893456000)], "keys.0.expires: must be a date, or date and time with zone"),
         ([entry(expires="soon")], "keys.0.expires: must be a date, or date and time with zone"),
-        ([entry(), entry(secret="two")], "keys: the name ci stands twice"),
+        ([entry(), entry(secret="two")], "keys: the name ci is used twice"),
         ([entry(), entry("other")], "keys: two names have the same sha256"),
     ],
 )
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_key_file_is_refused(file: Path, text: str) -> None:
 @pytest.mark.parametrize("mode", [0o664, 0o646])
 def test_a_file_that_others_may_write_is_refused(file: Path, mode: int) -> None:
     file.chmod(mode)
-    with pytest.raises(InputError, match=r"others than its owner may write it: chmod go-w"):
+    with pytest.raises(InputError, match=r"is writable by others than its owner: chmod go-w"):
         KeyRing(file)
 
 
@@ -180,8 +180,8 @@ def test_expiry_goes_by_the_clock_of_the_machine(tmp_path: Path) -> None:
     [("sample", "sample models"), ("score", "score models"), ("admin", "sample score models admin")],
 )
 def test_a_role_may_do_its_own_and_admin_all(role: auth.Role, rights: str) -> None:
-    every: tuple[auth.Right, ...] = ("sample", "score", "models", "admin")
-    assert [r for r in every if auth.may(role, r)] == rights.split()
+    every: tuple[auth.Permission, ...] = ("sample", "score", "models", "admin")
+    assert [r for r in every if auth.is_allowed(role, r)] == rights.split()
 
 
 # --- rotation

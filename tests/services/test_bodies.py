@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fusechat.services.schemas import ChatBody, SampleBody
+from fusechat.services.openai_schemas import ChatBody
+from fusechat.services.schemas import SampleBody
 
 ASKED = [{"role": "user", "content": "Hi"}]
 

@@ -119,7 +119,7 @@ def untemplated(path: Path) -> None:
         (lambda p: tensors(p, lambda t: t.update({"lm_head.weight": torch.zeros(2, 2)})), "lm_head.weight is unknown"),
         (lambda p: tensors(p, lambda t: t.update({"score.weight": torch.zeros(1, 3)})), "score.weight|can't be loaded"),
         (lambda p: tensors(p, lambda t: t["score.weight"].fill_(float("nan"))), "can't rate a plain .* not_finite"),
-        (two_labels, "one label, this one 2"),
+        (two_labels, "one label, this one has 2"),
         (untemplated, "no chat template"),
         (deaf, "can't rate a plain conversation: template: it leaves out what the assistant says"),
         (lambda p: (p / "config.json").unlink(), r"config\.json: can't be read"),

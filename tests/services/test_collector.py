@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.services import batcher as collector_module
-from fusechat.services.batcher import WINDOW, Collector
-from fusechat.services.reward_inputs import Conversation, Row, Score, batches
+from fusechat.services import batcher as batcher_module
+from fusechat.services.batcher import WINDOW, Batcher
+from fusechat.services.reward_inputs import Conversation, RewardInput, RewardScore, batches
 
 
 @given(st.lists(st.integers(1, 500), max_size=60), st.integers(1, 2000))
@@ -36,18 +36,18 @@ class Counting:
         self.go = threading.Event()
         self.go.set()
 
-    def encode(self, conversation: Conversation) -> Row | Score:
+    def encode(self, conversation: Conversation) -> RewardInput | RewardScore:
         num = len(conversation)
-        return Row([1] * num) if num else Score(reject="no_response: empty")
+        return RewardInput([1] * num) if num else RewardScore(reject="no_response: empty")
 
-    def rate(self, rows: Sequence[Row]) -> list[Score]:
+    def rate(self, rows: Sequence[RewardInput]) -> list[RewardScore]:
         self.begun += 1
         self.go.wait()
         lengths = [len(row.ids) for row in rows]
         self.passes.append(lengths)
         if 13 in lengths:
             raise RuntimeError("out of luck")
-        return [Score(reward=float(n), tokens=n) for n in lengths]
+        return [RewardScore(reward=float(n), tokens=n) for n in lengths]
 
 
 def said(*lengths: int) -> list[list[dict[str, str]]]:
@@ -60,35 +60,35 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 def test_concurrent_callers_share_batches_and_get_their_own_scores_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector_module, "WAIT_S", 3600)  # the first row waits for the others, however long they take
+    monkeypatch.setattr(batcher_module, "WAIT_S", 3600)  # the first row waits for the others, however long they take
     model = Counting()
 
-    async def ask() -> tuple[Any, Collector]:
-        collector = Collector(model, 1000)
-        asked = (collector.score(said(*lengths)) for lengths in ((50, 10, 0, 20), (21, 51), (9,), ()))
+    async def ask() -> tuple[Any, Batcher]:
+        batcher = Batcher(model, 1000)
+        asked = (batcher.score(said(*lengths)) for lengths in ((50, 10, 0, 20), (21, 51), (9,), ()))
         found = asyncio.gather(*asked)
-        await until(lambda: len(collector._waiting) == 6)
+        await until(lambda: len(batcher._waiting) == 6)
         assert model.passes == []
-        collector._enough.set()
-        return await found, collector
+        batcher._enough.set()
+        return await found, batcher
 
-    found, collector = asyncio.run(ask())
+    found, batcher = asyncio.run(ask())
     assert [[s.reward for s in scores] for scores in found] == [[50, 10, None, 20], [21, 51], [9], []]
     assert found[0][2].reject == "no_response: empty"
     assert model.passes == [[9, 10], [20, 21], [50, 51]]
-    assert (collector.num_tokens, collector.num_computed) == (161, 20 + 42 + 102)
+    assert (batcher.num_tokens, batcher.num_computed) == (161, 20 + 42 + 102)
 
 
 def test_what_comes_during_a_pass_makes_one_batch_and_the_oldest_window_goes_first() -> None:
     model = Counting()
 
     async def ask() -> None:
-        collector = Collector(model, 10)
+        batcher = Batcher(model, 10)
         model.go.clear()
-        first = asyncio.create_task(collector.score(said(10)))
+        first = asyncio.create_task(batcher.score(said(10)))
         await until(lambda: model.begun == 1)
-        more = [asyncio.create_task(collector.score(said(n))) for n in (10,) * WINDOW + (1,)]
-        await until(lambda: len(collector._waiting) == len(more))
+        more = [asyncio.create_task(batcher.score(said(n))) for n in (10,) * WINDOW + (1,)]
+        await until(lambda: len(batcher._waiting) == len(more))
         model.go.set()
         await asyncio.gather(first, *more)
 
@@ -100,9 +100,9 @@ def test_a_failed_pass_is_the_callers_of_its_batch_alone() -> None:
     model = Counting()
 
     async def ask() -> Any:
-        collector = Collector(model, 1000)
-        found = await asyncio.gather(collector.score(said(13, 100)), collector.score(said(101)), return_exceptions=True)
-        return found, await collector.score(said(5))
+        batcher = Batcher(model, 1000)
+        found = await asyncio.gather(batcher.score(said(13, 100)), batcher.score(said(101)), return_exceptions=True)
+        return found, await batcher.score(said(5))
 
     (bad, good), later = asyncio.run(ask())
     assert isinstance(bad, RuntimeError)
@@ -113,19 +113,19 @@ def test_a_caller_who_left_costs_no_pass() -> None:
     model = Counting()
 
     async def ask() -> None:
-        collector = Collector(model, 10)
+        batcher = Batcher(model, 10)
         model.go.clear()
-        first = asyncio.create_task(collector.score(said(4)))
+        first = asyncio.create_task(batcher.score(said(4)))
         await until(lambda: model.begun == 1)
-        gone = asyncio.create_task(collector.score(said(7)))
-        await until(lambda: len(collector._waiting) == 1)
+        gone = asyncio.create_task(batcher.score(said(7)))
+        await until(lambda: len(batcher._waiting) == 1)
         gone.cancel()
         await asyncio.sleep(0)
         model.go.set()
         await first
         with pytest.raises(asyncio.CancelledError):
             await gone
-        await collector.score(said(3))
+        await batcher.score(said(3))
 
     asyncio.run(ask())
     assert model.passes == [[4], [3]]

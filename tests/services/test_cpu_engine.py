@@ -79,4 +79,4 @@ def test_only_an_engine_of_one_thread_is_forked(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if threads is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    assert cpu_engine.forks() is forks
+    assert cpu_engine.can_fork() is forks

@@ -12,7 +12,7 @@ from tiny_reward import write_armorm, write_classifier
 from fusechat.pipeline.recipe import JudgeReward, level_orders
 from fusechat.pipeline.records import OBJECTIVES, Message
 from fusechat.pipeline.sampling.messages import Rated, ScoreItem
-from fusechat.services.reward_models import combined, mean_rating, rate_request
+from fusechat.services.reward_models import combine_ratings, mean_rating, rate_request
 
 RUBRIC = "{prompt}|{response}|{levels}"
 ITEM = ScoreItem(id="r", messages=[Message(role="user", content="{levels}?")], response="{prompt}!")
@@ -87,10 +87,12 @@ def test_a_judge_that_could_not_be_trusted_is_refused(changes: dict[str, Any], s
 
 def test_a_combination_needs_all_of_its_parts() -> None:
     ratings = {"a": rating(2.0), "b": rating(1.0, 0.5)}
-    assert combined(ratings, {"a": 1.0, "b": -1.0}, "r") == Rated(id="r", score=1.0, mass=0.5, reject="", tokens=20)
-    missing = combined({**ratings, "b": rating(None, 0.2, "too_long")}, {"a": 1.0, "b": 1.0}, "r")
+    assert combine_ratings(ratings, {"a": 1.0, "b": -1.0}, "r") == Rated(
+        id="r", score=1.0, mass=0.5, reject="", tokens=20
+    )
+    missing = combine_ratings({**ratings, "b": rating(None, 0.2, "too_long")}, {"a": 1.0, "b": 1.0}, "r")
     assert (missing["score"], missing["reject"]) == (None, "missing_component: b: too_long")
-    assert combined({}, {}, "r")["reject"].startswith("no_reward")
+    assert combine_ratings({}, {}, "r")["reject"].startswith("no_reward")
 
 
 # --- replicas

@@ -16,7 +16,7 @@ from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
 from fusechat.services.sample_route import Sampler, Scoring
-from fusechat.services.schemas import SampleBody, Sampled, SourceError
+from fusechat.services.schemas import SampleBody, SampleResult, SourceError
 
 
 class Answering:
@@ -99,7 +99,7 @@ def test_a_silent_source_holds_no_other_up_and_is_left_with_its_caller(sampler_o
     silent = Silent()
     sampler = sampler_of(silent=silent, answering=Answering(after=silent.asked))
     found = asyncio.run(asyncio.wait_for(first(sampler.sample(BODY, Scoring()), 2), 300))
-    assert [(type(e), e.source, e.text) for e in found] == [(Sampled, "answering", "four")] * 2
+    assert [(type(e), e.source, e.text) for e in found] == [(SampleResult, "answering", "four")] * 2
     assert silent.left
 
 
@@ -110,7 +110,7 @@ def test_a_failing_source_is_an_error_beside_the_others_answers(sampler_of: Any)
         return [event async for event in sampler.sample(BODY, Scoring())]
 
     found = asyncio.run(asyncio.wait_for(everything(), 300))
-    assert sorted(type(e).__name__ for e in found) == ["Sampled", "Sampled", "SourceError"]
+    assert sorted(type(e).__name__ for e in found) == ["SampleResult", "SampleResult", "SourceError"]
     (error,) = [e for e in found if isinstance(e, SourceError)]
     assert error.source == "failing"
     assert error.code == "unavailable"

@@ -126,7 +126,7 @@ def test_what_the_caller_did_wrong(service: serving.Service, change: dict[str, A
 
 
 def test_no_such_model(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="is none of tiny"):
+    with pytest.raises(openai.NotFoundError, match="is not one of tiny"):
         client.chat.completions.create(model="gpt-4", messages=ASKED)
 
 
