@@ -107,7 +107,7 @@ def test_a_cluster_takes_the_largest(machine: Machine, path: Path) -> None:
 
 def test_an_unknown_size_is_one_line(machine: Machine, path: Path) -> None:
     machine()
-    with pytest.raises(RecipeError, match=r"size: 'huge' is none of auto, full, small"):
+    with pytest.raises(RecipeError, match=r"size: 'huge' is not one of auto, full, small"):
         load(path, ("size=huge",))
     with pytest.raises(RecipeError, match=r"sizes\.full\.work\.sleep.*must be|sizes\.full\.work"):
         load(path, ("sizes.full.work.sleep={tflop: 1}",))
