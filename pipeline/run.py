@@ -104,7 +104,7 @@ class Run:
         if any(precision.of_stage(self.recipe, stage) for stage in stages):
             for line in precision.decisions(self.written):
                 self.progress.say(line)
-        for line in sizes.told(self.recipe):
+        for line in sizes.summary(self.recipe):
             self.progress.say(line)
         expected, in_seconds = sizes.expected(self.recipe)
         self.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
