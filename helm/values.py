@@ -1,4 +1,4 @@
-"""The chart's values: the one truth that values.yaml, values.schema.json and the README's table are made from."""
+"""The chart's values. values.yaml, values.schema.json and the README's table are generated from this file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Object = dict[str, Any]
-"""A piece of a Kubernetes object, taken as it is."""
+"""Part of a Kubernetes object, used unchanged."""
 Quantity = str
-"""As Kubernetes has them: `500m`, `16Gi`."""
+"""A Kubernetes quantity, e.g. `500m` or `16Gi`."""
 
 
 class Values(BaseModel):
-    """A part of the values: closed, each field documented right under it."""
+    """Base class of sections: no unknown keys; each field is documented below it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -22,13 +22,13 @@ class Image(Values):
     """The image that the Dockerfile builds."""
 
     repository: str = Field(default="fusechat", min_length=1)
-    """Registry and name."""
+    """Registry and name of the image."""
     tag: str = "0.1.0"
-    """Tag; a digest goes before it."""
+    """Tag. Ignored if there is a digest."""
     digest: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
-    """`sha256:...`; names the image whatever happens to the tag."""
+    """`sha256:...`. Identifies the image even if the tag moves."""
     pullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    """When nodes fetch it."""
+    """When nodes pull the image."""
     pullSecrets: list[str] = []
     """Names of secrets with registry credentials."""
 
@@ -37,212 +37,217 @@ class ApiKeys(Values):
     """Who may call the service."""
 
     secretName: str = ""
-    """A secret whose `keys.yaml` is a key file (`fusechat keys add keys.yaml NAME --role ROLE`)."""
+    """Name of a secret whose `keys.yaml` is a key file (`fusechat keys add keys.yaml NAME --role ROLE`)."""
     insecure: bool = False
-    """Lets anybody call who reaches the service; then no secret is needed."""
+    """Allow calls without keys from everybody who can reach the service. No secret is needed then."""
 
 
 class Hub(Values):
-    """How models with `hub:` are fetched."""
+    """How models with `hub:` are downloaded."""
 
     access: Literal["token", "anonymous", "offline"] = "token"
-    """`offline` fetches nothing: the models' volume must hold them."""
+    """How to access the hub. `offline` downloads nothing: the models' volume must contain the models."""
     tokenSecretName: str = ""
-    """A secret whose `token` is the hub's; needed with `token` where the recipe has hub models."""
+    """Name of a secret whose `token` is the hub's token. Required with `access: token` if the recipe has hub models."""
 
 
 class Claim(Values):
     """A volume."""
 
     existingClaim: str = ""
-    """A claim that is there already; none makes one, which outlives the release."""
+    """Name of an existing claim. Without one, the chart creates a claim, which is kept when the release is
+    uninstalled."""
     size: Quantity = "100Gi"
-    """Of the claim that is made."""
+    """Size of the created claim."""
     storageClass: str = ""
-    """None takes the cluster's default."""
+    """Storage class of the created claim. Default: the cluster's default."""
     accessMode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
-    """`ReadWriteOnce` is for a cluster of one node."""
+    """Access mode of the created claim. Use `ReadWriteOnce` only on a cluster of one node."""
 
 
 class ModelsClaim(Claim):
-    """The models' volume: fetched once, read by every pod."""
+    """The models' volume: models are downloaded to it once and read by every pod."""
 
     size: Quantity = "1Ti"
-    """Of the claim that is made: all weights of the recipe in bfloat16, 2 bytes a parameter."""
+    """Size of the created claim. It must hold all weights of the recipe in bfloat16, at 2 bytes per parameter."""
 
 
 class Storage(Values):
-    """What outlives pods."""
+    """Persistent volumes."""
 
     runs: Claim = Claim()
-    """The run directory, at /runs; a relative `run_dir` of the recipe lies there."""
+    """Volume of the run directory, mounted at /runs. A relative `run_dir` of the recipe is there."""
     models: ModelsClaim = ModelsClaim()
-    """The models' cache, at /models."""
+    """Volume of the model cache, mounted at /models."""
 
 
 class Gpus(Values):
-    """What the Kubernetes cluster has."""
+    """GPUs of the Kubernetes cluster."""
 
     perNode: int = Field(default=8, ge=1)
-    """GPUs of its largest node: a source's TP x PP GPUs must lie on one."""
+    """GPUs of the largest node. All TP x PP GPUs of a source must be on one node."""
     total: int = Field(default=0, ge=0)
-    """All GPUs that the release may use, for the check of the plan and of upgrades; 0 checks neither."""
+    """Number of GPUs that the release may use, to check the recipe and upgrades. 0 turns the checks off."""
     resource: str = "nvidia.com/gpu"
-    """The device plugin's name of a GPU."""
+    """Resource name of a GPU in the device plugin."""
 
 
 class Resources(Values):
-    """Requests and limits alike, so that Ray and Kubernetes count the same."""
+    """Both the requests and the limits, so that Ray and Kubernetes count the same."""
 
     cpu: Quantity = "4"
-    """Cores."""
+    """CPU cores."""
     memory: Quantity = "16Gi"
     """Memory."""
 
 
 class WorkerResources(Values):
-    """A worker pod; CPUs and GPUs follow from the recipe."""
+    """Resources of a worker pod. CPUs and GPUs follow from the recipe."""
 
     memoryPerGpu: str = Field(default="64Gi", pattern=r"^[1-9][0-9]*Gi$")
-    """Host memory for each GPU of a pod."""
+    """Host memory per GPU of a pod."""
     memoryWithoutGpu: str = Field(default="8Gi", pattern=r"^[1-9][0-9]*Gi$")
     """Host memory of a pod without GPUs."""
     extraCpus: int = Field(default=1, ge=1)
-    """Cores beyond what the recipe's placements name: Ray's own processes and the tokenizer."""
+    """CPU cores in addition to the recipe's placements, for Ray's own processes and the tokenizer."""
 
 
 class Upgrade(Values):
-    """What a change of the pods does to the running service."""
+    """How a change of the pods affects the running service."""
 
     type: Literal["NewCluster", "None", "NewClusterWithIncrementalUpgrade"] = "NewCluster"
-    """`NewCluster` starts a second fleet, then moves the traffic; `None` leaves the running one as it is."""
+    """`NewCluster` starts a second Ray cluster, then moves the traffic. `NewClusterWithIncrementalUpgrade` moves it in
+    steps. `None` does not change the running cluster."""
     gatewayClassName: str = ""
     """For NewClusterWithIncrementalUpgrade: the Gateway API class that shifts the traffic."""
     maxSurgePercent: int = Field(default=100, ge=1, le=100)
-    """For NewClusterWithIncrementalUpgrade: how much of the second fleet is up at once."""
+    """For NewClusterWithIncrementalUpgrade: percentage of the second cluster that is up at once."""
     stepSizePercent: int = Field(default=10, ge=1, le=100)
-    """For NewClusterWithIncrementalUpgrade: traffic moved a step."""
+    """For NewClusterWithIncrementalUpgrade: percentage of the traffic that each step moves."""
     intervalSeconds: int = Field(default=60, ge=1)
-    """For NewClusterWithIncrementalUpgrade: seconds between steps."""
+    """For NewClusterWithIncrementalUpgrade: seconds between two steps."""
 
 
 class Service(Values):
     """The RayService."""
 
     upgrade: Upgrade = Upgrade()
-    """What a change of the pods does."""
+    """How a change of the pods affects the running service."""
     autoscaling: bool = True
-    """Ray's autoscaler (v2) starts and ends worker pods between `min_replicas` and `max_replicas` of each placement."""
+    """Let Ray's autoscaler (v2) start and stop worker pods between `min_replicas` and `max_replicas` of each
+    placement."""
     idleTimeoutSeconds: int = Field(default=600, ge=10)
-    """After which an idle worker pod ends."""
+    """Seconds after which an idle worker pod is stopped."""
     unhealthySeconds: int = Field(default=1800, ge=60)
-    """How long a new cluster may take until it serves; fetching 70B weights takes most of it."""
+    """Seconds that a new cluster may take until it serves. Downloading 70B weights takes most of them."""
 
 
 class Job(Values):
     """A RayJob."""
 
     enabled: bool = True
-    """Whether there is one."""
+    """Create it."""
     commands: list[Literal["run", "prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"]] = Field(
         default=["run"], min_length=1
     )
-    """Commands of `fusechat`, one after the other; a retry skips what is done."""
+    """Commands of `fusechat`, run one after the other. A retry skips finished work."""
     activeDeadlineSeconds: int = Field(default=604800, ge=60)
-    """The whole time limit."""
+    """Time limit of the job, in seconds."""
     backoffLimit: int = Field(default=3, ge=0)
-    """Retries, each on a new cluster."""
+    """Number of retries, each on a new cluster."""
     ttlSecondsAfterFinished: int = Field(default=3600, ge=1)
-    """After which the finished job's cluster is removed."""
+    """Seconds after which a finished job's cluster is removed."""
 
 
 class TrainingJob(Job):
-    """The training alone, e.g. on other nodes than the sampling."""
+    """A job for training only, e.g. on other nodes than sampling."""
 
     enabled: bool = False
-    """Enable it once a pipeline job that ended with `select` is done; both write one run directory."""
+    """Create it. Wait until a pipeline job that ends with `select` is done: both write the same run directory."""
     commands: list[Literal["run", "prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"]] = Field(
         default=["sft", "dpo", "evaluate", "report"], min_length=1
     )
-    """Commands of `fusechat`, one after the other."""
+    """Commands of `fusechat`, run one after the other."""
 
 
 class Jobs(Values):
     """The RayJobs."""
 
     pipeline: Job = Job()
-    """The pipeline."""
+    """The job that runs the pipeline."""
     training: TrainingJob = TrainingJob()
-    """The training alone."""
+    """The job that runs only the training."""
     workers: int = Field(default=0, ge=0)
-    """Worker pods of a job's cluster; 0 takes as many as the recipe needs, more let sources grow to `max_replicas`."""
+    """Number of worker pods of a job's cluster. 0 creates as many as the recipe needs; more allow sources to scale up
+    to `max_replicas`."""
     kueueQueue: str = ""
-    """A Kueue local queue: jobs are made suspended, and Kueue starts them."""
+    """Name of a Kueue local queue. Jobs are then created suspended, and Kueue starts them."""
 
 
 class PodSecurity(Values):
-    """Beyond what is fixed: no root, no added capability, no privilege escalation, seccomp RuntimeDefault."""
+    """Pod security in addition to the fixed settings: not root, no added capabilities, no privilege escalation, seccomp
+    RuntimeDefault."""
 
     uid: int = Field(default=10001, ge=1)
-    """User, and group of files."""
+    """User id, and group id of files."""
     readOnlyRootFilesystem: bool = True
-    """Only the mounted volumes can be written."""
+    """Allow writes only to the mounted volumes."""
 
 
 class Pods(Values):
-    """All pods of Ray."""
+    """Settings of all Ray pods."""
 
     annotations: dict[str, str] = {}
-    """A changed one starts a new cluster."""
+    """Annotations of the pods. A change starts a new cluster."""
     labels: dict[str, str] = {}
-    """A changed one starts a new cluster."""
+    """Labels of the pods. A change starts a new cluster."""
     env: list[Object] = []
-    """Kubernetes env entries."""
+    """Kubernetes `env` entries."""
     envFrom: list[Object] = []
-    """Kubernetes envFrom entries, e.g. a secret with an endpoint's key."""
+    """Kubernetes `envFrom` entries, e.g. a secret with an endpoint's key."""
     runtimeClassName: str = ""
-    """E.g. `nvidia`."""
+    """Runtime class, e.g. `nvidia`."""
     priorityClassName: str = ""
-    """Of all pods."""
+    """Priority class of all pods."""
     sharedMemory: str = Field(default="16Gi", pattern=r"^[1-9][0-9]*Gi$")
-    """Of /dev/shm: Ray's object store, which takes three quarters, and NCCL; counts as the pod's memory."""
+    """Size of /dev/shm, which counts as the pod's memory. Ray's object store takes three quarters; NCCL uses it too."""
     scratch: Quantity = "50Gi"
-    """Of /tmp: Ray's session, spilled objects and logs."""
+    """Size of /tmp, for Ray's session, spilled objects and logs."""
     terminationGracePeriodSeconds: int = Field(default=120, ge=0)
-    """For what is under way."""
+    """Seconds that requests and work in progress get to finish."""
     volumes: list[Object] = []
-    """Further volumes."""
+    """Additional volumes."""
     volumeMounts: list[Object] = []
-    """Where they are mounted."""
+    """Mounts of the additional volumes."""
 
 
 class Placing(Values):
-    """Where pods go."""
+    """Which nodes pods run on."""
 
     nodeSelector: dict[str, str] = {}
-    """Labels of the nodes."""
+    """Labels that the nodes must have."""
     tolerations: list[Object] = []
-    """Taints that don't matter."""
+    """Taints that the pods tolerate."""
     affinity: Object = {}
     """Kubernetes affinity."""
 
 
 class HeadPlacing(Placing):
-    """The head pod."""
+    """Settings of the head pod."""
 
     resources: Resources = Resources()
-    """The gateway and the sandbox of `verify` may run here."""
+    """Resources of the head pod. The gateway and the sandbox of `verify` may run there."""
 
 
 class WorkerPlacing(Placing):
-    """All worker pods, and each group's own."""
+    """Settings of all worker pods, and of single groups."""
 
     resources: WorkerResources = WorkerResources()
-    """What the recipe doesn't say."""
+    """Resources that the recipe does not define."""
     gpuTolerations: list[Object] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    """For pods with GPUs, beside `tolerations`."""
+    """Tolerations of pods with GPUs, in addition to `tolerations`."""
     acceleratorLabel: str = "nvidia.com/gpu.product"
-    """Node label that names the GPU."""
+    """Node label with the name of the GPU."""
     acceleratorValues: dict[str, str] = {
         "H100": "NVIDIA-H100-80GB-HBM3",
         "H200": "NVIDIA-H200",
@@ -251,155 +256,157 @@ class WorkerPlacing(Placing):
         "L40S": "NVIDIA-L40S",
         "L4": "NVIDIA-L4",
     }
-    """Ray's `accelerator_type` -> value of that label; a type without one must not stand in the recipe."""
+    """Ray's `accelerator_type` -> value of that label. The recipe may use only these types."""
     groups: dict[str, Placing] = {}
-    """Source's, reward's or job group's name -> its own placing, beside the common one."""
+    """Name of a source's, reward's or job's group -> its placement, in addition to the common one."""
 
 
 class Gcs(Values):
-    """Fault tolerance of Ray's control store: with it the service outlives its head pod."""
+    """Fault tolerance of Ray's control store (GCS). With it, the service survives the loss of its head pod."""
 
     redisAddress: str = ""
-    """E.g. `redis:6379`; none leaves it off."""
+    """Address of Redis, e.g. `redis:6379`. Without it, fault tolerance is off."""
     passwordSecretName: str = ""
-    """A secret whose `password` is Redis's."""
+    """Name of a secret whose `password` is the Redis password."""
 
 
 class Prefetch(Values):
-    """Models fetched before Ray starts."""
+    """Download of models before Ray starts."""
 
     enabled: bool = True
-    """An init container of the head fetches all models into the models' volume."""
+    """Download all models to the models' volume, in an init container of the head pod."""
 
 
 class ServiceAccount(Values):
-    """Of the pods; the autoscaler's sidecar uses the operator's role for it."""
+    """Service account of the pods. The autoscaler's sidecar uses it with the role that the operator creates."""
 
     create: bool = False
-    """Whether to make one; the operator makes the autoscaler's where none is named."""
+    """Create it. If no service account is named, the operator creates one for the autoscaler."""
     name: str = ""
-    """An existing one, or of the one that is made."""
+    """Name of an existing service account, or of the created one."""
     annotations: dict[str, str] = {}
-    """E.g. for a cloud's workload identity."""
+    """Annotations, e.g. for a cloud's workload identity."""
 
 
 class Ingress(Values):
-    """From outside, by an Ingress."""
+    """Access from outside the cluster through an Ingress."""
 
     enabled: bool = False
-    """Whether there is one."""
+    """Create it."""
     className: str = ""
-    """IngressClass."""
+    """Ingress class."""
     host: str = ""
-    """Host name; needed."""
+    """Host name. Required."""
     tlsSecretName: str = ""
-    """A TLS secret; needed, since keys travel in headers, unless `allowHttp`."""
+    """Name of a TLS secret. Required unless `allowHttp` is true, because keys are sent in headers."""
     allowHttp: bool = False
-    """Where TLS ends in front of the cluster."""
+    """Allow HTTP, for clusters where TLS is terminated in front of the cluster."""
     annotations: dict[str, str] = {}
-    """E.g. time-outs: answers take minutes."""
+    """Annotations, e.g. for time-outs: answers take minutes."""
 
 
 class HttpRoute(Values):
-    """From outside, by the Gateway API."""
+    """Access from outside the cluster through the Gateway API."""
 
     enabled: bool = False
-    """Whether there is one."""
+    """Create it."""
     gateway: str = ""
-    """Name of the Gateway; needed."""
+    """Name of the Gateway. Required."""
     gatewayNamespace: str = ""
-    """Its namespace; none takes the release's."""
+    """Namespace of the Gateway. Default: the release's namespace."""
     hostnames: list[str] = []
     """Host names."""
 
 
 class NetworkPolicy(Values):
-    """Who reaches the pods; Ray's dashboard runs what it is sent, so that only the operator may."""
+    """Who can reach the pods. Only the operator reaches Ray's dashboard, because the dashboard runs any code sent to
+    it."""
 
     enabled: bool = True
-    """Whether there is one."""
+    """Create it."""
     operatorNamespace: str = "kuberay-operator"
-    """KubeRay's namespace."""
+    """Namespace of the KubeRay operator."""
     monitoringNamespace: str = "monitoring"
-    """Prometheus's namespace."""
+    """Namespace of Prometheus."""
     clients: list[Object] = [{"podSelector": {}}]
-    """NetworkPolicy peers that may call the service; the namespace's own pods."""
+    """NetworkPolicy peers that may call the service. Default: the pods of the namespace."""
     egress: list[Object] = []
-    """Egress rules; none leaves egress open, otherwise DNS and the release's own pods are added."""
+    """Egress rules. Without any, egress is open. Otherwise, DNS and the release's own pods are added."""
 
 
 class Monitoring(Values):
-    """For Prometheus and Grafana."""
+    """Objects for Prometheus and Grafana."""
 
     podMonitor: bool = False
-    """PodMonitor of all Ray pods; needs Prometheus's operator."""
+    """Create a PodMonitor for all Ray pods. It needs the Prometheus operator."""
     rules: bool = False
-    """PrometheusRule: what to be woken for."""
+    """Create a PrometheusRule with alerts."""
     dashboard: bool = False
-    """ConfigMap with the Grafana dashboard."""
+    """Create a ConfigMap with the Grafana dashboard."""
     labels: dict[str, str] = {}
-    """By which Prometheus finds monitor and rules."""
+    """Labels of monitor and rules, by which Prometheus finds them."""
     dashboardLabels: dict[str, str] = {"grafana_dashboard": "1"}
-    """By which Grafana's sidecar finds the dashboard."""
+    """Labels of the dashboard, by which Grafana's sidecar finds it."""
 
 
 class Advanced(Values):
-    """What few set."""
+    """Settings that few users change."""
 
     nameOverride: str = Field(default="", pattern=r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$", max_length=34)
-    """Name of all objects, in place of the release's."""
+    """Name of all objects. Default: the release's name."""
     rayVersion: str = "2.60.0"
-    """Ray in the image."""
+    """Version of Ray in the image."""
     recipeFolder: str = Field(default="/opt/fusechat/recipes", pattern=r"^/.+[^/]$")
-    """Where the recipe is mounted, and its relative paths start: the shipped recipes' folder, or one under /runs."""
+    """Folder where the recipe is mounted and where its relative paths start: the shipped recipes' folder, or a folder
+    under /runs."""
     pods: Pods = Pods()
-    """All pods of Ray."""
+    """Settings of all Ray pods."""
     security: PodSecurity = PodSecurity()
-    """User and root file system."""
+    """User and root file system of the pods."""
     head: HeadPlacing = HeadPlacing()
-    """The head pod."""
+    """Settings of the head pod."""
     workers: WorkerPlacing = WorkerPlacing()
-    """The worker pods."""
+    """Settings of the worker pods."""
     gcs: Gcs = Gcs()
     """Fault tolerance of Ray's control store."""
     prefetch: Prefetch = Prefetch()
-    """Models fetched before Ray starts."""
+    """Download of models before Ray starts."""
     serviceAccount: ServiceAccount = ServiceAccount()
-    """Of the pods."""
+    """Service account of the pods."""
     ingress: Ingress = Ingress()
-    """From outside, by an Ingress."""
+    """Access from outside the cluster through an Ingress."""
     httpRoute: HttpRoute = HttpRoute()
-    """From outside, by the Gateway API."""
+    """Access from outside the cluster through the Gateway API."""
     networkPolicy: NetworkPolicy = NetworkPolicy()
-    """Who reaches the pods."""
+    """Who can reach the pods."""
     monitoring: Monitoring = Monitoring()
-    """For Prometheus and Grafana."""
+    """Objects for Prometheus and Grafana."""
     disruptionBudget: bool = True
-    """Keeps node drains from the service's pods."""
+    """Protect the service's pods from node drains."""
     extraObjects: list[Object] = []
-    """Further objects, each as it is."""
+    """Additional Kubernetes objects, used unchanged."""
 
 
 class Chart(Values):
     """All values."""
 
     mode: Literal["service", "jobs", "both"] = "service"
-    """A RayService, RayJobs, or both, each with a Ray cluster of its own."""
+    """What to install: a RayService (`service`), RayJobs (`jobs`), or both. Each has its own Ray cluster."""
     recipe: str = ""
-    """The recipe file's text: `--set-file recipe=recipe.yaml`. Worker groups, GPUs and replicas follow from it."""
+    """Content of the recipe file: `--set-file recipe=recipe.yaml`. It defines worker groups, GPUs and replicas."""
     image: Image = Image()
     """The image that the Dockerfile builds."""
     apiKeys: ApiKeys = ApiKeys()
     """Who may call the service."""
     hub: Hub = Hub()
-    """How models with `hub:` are fetched."""
+    """How models with `hub:` are downloaded."""
     storage: Storage = Storage()
-    """What outlives pods."""
+    """Persistent volumes."""
     gpus: Gpus = Gpus()
-    """What the Kubernetes cluster has."""
+    """GPUs of the Kubernetes cluster."""
     service: Service = Service()
     """The RayService."""
     jobs: Jobs = Jobs()
     """The RayJobs."""
     advanced: Advanced = Advanced()
-    """What few set."""
+    """Settings that few users change."""

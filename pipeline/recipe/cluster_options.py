@@ -1,4 +1,4 @@
-"""The cluster, and the REST service."""
+"""Recipe sections for the Ray cluster and the REST service."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from .fields import Section
 
 
 class Cluster(Section):
-    """Where it runs."""
+    """The Ray cluster that the run uses."""
 
     address: str | None = None
-    """A running Ray cluster's address (`auto` finds one); none starts Ray on this machine."""
+    """Address of a running Ray cluster, or `auto` to find one. Without it, Ray is started on this machine."""
     num_cpus: int | None = Field(default=None, ge=1)
-    """CPUs of the Ray started here; none takes the machine's cores."""
+    """CPUs of the Ray that is started on this machine. Default: all of the machine's cores."""
 
 
 class Serve(Section):
-    """The REST service (`fusechat serve`)."""
+    """The REST service (`fusechat serve`, docs/service.md)."""
 
     host: str = "127.0.0.1"
+    """Address that the service listens on."""
     port: int = Field(default=8000, ge=1, le=65535)
+    """Port that the service listens on."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
-    """Where Ray exports the Prometheus metrics of this machine; any free port where none is given."""
+    """Port where Ray exports this machine's Prometheus metrics. Default: any free port."""
     keys: str | None = None
-    """A key file (`fusechat keys add`); relative to the recipe's folder. Without one anybody may call."""
+    """API key file (`fusechat keys add`), relative to the recipe's folder. Without one, anybody may call, and only
+    loopback is served unless `insecure` is true."""
     insecure: bool = False
-    """Allows another address than loopback without keys."""
+    """Allow addresses other than loopback without API keys."""
     replicas: int = Field(default=1, ge=1)
-    """Of the gateway; each has its share of the keys' limits."""
+    """Replicas of the gateway. Each enforces its share of the keys' limits."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
-    """Larger requests are refused."""
+    """Maximum size of a request body. Larger requests are refused."""
     max_in_flight: int = Field(default=256, ge=1)
-    """Requests at once; more are refused with 503."""
+    """Maximum number of concurrent requests. Further requests get 503."""
     max_queued: int = Field(default=128, ge=1)
-    """Requests that may wait for a model; more are refused with 503."""
+    """Maximum number of requests that wait for one model. Further requests get 503."""
     timeout_s: float = Field(default=600, gt=0)
-    """Seconds until a request that has no answer is given up with 504."""
+    """Seconds until a request without an answer fails with 504."""
     cold: Literal["wait", "refuse"] = "wait"
-    """What a call to a model without a replica does while one is started: wait for it, or 503."""
+    """What a request to a model without a replica does: `wait` for one, or fail with 503 (`refuse`). A replica is
+    started in both cases."""
     log_prompts: bool = False
-    """Whether the log holds what callers send."""
+    """Write the content of requests to the log."""

@@ -1,4 +1,4 @@
-"""The evaluation: models, suites and judges."""
+"""Recipe sections for the evaluation: models, suites and judges."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from .prompt_options import PromptFile
 from .source_options import Endpoint
 
 TRAINED = ("target", "sft", "dpo")
-"""Names under which a run's own models are evaluated."""
+"""Names of the run's own models in the evaluation."""
 
 
 REFERENCE = "reference"
-"""Baseline of a judged suite whose rows bring the answers to be held against."""
+"""Baseline of a judged suite whose rows contain the answers to compare with."""
 
 
 class EvaluatedModel(Section):
-    """A model that is evaluated beside the run's own and its sources."""
+    """A model to evaluate in addition to the run's own models and its sources."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,49}$")]
+    """Name of the model in the results."""
     model: Model
+    """The model's weights."""
     chat_template: str | None = None
-    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
+    """Jinja file that replaces the model's own chat template. Relative paths start at the recipe's folder."""
     engine: Engine | None = None
-    """None takes `evaluate.engine`."""
+    """Settings of the vLLM engine. Default: `evaluate.engine`."""
     placement: Placement | None = None
-    """None takes `evaluate.placement`."""
+    """Cluster resources of each engine worker. Default: `evaluate.placement`."""
 
 
 class Judge(Endpoint):
-    """A judge behind an endpoint; a source of the recipe can judge too, by its name."""
+    """A judge behind an endpoint. A source of the recipe can also be a judge, by its name."""
 
     name: Name
+    """Name of the judge."""
 
 
 SuiteForm = Literal[
@@ -52,57 +55,70 @@ JUDGED_FORMS = ("alpaca_eval", "arena_hard", "mt_bench", "align_bench")
 
 
 class Suite(Section):
-    """What suites of files share."""
+    """Settings that suites of files share."""
 
     name: Name
+    """Name of the suite."""
     group: str = ""
-    """Suites of a group get a mean; `math`, `code`, ... as the paper has them."""
+    """Group of the suite, e.g. `math` or `code` as in the paper. The table of results has a mean for each group."""
     files: tuple[PromptFile, ...] = Field(min_length=1)
-    """As `prompts.heldout`; rows of a judged suite may hold `reference`, an answer to be held against."""
+    """Files or tables, as in `prompts.heldout`. Rows of a judged suite may have `reference`, an answer to compare with.
+    Rows that cannot be used follow `prompts.invalid`; they include gold without a readable answer, and tests that are
+    not Python. With `stop` they end the evaluation and the line is named; with `reject` they are counted
+    (`evaluate/rejects`)."""
     form: SuiteForm = "rows"
-    """`rows` are prompt rows; the others are the public sets' own JSONL files."""
+    """Format of the files. `rows`: prompt rows as on this page. The others are the JSONL files of public sets: `gsm8k`,
+    `math`, `humaneval` and `mbpp` for verified suites; `alpaca_eval`, `arena_hard`, `mt_bench` and `align_bench` for
+    judged ones. HumanEval+ and MBPP+ are read as `humaneval` and `mbpp`."""
     ask: str | None = None
-    """The prompt as it is asked, with `{prompt}`; none takes the form's own."""
+    """Template of the request; it must contain `{prompt}`. Default: the template of the form."""
     sampling: Sampling | None = None
-    """None takes `evaluate.sampling`."""
+    """Sampling parameters of the answers. Default: `evaluate.sampling`."""
 
     @model_validator(mode="after")
     def _form(self) -> Self:
         if self.ask is not None and "{prompt}" not in self.ask:
             raise ValueError("ask must contain {prompt}")
         if self.form != "rows" and not all(isinstance(file, str) for file in self.files):
-            raise ValueError(f"form {self.form} takes the names of files: it knows their columns")
+            raise ValueError(f"form {self.form} needs names of files, not tables: the form defines the columns")
         return self
 
 
 class VerifiedSuite(Suite):
-    """Prompts whose answers our own verifiers check: math with gold, code with tests."""
+    """Prompts whose answers fusechat's own verifiers check: math with gold, and code with tests."""
 
     kind: Literal["verified"]
+    """A suite whose answers are verified."""
     samples: int = Field(default=1, ge=1)
-    """Answers a prompt; its score is the share of them that is right."""
+    """Number of answers per prompt. A prompt's score is the share of right answers; a missing answer is wrong. More
+    than one requires a temperature above 0."""
 
     @model_validator(mode="after")
     def _verifiable(self) -> Self:
         if self.form in JUDGED_FORMS:
-            raise ValueError(f"form {self.form} has nothing to verify; make the suite's kind judged")
+            raise ValueError(f"form {self.form} cannot be verified; set the suite's kind to judged")
         return self
 
 
 class JudgedSuite(Suite):
-    """Prompts whose answers a judge holds against those of a baseline, each pair in both orders."""
+    """Prompts whose answers a judge compares with a baseline's answers, each pair in both orders."""
 
     kind: Literal["judged"]
+    """A suite whose answers are judged."""
     judge: Name
-    """One of `evaluate.judges`, or a source of the recipe."""
+    """Name of the judge: one of `evaluate.judges`, or a source of the recipe."""
     baseline: Name
-    """One of `evaluate.models`, or `reference`: the rows' own."""
+    """Model whose answers the others are compared with: one of `evaluate.models`, or `reference` for the answers in the
+    rows (key `reference`)."""
     instruction: str | None = None
-    """What the judge is asked, with `{prompt}`, `{first}` and `{second}`; its answer ends with [[A]], [[B]] or [[C]],
-    or as Arena-Hard has it. None takes the product's own."""
+    """Request to the judge, with `{prompt}`, `{first}` and `{second}`. The judge's answer must contain one of [[A]],
+    [[B]] and [[C]], or Arena-Hard's [[A>>B]], [[A>B]], [[A=B]], [[B>A]] and [[B>>A]]. Default: fusechat's own
+    request."""
     judge_sampling: Sampling = Sampling(temperature=0, max_tokens=1024)
+    """Sampling parameters of the judgements."""
     control: Literal["none", "length", "style"] = "length"
-    """What is taken out of the win rate: the length as AlpacaEval 2 does, or style as Arena-Hard does."""
+    """What the win rate is corrected for: `length` as in AlpacaEval 2, or `style` (length, headers, bold, lists) as in
+    Arena-Hard."""
 
     @model_validator(mode="after")
     def _instruction(self) -> Self:
@@ -115,45 +131,56 @@ class JudgedSuite(Suite):
 
 
 class HarnessSuite(Section):
-    """Tasks of lm-evaluation-harness, installed beside fusechat: it asks and scores, the run's deployments answer."""
+    """Tasks of lm-evaluation-harness (MMLU-Pro, GPQA, IFEval, ...), which must be installed in addition to fusechat.
+    The harness makes the prompts and scores the answers; the run's deployments answer."""
 
     name: Name
+    """Name of the suite."""
     kind: Literal["harness"]
+    """A suite of lm-evaluation-harness."""
     group: str = ""
+    """Group of the suite, e.g. `math` or `code`. The table of results has a mean for each group."""
     tasks: tuple[str, ...] = Field(min_length=1)
-    """Its names of tasks, or of groups of tasks, that generate text."""
+    """The harness's names of tasks, or of groups of tasks, that generate text."""
     include_path: str | None = None
-    """A folder of further tasks; relative to the recipe's folder."""
+    """Folder with further tasks (the harness's YAML files), so that local files need no hub. Relative paths start at
+    the recipe's folder."""
     metric: str | None = None
-    """In its notation, e.g. `exact_match,flexible-extract`; none takes each task's first."""
+    """Metric in the harness's notation `metric,filter`, e.g. `exact_match,flexible-extract`. Its values must lie from 0
+    to 1. Default: the first metric of each task."""
     num_fewshot: int | None = Field(default=None, ge=0)
-    """Examples in front of each question; none takes the task's own number."""
+    """Number of examples before each question. Default: the task's own number."""
     limit: int | None = Field(default=None, ge=1)
-    """The first so many questions of each task."""
+    """Number of questions per task, from the start. Default: all questions."""
 
 
 AnySuite = Annotated[VerifiedSuite | JudgedSuite | HarnessSuite, Field(discriminator="kind")]
 
 
 class SuiteContamination(Section):
-    """Rows of a suite that the run's training prompts hold; overlap of n-grams of words, as in `prompts`."""
+    """Rows of a suite that the run's training prompts contain, by the overlap of word n-grams as in `prompts`."""
 
     n: int = Field(default=8, ge=2, le=50)
-    """Words an n-gram; a Chinese, Japanese or Korean character is a word."""
+    """Words per n-gram. A Chinese, Japanese or Korean character counts as a word."""
     threshold: float = Field(default=0.5, gt=0, le=1)
-    """Share of a row's n-grams in one training prompt, from which the row is contaminated."""
+    """Share of a row's n-grams in one training prompt from which the row is contaminated."""
     action: Literal["flag", "refuse"] = "flag"
-    """Whether such rows are marked and counted, and the score without them given, or the evaluation ends."""
+    """What happens to contaminated rows. `flag`: they are counted and listed in `evaluate/contaminated.parquet`, and
+    the score without them is reported next to the score. `refuse`: the evaluation ends."""
 
 
 class Evaluate(Section):
-    """Evaluation: held-out prompts, and suites of prompts for any list of models."""
+    """The evaluation: held-out prompts and benchmark suites for a list of models. The models take turns in the engine.
+    Sources keep their own engine and placement."""
 
     engine: Engine = Engine()
+    """Settings of the vLLM engine."""
     placement: Placement = Placement()
+    """Cluster resources of each engine worker."""
     sampling: Sampling = Sampling(temperature=0, max_tokens=1024)
+    """Sampling parameters of the answers."""
     judge: str | None = None
-    """Name of a judge reward that rates the answers; none leaves them unrated."""
+    """Name of a reward of kind `judge` that rates the answers to held-out prompts. Default: no rating."""
     models: tuple[
         Annotated[
             Annotated[Name, Tag("model_name")] | Annotated[EvaluatedModel, Tag("model_entry")],
@@ -161,13 +188,16 @@ class Evaluate(Section):
         ],
         ...,
     ] = Field(default=TRAINED, min_length=1)
-    """`target`, `sft`, `dpo`, names of sources, and models of their own; the first is what others are compared with."""
+    """Models to evaluate: `target`, `sft`, `dpo`, names of sources, and further models. Every model is compared with
+    the first, and `dpo` also with `sft`. `fusechat evaluate RECIPE --models` replaces the list for one call."""
     suites: tuple[AnySuite, ...] = ()
+    """Benchmark suites."""
     judges: tuple[Judge, ...] = ()
     """Judges behind endpoints."""
     contamination: SuiteContamination = SuiteContamination()
+    """Detection of suite rows in the training prompts."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models' names, in their order."""
+        """The names of the models, in order."""
         return tuple(m if isinstance(m, str) else m.name for m in self.models)

@@ -1,4 +1,4 @@
-"""Reading a recipe file: YAML, `--set` changes, and errors that name file and key."""
+"""Loads a recipe file: YAML, `--set` changes, and errors that name the file and the key."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ TAGS = {
     "judged",
     "harness",
 }
-"""Kinds of sources, rewards and rules, which pydantic puts into the path of an error."""
+"""Tags of union members (kinds of sources, rewards, ...), which pydantic includes in the location of an error."""
 
 
 def find(recipe: str) -> Path:
-    """The file that `recipe` names: a path, or the name of a recipe that ships with fusechat."""
+    """Returns the file of a recipe, given by its path or by the name of a recipe that ships with fusechat.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
     path = Path(recipe)
     if path.is_file():
         return path
@@ -52,23 +56,23 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
 
     Args:
         path: the YAML file.
-        changes: `section.key=value` each; the value is read as YAML. List items go by position or by `name`.
+        changes: `section.key=value` each. The value is read as YAML. List items are addressed by position or by `name`.
 
     Raises:
-        InputError: the file can't be read as YAML.
-        RecipeError: a key is unknown, has the wrong type or a value that is not allowed.
+        InputError: the file cannot be read as YAML.
+        RecipeError: a key is unknown or missing, has the wrong type, or has a value that is not allowed.
     """
     tree = read_yaml(path)
-    asked = _plain(tree)
+    changed = _copy(tree)
     for change in changes:
-        _apply(asked, change)
-    if (size := sizes.choose(asked)) is not None:
+        _apply(changed, change)
+    if (size := sizes.choose(changed)) is not None:
         for key, value in sizes.changes(tree, size).items():
             try:
                 _put(tree, key, value)
             except RecipeError as error:
                 raise RecipeError(f"sizes.{size}.changes.{key}", error.given, error.allowed, str(path)) from None
-    for change in changes:  # they have the last word
+    for change in changes:  # they override the changes of the size
         _apply(tree, change)
     if size is not None:
         tree["size"] = size
@@ -79,27 +83,27 @@ def load(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
 
 
 def read_yaml(path: Path, what: str = "a recipe is a mapping of sections") -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """Reads a YAML file that contains a mapping.
 
     Args:
-        what: said of a file that holds something else.
+        what: the error message for a file that contains something else.
 
     Raises:
-        InputError: the file can't be read, is not valid YAML, or holds no mapping.
+        InputError: the file cannot be read, is not valid YAML, or does not contain a mapping.
     """
     file = str(path)
     try:
-        tree = _plain(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+        tree = _copy(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(file, 0, f"can't be read: {error}") from error
     except RecursionError:
-        raise InputError(file, 0, "not valid YAML: nested too deeply, or an alias holds itself") from None
+        raise InputError(file, 0, "not valid YAML: nested too deeply, or an alias contains itself") from None
     except yaml.reader.ReaderError as error:
         raise InputError(file, 0, f"not valid YAML: {error.reason} (position {error.position})") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise InputError(file, line, f"not valid YAML: {error.problem or error.context}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # out of the loader, e.g. for 2027-13-45
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # raised by the loader, e.g. for 2027-13-45
         raise InputError(file, 0, f"not valid YAML: a value can't be read: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(file, 0, what)
@@ -107,35 +111,35 @@ def read_yaml(path: Path, what: str = "a recipe is a mapping of sections") -> di
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, with keys that stand twice refused: the first of them would be lost without a word."""
+    """YAML loader that refuses duplicate keys. PyYAML would silently drop all but the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping.
+        """Returns the mapping of a node.
 
         Raises:
-            yaml.constructor.ConstructorError: a key stands twice.
+            yaml.constructor.ConstructorError: a key occurs twice.
         """
         seen = set()
         for key, _ in node.value:
             if key.value in seen and isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} occurs twice", key.start_mark
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
 
 
-def _plain(node: Any) -> Any:
-    """A copy that shares nothing, so that changing one place leaves the aliases of a YAML anchor alone."""
+def _copy(node: Any) -> Any:
+    """Returns a copy without shared parts, so that a change does not affect other aliases of a YAML anchor."""
     if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(value) for value in node] if isinstance(node, list) else node
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
-        raise RecipeError("--set", change, "has the form section.key=value")
+        raise RecipeError("--set", change, "must have the form section.key=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -144,36 +148,36 @@ def _apply(tree: dict[str, Any], change: str) -> None:
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the value that a dotted key names."""
+    """Sets the value of a dotted key."""
     node: Any = tree
     rest = key.split(".")
     while True:
-        place, num = _step(node, rest, key)
+        index, num = _step(node, rest, key)
         rest = rest[num:]
         if not rest:
-            node[place] = value
+            node[index] = value
             return
-        node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
+        node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
 
 
 def _step(node: Any, parts: list[str], key: str) -> tuple[str | int, int]:
-    """The next place inside `node`, and how many parts of the key name it: names of sources hold dots."""
+    """Returns the next key or index inside `node`, and how many parts of the key it takes: names may contain dots."""
     if isinstance(node, dict):
         return parts[0], 1
     if not isinstance(node, list):
-        raise RecipeError(key, parts[0], "lies in a value, not in a section")
+        raise RecipeError(key, parts[0], "is inside a value, not in a section")
     names = {item["name"]: i for i, item in enumerate(node) if isinstance(item, dict) and "name" in item}
     for num in range(len(parts), 0, -1):
         if (name := ".".join(parts[:num])) in names:
             return names[name], num
     if parts[0].isdecimal() and int(parts[0]) < len(node):
         return int(parts[0]), 1
-    there = ", ".join(map(str, names)) or f"{len(node)} by position"
-    raise RecipeError(key, parts[0], f"no such item; there are {there}")
+    items = ", ".join(map(str, names)) or (f"positions 0 to {len(node) - 1}" if node else "none")
+    raise RecipeError(key, parts[0], f"no such item; the items are {items}")
 
 
 def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> RecipeError:
-    # A key that is not known comes first: it explains the one that is missing.
+    # Unknown keys come first, because a mistyped key explains why another one is missing.
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     kind, given = first["type"], first["input"]
     context = first.get("ctx", {})
@@ -186,7 +190,7 @@ def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> Re
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         parts, given = [*parts, "kind"], context.get("tag")
         message = f"must be one of {context.get('expected_tags', 'the kinds of docs/recipe.md')}"
-    elif not parts:  # a check across sections; its message starts with the key
+    elif not parts:  # a check across sections, whose message starts with the key
         key, _, message = message.partition(": ")
         parts, given = key.split("."), _value(tree, key)
     more = error.error_count() - 1
@@ -194,7 +198,7 @@ def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> Re
 
 
 def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:
-    """pydantic's location as a key of the file: without the tags of unions and the mark of a bad mapping key."""
+    """Converts pydantic's location to a key of the file: removes union tags and the mark of a bad mapping key."""
     node, parts = tree, []
     for part in loc:
         if part == "[key]" or (part in TAGS and not (isinstance(node, dict) and part in node)):
@@ -215,7 +219,7 @@ def _value(tree: Any, key: str) -> Any:
 
 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
-    """Keys of the section that `loc` lies in."""
+    """Returns the keys of the section that contains `loc`."""
     schema = Recipe.model_json_schema()
     node: dict[str, Any] = schema
     for part in loc[:-1]:
@@ -241,5 +245,5 @@ def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 
 def packaged_recipes() -> Path:
-    """The folder of the recipes that ship with fusechat."""
+    """Returns the folder of the recipes that ship with fusechat."""
     return Path(__file__).parents[1] / "recipes"

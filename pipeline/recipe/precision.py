@@ -1,4 +1,4 @@
-"""What `auto` means for a recipe's precisions on this machine, and which of them its results were computed in."""
+"""Precisions of a recipe: what `auto` means on this machine, and in which precisions a run's results were computed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .source_options import Source
 from .training_options import Optimization
 
 USUAL = "bfloat16"
-"""What `auto` was before precisions were kept beside results; identities name only others."""
+"""Meaning of `auto` before runs recorded their precisions. Identities name only other precisions."""
 STAGES = {"sample": ("sources",), "score": ("sources", "rewards"), "sft": ("sft",), "dpo": ("dpo",)}
-"""Sections of the recipe whose models a stage computes with; `evaluate` asks all that answer or judge."""
+"""Stage -> recipe sections whose models it computes with. `evaluate` uses all that answer or judge."""
 
 
 class Place(NamedTuple):
-    """A precision of the recipe."""
+    """One precision setting of a recipe."""
 
     key: str
-    """As `--set` takes it."""
+    """Recipe key in the form of `--set`."""
     dtype: str
     on_gpu: bool
 
 
 def places(recipe: Recipe) -> Iterator[Place]:
-    """The recipe's precisions, in its order."""
+    """Yields the precision settings of a recipe, in order."""
     for source in recipe.served:
         yield Place(f"sources.{source.name}.engine.dtype", source.engine.dtype, bool(source.placement.num_gpus))
     for reward in recipe.rewards:
@@ -49,19 +49,19 @@ def places(recipe: Recipe) -> Iterator[Place]:
 
 
 def decided(dtype: str, num_gpus: float) -> str:
-    """An engine's or reward network's dtype, `auto` decided: bfloat16 on GPUs, what suits the processor elsewhere."""
+    """Resolves the dtype of an engine or reward network: `auto` is bfloat16 on GPUs, else the processor's best."""
     return dtype if dtype != "auto" else USUAL if num_gpus else cpu_precision()
 
 
 def of_training(config: Optimization, num_gpus: float) -> Optimization:
-    """A training's settings, `bf16: auto` decided."""
+    """Returns the training settings with `bf16: auto` resolved."""
     if config.bf16 != "auto":
         return config
     return config.model_copy(update={"bf16": decided("auto", num_gpus) == USUAL})
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """The recipe with every `auto` of a precision decided for this machine."""
+    """Returns the recipe with every precision `auto` resolved for this machine."""
 
     def engine(config: Engine, placement: Placement) -> Engine:
         return config.model_copy(update={"dtype": decided(config.dtype, placement.num_gpus)})
@@ -94,38 +94,38 @@ def settled(recipe: Recipe) -> Recipe:
 
 
 def taken(recipe: Recipe) -> dict[str, str]:
-    """Recipe key -> the precision that a settled recipe computes in."""
+    """Returns recipe key -> precision, for a recipe from `settled`."""
     return {place.key: place.dtype for place in places(recipe)}
 
 
 def of_stage(recipe: Recipe, stage: str) -> dict[str, str]:
-    """The same, of what one stage computes with."""
+    """Returns recipe key -> precision for the models that one stage computes with."""
     sections = ("evaluate", "sources", "rewards") if stage == "evaluate" else STAGES.get(stage, ())
     return {key: dtype for key, dtype in taken(recipe).items() if key.split(".")[0] in sections}
 
 
 def mark(revision: str, dtype: str) -> str:
-    """A model's revision as identities have it: with the precision, where that is not the usual one."""
+    """Returns the model revision for identities: it includes the precision unless that is the usual one."""
     return revision if dtype == USUAL else f"{revision}/{dtype}"
 
 
 def begun_in(run: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """The precisions in which a run was begun, by its run.json, and keys whose identities don't name theirs.
+    """Returns the precisions in which a run began, from its run.json, and the keys whose identities do not name theirs.
 
-    Earlier versions kept the recipe's settings alone: `auto` was bfloat16, and no identity named a precision.
+    Earlier versions recorded only the recipe's settings: `auto` was bfloat16, and no identity named a precision.
     """
     if "precision" in run:
         return dict(run["precision"]), list(run["unmarked"])
     try:
         before = Recipe.model_validate(run.get("settings", {}))
-    except ValidationError:  # of a version with other settings
+    except ValidationError:  # written by a version with other settings
         return {}, []
-    found = {p.key: USUAL if p.dtype == "auto" else p.dtype for p in places(before)}
-    return found, [key for key, dtype in found.items() if dtype != USUAL]
+    precisions = {p.key: USUAL if p.dtype == "auto" else p.dtype for p in places(before)}
+    return precisions, [key for key, dtype in precisions.items() if dtype != USUAL]
 
 
 def decisions(written: Recipe) -> Iterator[str]:
-    """What is to be said of a recipe as it is written: what `auto` is here, and what bfloat16 costs here by name."""
+    """Yields messages about a recipe with unresolved `auto`: its meaning here, and the cost of explicit bfloat16."""
     undecided = [place for place in places(written) if place.dtype == "auto"]
     for dtype in sorted({decided("auto", place.on_gpu) for place in undecided}):
         on_cpu = any(not place.on_gpu for place in undecided if decided("auto", place.on_gpu) == dtype)
@@ -135,13 +135,13 @@ def decisions(written: Recipe) -> Iterator[str]:
     if by_name and cpu_precision() != USUAL:
         times = gflops("float32") / gflops("bfloat16")
         yield (
-            f"precision: warning: {', '.join(by_name)}: bfloat16, as the recipe says, but {processor()} lacks bfloat16 "
-            f"arithmetic: products of matrices take {times:.0f} times as long as in float32, which `auto` takes"
+            f"precision: warning: {', '.join(by_name)}: the recipe sets bfloat16, but {processor()} lacks bfloat16 "
+            f"arithmetic: matrix products take {times:.0f} times as long as in float32, which `auto` selects"
         )
 
 
 def changes(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """What is to be said of a run that goes on in other precisions than it was begun in."""
+    """Yields a message for a run that continues in other precisions than it began in."""
     for old in sorted(set(was.values())):
         changed = [key for key, dtype in now.items() if was.get(key) == old != dtype]
         if not changed:
@@ -149,6 +149,6 @@ def changes(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
         first = f"{changed[0]}={str(old == USUAL).lower() if changed[0].endswith('.bf16') else old}"
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         yield (
-            f"precision: this run was begun in {old}; {changed[0]}{more} go on in {now[changed[0]]}, which makes again "
-            f"what was made; to stay with {old}: --set {first}{' and so on' if more else ''}"
+            f"precision: this run began in {old}; {changed[0]}{more} continue in {now[changed[0]]}, which repeats "
+            f"finished work; to keep {old}: --set {first}{' and so on' if more else ''}"
         )

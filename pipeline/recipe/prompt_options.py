@@ -1,4 +1,4 @@
-"""The prompt files, and what the intake does to their rows."""
+"""Recipe sections for prompt files and for the intake of their rows."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ PromptField = Literal["id", "domain", "prompt", "messages", "gold", "tests", "en
 
 
 class PromptTable(Section):
-    """A prompt file or a hub data set whose columns go by other names than a prompt row's."""
+    """A prompt file or hub data set with settings of its own, such as columns with other names."""
 
     path: str | None = None
-    """A JSONL, Parquet or CSV file; relative paths start at the recipe's folder."""
+    """A JSONL, Parquet or CSV file. Relative paths start at the recipe's folder. Give exactly one of `path` and
+    `hub`."""
     hub: str | None = None
-    """Id of a data set on the hub, or a folder in the form of one."""
+    """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
     revision: str | None = None
-    """Commit, tag or branch of `hub`; a commit alone is sure to stay what it is."""
+    """Commit, tag or branch of `hub`. Only a commit never changes. Required with `hub`."""
     config: str | None = None
-    """Which of the hub data set's configurations."""
+    """Configuration of the hub data set."""
     split: str = "train"
-    """Which of the hub data set's splits."""
+    """Split of the hub data set."""
     format: Literal["jsonl", "parquet", "csv"] | None = None
-    """Of the file; none goes by its ending (.parquet, .csv, .tsv; anything else is JSONL)."""
+    """Format of the file. Default: by its ending (.parquet, .csv, .tsv; all others are JSONL)."""
     columns: dict[PromptField, str] = Field(default={})
-    """Field of a prompt row -> column; other columns are then ignored. Empty: the columns are the fields."""
+    """Field of a prompt row -> column. Other columns are then ignored. Whole numbers are converted to text, and `tests`
+    may be a list. Default: the columns have the names of the fields."""
     responses: dict[Name, str] = Field(default={})
-    """Name of an imported source -> column that holds its response, or a list of them."""
+    """Name of an imported source -> column with its response, or with a list of responses. Requires `columns`."""
     domain: Domain | Literal["auto"] | None = None
-    """Of rows that give none; `auto` goes by what the row holds (docs/recipe.md)."""
+    """Domain of rows that have none. `auto`: code if the row has tests, math if it has gold, chinese if at least half
+    of the letters are Chinese, else instruction."""
     id: Literal["column", "generated"] = "column"
-    """Whether rows bring their id, or get the file's name and the row's number."""
+    """Where a row's id comes from: its column, or generated from the file's name and the row's number."""
     limit: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    """The first so many rows; none takes all."""
+    """Number of rows to read from the start. Default: all rows."""
     last_answer: Literal["keep", "drop"] = "keep"
-    """`drop` takes the assistant's turns off a conversation's end; a prompt ends with the user's."""
+    """`drop` removes the assistant's turns from the end of a conversation. A prompt must end with the user's turn."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -55,14 +58,14 @@ class PromptTable(Section):
         if self.hub is not None and self.format is not None:
             raise ValueError("format goes with path")
         if "id" in self.columns and self.id == "generated":
-            raise ValueError("id is generated, and columns.id names a column for it")
+            raise ValueError("give only one of id: generated and columns.id")
         if self.responses and not self.columns:
-            raise ValueError("responses needs columns: say which column is the prompt too")
+            raise ValueError("responses needs columns: name the column of the prompt too")
         return self
 
     @property
     def name(self) -> str:
-        """As people would name it."""
+        """Name for messages."""
         return self.path or f"{self.hub}{f'/{self.config}' if self.config else ''}/{self.split}"
 
 
@@ -73,73 +76,80 @@ PromptFile = Annotated[
 
 
 class Normalise(Section):
-    """What is done to the text of every message before anything is compared or hashed."""
+    """Normalization of the text of every message, before it is compared or hashed."""
 
     form: Literal["NFC", "NFKC", "keep"] = "NFC"
-    """Unicode normalisation form."""
+    """Unicode normalization form."""
     line_ends: bool = True
-    """CRLF, CR, NEL and the line and paragraph separators become LF."""
+    """Replace CRLF, CR, NEL, and the line and paragraph separators with LF."""
     trailing_space: bool = True
-    """Spaces and tabs at the end of lines go, and blank lines at the end of the text."""
+    """Remove spaces and tabs at the end of lines, and blank lines at the end of the text."""
     zero_width: Literal["remove", "keep"] = "remove"
-    """U+200B, U+2060, U+FEFF and soft hyphens; joiners stay, words and emoji are written with them."""
+    """U+200B, U+2060, U+FEFF and soft hyphens. Joiners are always kept, because words and emoji contain them."""
     control: Literal["keep", "remove", "reject"] = "keep"
-    """Control characters but tab and line ends."""
+    """Control characters except tabs and line ends. `reject` rejects the row with the reason `control_character`."""
 
 
 class NearDuplicates(Section):
-    """Prompts that say nearly the same as an earlier one are rejects; MinHash with LSH over shingles of words."""
+    """Rejects prompts that are nearly the same as an earlier one. Uses MinHash with LSH over shingles (runs of
+    words)."""
 
     threshold: float = Field(default=0.7, gt=0, le=1)
-    """Jaccard similarity of the shingle sets, as the signatures estimate it, that makes a prompt a reject."""
+    """Jaccard similarity of the shingle sets, as estimated by MinHash, from which a prompt is rejected."""
     shingle: int = Field(default=2, ge=1, le=20)
-    """Words a shingle; a Chinese, Japanese or Korean character is a word."""
+    """Words per shingle. A Chinese, Japanese or Korean character counts as a word."""
     permutations: int = Field(default=128, ge=16, le=1024)
-    """Hashes a signature; the estimate is off by sqrt(s(1-s)/permutations), 0.04 at 0.7."""
+    """Hashes per signature. The standard error of the estimate is sqrt(s(1-s)/permutations), which is 0.04 at s =
+    0.7."""
     same_numbers: tuple[Domain, ...] = ("math", "code")
-    """Domains where prompts with other numbers in them are other problems, however alike their words."""
+    """Domains in which two prompts must have the same numbers and operators to be duplicates. In these domains, other
+    numbers make another problem, even if the words are the same."""
 
 
 class Contamination(Section):
-    """Training prompts that hold much of an evaluation prompt are rejects; overlap of n-grams of words."""
+    """Rejects training prompts that contain much of an evaluation prompt, by the overlap of word n-grams."""
 
     sets: tuple[PromptFile, ...] = ()
-    """Evaluation sets, read as prompt files are; only `prompt` or `messages` is needed."""
+    """Evaluation sets: files or tables as in `train`. Their rows need only `prompt` or `messages`."""
     heldout: bool = True
-    """Whether `prompts.heldout` are evaluation sets too."""
+    """Also use `prompts.heldout` as evaluation sets."""
     n: int = Field(default=8, ge=2, le=50)
-    """Words an n-gram; a Chinese, Japanese or Korean character is a word."""
+    """Words per n-gram. A Chinese, Japanese or Korean character counts as a word."""
     threshold: float = Field(default=0.5, gt=0, le=1)
-    """Share of an evaluation prompt's n-grams in a training prompt, from which that is contaminated."""
+    """Share of an evaluation prompt's n-grams in a training prompt from which the training prompt is contaminated."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.sets and not self.heldout:
-            raise ValueError("there is nothing to compare with: name sets, or set heldout")
+            raise ValueError("there is nothing to compare with: name sets, or set heldout to true")
         return self
 
 
 class Prompts(Section):
-    """Prompt sets: JSONL, Parquet or CSV files, or hub data sets, with the fields of docs/recipe.md."""
+    """Prompt sets: JSONL, Parquet or CSV files, or hub data sets, whose rows have the fields in docs/recipe.md."""
 
     train: tuple[PromptFile, ...] = Field(min_length=1)
-    """Files; relative paths start at the recipe's folder."""
+    """Training prompts: files (JSONL; Parquet, CSV or TSV by their ending) or tables. Relative paths start at the
+    recipe's folder."""
     heldout: tuple[PromptFile, ...] = ()
-    """Files that only the evaluation sees."""
+    """Prompts for the evaluation only, in the same form. A training prompt that is also here is rejected."""
     invalid: Literal["stop", "reject"] = "stop"
-    """What a row that can't be used does: stops the run with its line, or is written to the rejects."""
+    """What happens at a row that cannot be used: `stop` ends the run and names the line; `reject` writes the row to the
+    rejects and continues."""
     max_chars: int = Field(default=200_000, ge=1)
-    """Longer prompts are rejects."""
+    """Maximum number of characters in a prompt. Longer prompts are rejected."""
     normalise: Normalise | None = Normalise()
-    """None leaves the text as it is."""
+    """Normalization of the text. `null` turns it off."""
     tag_language: bool = False
-    """Whether each prompt's language is found out (ISO 639-1)."""
+    """Detect each prompt's language and write it to the column `language` (ISO 639-1; `und` without letters). Chinese,
+    Japanese and Korean are detected by script, others by py3langid."""
     near_duplicates: NearDuplicates | None = None
-    """None removes exact duplicates alone."""
+    """Rejection of near duplicates; `{}` turns it on with its defaults. Default: reject exact duplicates only."""
     contamination: Contamination | None = None
-    """None compares with no evaluation set; held-out prompts are no training prompts in any case."""
+    """Comparison with evaluation sets; `{}` turns it on with its defaults. Default: off, but a training prompt that is
+    also a held-out prompt is always rejected."""
 
     @property
     def entries(self) -> tuple[str | PromptTable, ...]:
-        """All that is read."""
+        """All files and tables that are read."""
         return (*self.train, *self.heldout, *(self.contamination.sets if self.contamination is not None else ()))

@@ -1,4 +1,4 @@
-"""The reward models."""
+"""Recipe sections for reward models."""
 
 from __future__ import annotations
 
@@ -14,30 +14,37 @@ from .model_options import Model, Placement
 
 
 class LikelihoodReward(Section):
-    """Mean log-probability of the response's tokens under a source LLM; lies in (-inf, 0]."""
+    """Mean log-probability of the response's tokens under a source LLM, in (-inf, 0]."""
 
     kind: Literal["likelihood"]
+    """Likelihood under a source."""
     name: Name
+    """Name of the reward."""
     source: Name
+    """Name of the served source that computes the log-probabilities."""
 
 
 class JudgeReward(Section):
-    """A source LLM rates the response; the score is the probability-weighted rating in `levels`."""
+    """A source LLM rates the response. The score is the rating in `levels`, weighted by probability."""
 
     kind: Literal["judge"]
+    """Rating by a source."""
     name: Name
+    """Name of the reward."""
     source: Name
+    """Name of the served source that rates the responses."""
     rubric: str
-    """With `{prompt}` and `{response}`; asks for one of `levels` as the first token. `{levels}` is where they stand."""
+    """Text of the request. It must contain `{prompt}` and `{response}`, and ask for one of `levels` as the first token.
+    `{levels}` is replaced by the levels."""
     levels: tuple[Annotated[int, Field(ge=0, le=9)], ...] = Field(default=(1, 2, 3, 4, 5), min_length=2)
-    """Single digits: every tokenizer has a token for each."""
+    """Possible ratings. They are single digits because every tokenizer has a token for each digit."""
     meanings: tuple[str, ...] = ()
-    """What each level stands for; `{levels}` then becomes a line for each."""
+    """Meaning of each level. `{levels}` then becomes one line per level."""
     orders: int = Field(default=1, ge=1)
-    """Orders of the levels that the rating is averaged over, against a judge's taste for a place: as given, reversed,
-    then both turned by one, and so on. More than one needs `{levels}` in the rubric."""
+    """Number of orders of the levels that the rating is averaged over: as given, reversed, then both rotated by one,
+    and so on. An even number cancels a judge's position bias. More than one requires `{levels}` in the rubric."""
     min_mass: float = Field(default=0.5, gt=0, le=1)
-    """A rating is a reject where the levels together hold less probability than this, in any of the orders."""
+    """Minimum total probability of the levels. The rating is rejected if it is lower in any of the orders."""
 
     @model_validator(mode="after")
     def _rubric(self) -> Self:
@@ -47,7 +54,7 @@ class JudgeReward(Section):
         if len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels must differ, got {list(self.levels)}")
         if self.meanings and len(self.meanings) != len(self.levels):
-            raise ValueError(f"meanings must be as many as levels: {len(self.levels)}, not {len(self.meanings)}")
+            raise ValueError(f"meanings must have one item per level: {len(self.levels)}, not {len(self.meanings)}")
         if "{levels}" not in self.rubric and (self.orders > 1 or self.meanings):
             raise ValueError("rubric must contain {levels} for orders above 1 and for meanings")
         if self.orders > (most := len(level_orders(self.levels))):
@@ -56,35 +63,44 @@ class JudgeReward(Section):
 
 
 def level_orders(levels: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Orders in which a judge may see the levels; in each pair of them every level's mean place is the middle."""
-    turned = [levels[i:] + levels[:i] for i in range(len(levels))]
-    return list(dict.fromkeys(order for t in turned for order in (t, t[::-1])))
+    """Returns the orders in which a judge may see the levels. In each pair, every level's mean position is the
+    middle."""
+    rotated = [levels[i:] + levels[:i] for i in range(len(levels))]
+    return list(dict.fromkeys(order for r in rotated for order in (r, r[::-1])))
 
 
 class OwnReward(Section):
-    """What reward models with weights of their own share."""
+    """Settings of reward models that have their own weights."""
 
     name: Name
+    """Name of the reward."""
     model: Model
+    """The model's weights."""
     placement: Placement = Placement()
+    """Cluster resources of each replica."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the backbone, `auto` as for engines; the head computes in float32."""
+    """Precision of the backbone. `auto` works as it does for engines. The head always computes in float32."""
     max_length: int = Field(default=4096, ge=64)
-    """Tokens of a conversation; more is a reject, since a cut one would be scored wrongly."""
+    """Maximum number of tokens in a conversation. Longer ones are rejected, because a truncated conversation would get
+    a wrong score."""
     max_batch_tokens: int = Field(default=16384, ge=64)
-    """Tokens of a forward pass, padding included."""
+    """Maximum number of tokens per forward pass, padding included."""
 
 
 class ArmoRMReward(OwnReward):
-    """ArmoRM (arXiv 2406.12845): 19 objectives, mixed by a gate that reads the prompt."""
+    """ArmoRM (arXiv 2406.12845). A gate weighs 19 objectives by the prompt; gate and objectives are kept beside the
+    score."""
 
     kind: Literal["armorm"]
+    """ArmoRM."""
 
 
 class ClassifierReward(OwnReward):
-    """A sequence classifier of transformers with one label, e.g. Skywork-Reward; the score is its logit."""
+    """A transformers sequence classifier with one label and a chat template, e.g. Skywork-Reward. The score is its
+    logit."""
 
     kind: Literal["classifier"]
+    """Sequence classifier."""
 
 
 RewardModel = Annotated[LikelihoodReward | JudgeReward | ArmoRMReward | ClassifierReward, Field(discriminator="kind")]

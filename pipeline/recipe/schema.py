@@ -1,4 +1,4 @@
-"""The recipe: one frozen tree of pydantic models, unknown keys refused, each field documented under it."""
+"""The recipe: a tree of immutable pydantic models that refuse unknown keys. Each field is documented below it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .training_options import Dpo, Sft, Target, Training
 
 
 def _without_shares(node: Any) -> Any:
-    """A section as it is on a cluster, where no model shares a machine with the run: a share counts as one CPU."""
+    """Replaces shares of CPUs by 1, for runs on a cluster, where models do not share a machine with the run."""
     if isinstance(node, list):
         return [_without_shares(value) for value in node]
     if not isinstance(node, dict):
@@ -39,31 +39,48 @@ def _without_shares(node: Any) -> Any:
 
 
 class Recipe(Section):
-    """All of it."""
+    """A complete recipe."""
 
     name: Name
+    """Name of the recipe."""
     size: Name | None = None
-    """Which of `sizes`; `auto` takes the largest that this machine ends in `size_minutes`."""
+    """Name of one of `sizes`, or `auto` for the largest size that this machine finishes within `size_minutes`."""
     sizes: dict[Name, Size] = Field(default={})
-    """Sizes that the recipe comes in; the one with the most work is the largest."""
+    """Name -> size. A recipe may come in several sizes; the one with the most work is the largest."""
     size_minutes: float = Field(default=15, gt=0)
-    """How long `size: auto` may take on a machine without GPUs."""
+    """Time limit in minutes for `size: auto` on a machine without GPUs."""
     seed: int = Field(default=0, ge=0)
+    """Random seed of sampling and training."""
     run_dir: str
-    """Where the run is kept, e.g. `runs/demo`; relative paths start at the working directory."""
+    """Where the run is stored: a folder, e.g. `runs/demo`, or `s3://bucket/prefix`. Relative paths start at the working
+    directory."""
     prompts: Prompts
+    """Prompt sets."""
     sources: tuple[AnySource, ...] = Field(min_length=1)
+    """Source LLMs."""
     rewards: tuple[RewardModel, ...] = Field(min_length=1)
+    """Reward models."""
     target: Target
+    """Model to improve."""
     sft: Sft
+    """Supervised fine-tuning."""
     dpo: Dpo
+    """Direct preference optimization."""
     sample: Sample = Sample()
+    """The sampling stage."""
     score: Score = Score()
+    """The scoring stage."""
     select: Select = Select()
+    """The selection stage. A rule that is left out is that of FuseChat-3.0. A rule that is given replaces it
+    completely."""
     training: Training = Training()
+    """Workers that train."""
     evaluate: Evaluate = Evaluate()
+    """The evaluation stage."""
     cluster: Cluster = Cluster()
+    """Ray cluster."""
     serve: Serve = Serve()
+    """REST service."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,15 +91,16 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _size(self) -> Self:
         if self.size is not None and self.size not in self.sizes:
-            there = ", ".join(("auto", *self.sizes)) if self.sizes else "no sizes in this recipe"
-            raise ValueError(f"size: {self.size!r} is none of {there}")
+            if not self.sizes:
+                raise ValueError(f"size: {self.size!r} is not allowed: this recipe has no sizes")
+            raise ValueError(f"size: {self.size!r} is not one of {', '.join(('auto', *self.sizes))}")
         return self
 
     @model_validator(mode="after")
     def _whole_copies(self) -> Self:
         for stage, config in (("sft", self.sft), ("dpo", self.dpo)):
             if config.lora and self.training.shard:
-                raise ValueError(f"training.shard: {stage}.lora is trained on whole copies; leave one of them out")
+                raise ValueError(f"training.shard: cannot be combined with {stage}.lora; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -95,13 +113,15 @@ class Recipe(Section):
         served = [s.name for s in self.served]
         for reward in self.rewards:
             if not isinstance(reward, OwnReward) and reward.source not in served:
-                raise ValueError(f"rewards: {reward.name} asks source {reward.source!r}; there are {served}")
+                raise ValueError(f"rewards: {reward.name} uses source {reward.source!r}, which is not one of {served}")
             if reward.name in ("auto", COMBINED):
-                raise ValueError(f"rewards: {reward.name!r} is no name for a reward model, it means something else")
+                raise ValueError(
+                    f"rewards: {reward.name!r} is a reserved name; choose another name for the reward model"
+                )
         self._check_rule(rewards)
         judges = [r.name for r in self.rewards if isinstance(r, JudgeReward)]
         if self.evaluate.judge is not None and self.evaluate.judge not in judges:
-            raise ValueError(f"evaluate.judge: {self.evaluate.judge!r} is none of the judges {judges}")
+            raise ValueError(f"evaluate.judge: {self.evaluate.judge!r} is not one of the judges {judges}")
         self._check_suites()
         return self
 
@@ -113,45 +133,47 @@ class Recipe(Section):
         own = [m.name for m in evaluate.models if not isinstance(m, str)]
         if clash := [name for name in own if name in (*TRAINED, *sources, REFERENCE)]:
             raise ValueError(
-                f"evaluate.models: {clash[0]!r} is no name for a model of its own, it means something else"
+                f"evaluate.models: {clash[0]!r} is a reserved name or a source; choose another name for the model"
             )
         for name in evaluate.names:
             if name not in (*TRAINED, *sources, *own):
-                there = ", ".join((*TRAINED, *sources))
-                raise ValueError(f"evaluate.models: {name!r} is none of {there}; a model of its own has name and model")
+                allowed = ", ".join((*TRAINED, *sources))
+                raise ValueError(f"evaluate.models: {name!r} is not one of {allowed}; other models need name and model")
         judges = [j.name for j in evaluate.judges]
         if clash := [name for i, name in enumerate(judges) if name in (*sources, *judges[:i])]:
             raise ValueError(f"evaluate.judges: {clash[0]!r} is the name of another judge or source")
         for i, suite in enumerate(evaluate.suites):
             greedy = not isinstance(suite, HarnessSuite) and (suite.sampling or evaluate.sampling).temperature == 0
             if isinstance(suite, VerifiedSuite) and suite.samples > 1 and greedy:
-                raise ValueError(f"evaluate.suites.{i}.samples: above 1 all are the same at sampling.temperature 0")
+                raise ValueError(
+                    f"evaluate.suites.{i}.samples: must be 1 at sampling.temperature 0: all answers are the same"
+                )
             if not isinstance(suite, JudgedSuite):
                 continue
             if suite.judge not in (*judges, *sources):
-                there = ", ".join((*judges, *sources))
-                raise ValueError(f"evaluate.suites.{i}.judge: {suite.judge!r} is none of {there}")
+                allowed = ", ".join((*judges, *sources))
+                raise ValueError(f"evaluate.suites.{i}.judge: {suite.judge!r} is not one of {allowed}")
             if suite.baseline not in (*evaluate.names, REFERENCE):
-                there = ", ".join((*evaluate.names, REFERENCE))
-                raise ValueError(f"evaluate.suites.{i}.baseline: {suite.baseline!r} is none of {there}")
+                allowed = ", ".join((*evaluate.names, REFERENCE))
+                raise ValueError(f"evaluate.suites.{i}.baseline: {suite.baseline!r} is not one of {allowed}")
 
     def _check_rule(self, rewards: list[str]) -> None:
         rule = self.score.reward
         if isinstance(rule, str):
             if rule != "auto" and rule not in rewards:
-                raise ValueError(f"score.reward: {rule!r} is none of auto, {', '.join(rewards)}")
+                raise ValueError(f"score.reward: {rule!r} is not one of auto, {', '.join(rewards)}")
             return
         if unknown := [name for name in rule.names if name not in rewards]:
-            raise ValueError(f"score.reward: {unknown[0]!r} is none of {', '.join(rewards)}")
-        asked = {d for s in self.sources if not isinstance(s, ImportedSource) for d in s.samples}
-        if rule.domains and (left_out := sorted(asked - set(rule.domains))):
-            raise ValueError(f"score.reward: domains names no reward model for {left_out[0]}, which is sampled")
+            raise ValueError(f"score.reward: {unknown[0]!r} is not one of {', '.join(rewards)}")
+        sampled = {d for s in self.sources if not isinstance(s, ImportedSource) for d in s.samples}
+        if rule.domains and (missing := sorted(sampled - set(rule.domains))):
+            raise ValueError(f"score.reward: domains has no reward model for {missing[0]}, which is sampled")
 
     @property
     def served(self) -> tuple[Source, ...]:
-        """The sources that Ray Serve hosts."""
+        """Sources that Ray Serve hosts."""
         return tuple(s for s in self.sources if isinstance(s, Source))
 
     def source(self, name: str) -> Source:
-        """The served source of that name."""
+        """Returns the served source with that name."""
         return next(s for s in self.served if s.name == name)

@@ -1,4 +1,4 @@
-"""The scoring stage: verification, and how rewards become one score."""
+"""Recipe section of the scoring stage: verification, and the reward that selection uses."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from .fields import Domain, Name, Section
 
 
 class Verify(Section):
-    """How math answers and code are verified."""
+    """Verification of math answers and code."""
 
     num_workers: int = Field(default=2, ge=1)
+    """Number of worker processes."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Wall-clock seconds a check."""
+    """Time limit of one check, in wall-clock seconds."""
     sandbox: Literal["strict", "basic"] = "strict"
-    """Layers that must hold before model-written code runs; see pipeline/verify/sandbox.py."""
+    """Sandbox layers that must work before model-written code runs. `basic` requires no_new_privs, resource limits and
+    seccomp; `strict` also requires Landlock and an unprivileged user."""
 
 
 class Combination(Section):
-    """One number of several reward models: exactly one of `weights` and `domains`."""
+    """One score from several reward models: exactly one of `weights` and `domains`. A response has no score if one of
+    its rewards is missing."""
 
     weights: dict[Name, float] = Field(default={})
-    """Reward model -> weight: the score is the weighted sum, on the models' own scales."""
+    """Reward model -> weight. The score is the weighted sum of the rewards, each on its own scale."""
     domains: dict[Domain, Name] = Field(default={})
-    """Domain -> the reward model that scores it."""
+    """Domain -> reward model that scores it."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:
@@ -42,18 +45,18 @@ class Combination(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The reward models that it needs."""
+        """The reward models that the combination needs."""
         return tuple(dict.fromkeys([*self.weights, *self.domains.values()]))
 
     def terms(self, domain: Domain) -> dict[str, float]:
-        """Reward model -> weight in one domain."""
+        """Returns reward model -> weight for one domain."""
         if self.weights:
             return dict(self.weights)
         return {self.domains[domain]: 1.0} if domain in self.domains else {}
 
 
 COMBINED = "combined"
-"""Name of the score that a combination gives."""
+"""Name of the score that a combination produces."""
 
 
 class Score(Section):
@@ -63,12 +66,14 @@ class Score(Section):
         Annotated[str, Tag("reward_name")] | Annotated[Combination, Tag("reward_rule")],
         Discriminator(lambda value: "reward_name" if isinstance(value, str) else "reward_rule"),
     ] = "auto"
-    """The reward model that selection uses; `auto` takes the one whose scores agree best with the verdicts
-    (largest area under the curve over math and code); or a combination of several."""
+    """The reward that selection uses: the name of a reward model; `auto`, the one whose scores agree best with the
+    verdicts (largest area under the ROC curve over math and code); or a combination of several rewards."""
     agreement_sample: int = Field(default=256, ge=2)
-    """Verified responses that every reward model scores, to see which agrees best; the rest is scored by that one."""
+    """Number of verified responses that every reward model scores to find the one that agrees best. That one scores the
+    rest."""
     batch_size: int = Field(default=32, ge=1)
-    """Responses a request."""
+    """Responses per request."""
     concurrency: int = Field(default=4, ge=1)
-    """Requests in flight."""
+    """Number of requests in flight."""
     verify: Verify = Verify()
+    """Verification of math answers and code."""

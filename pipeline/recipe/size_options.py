@@ -1,4 +1,4 @@
-"""The sizes that a recipe comes in."""
+"""Recipe sections for recipes that come in several sizes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from .fields import Section, StageName
 
 
 class Work(Section):
-    """What a stage takes."""
+    """The work of one stage."""
 
     tflop: float = Field(default=0, ge=0)
-    """10^12 operations, as many as matrix products would do in the time that it takes beyond `seconds`."""
+    """10^12 operations: as many as matrix products would do in the time that the stage takes beyond `seconds`."""
     seconds: float = Field(default=0, ge=0)
-    """What no faster arithmetic shortens: fetching, the start of engines and workers."""
+    """Time that faster arithmetic does not shorten: downloads, and the start of engines and workers."""
 
 
 class Size(Section):
-    """One size of a recipe that comes in several."""
+    """One size of a recipe."""
 
     work: dict[StageName, Work] = Field(min_length=1)
+    """Stage -> its work."""
     memory_gb: float = Field(default=0, ge=0)
-    """GiB that the machine needs."""
+    """Memory that the machine needs, in GiB."""
     changes: dict[str, Any] = Field(default={})
-    """Settings in place of the recipe's, as `--set` has them: `sft.num_epochs: 2`."""
+    """Settings that replace the recipe's, in the form of `--set`, e.g. `sft.num_epochs: 2`."""

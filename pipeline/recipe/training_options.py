@@ -1,4 +1,4 @@
-"""The target, SFT, DPO, and the workers that train."""
+"""Recipe sections for the target, SFT, DPO, and the training workers."""
 
 from __future__ import annotations
 
@@ -14,107 +14,138 @@ from .model_options import Model
 
 
 class Target(Section):
-    """The model to be improved."""
+    """The model to improve."""
 
     model: Model
+    """The model's weights."""
     chat_template: str | None = None
-    """A Jinja file in place of the model's own template; relative to the recipe's folder."""
+    """Jinja file that replaces the model's own chat template. Relative paths start at the recipe's folder."""
 
 
 class Lora(Section):
-    """Small matrices that are trained in place of all weights (LoRA, arXiv 2106.09685); names as PEFT has them."""
+    """LoRA (arXiv 2106.09685): small matrices are trained instead of all weights. The names are those of PEFT."""
 
     r: int = Field(default=16, ge=1)
-    """Rank."""
+    """Rank of the matrices."""
     alpha: int = Field(default=32, ge=1)
-    """What the matrices add is scaled by alpha / r."""
+    """The output of the matrices is scaled by `alpha` / `r`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of SFT; DPO trains without any dropout, as TRL does."""
+    """Dropout in SFT. DPO trains without dropout, as TRL does."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field(default="all-linear", min_length=1)
-    """Ends of the names of linear layers, e.g. `q_proj`; the head is never one of them."""
+    """Suffixes of the names of linear layers, e.g. `[q_proj, v_proj]`. The head is never included."""
 
 
 class Optimization(Section):
-    """What SFT and DPO share; FACTS: cosine schedule, warm-up 0.1, 2048 tokens, global batch 128."""
+    """Settings that SFT and DPO share. Defaults of FuseChat-3.0: cosine schedule, warm-up 0.1, 2048 tokens, batch
+    128."""
 
     learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
     num_epochs: float = Field(gt=0)
+    """Number of passes over the rows."""
     global_batch_size: int = Field(default=128, ge=1)
+    """Rows per optimizer step."""
     micro_batch_size: int = Field(default=1, ge=1)
-    """Rows a device and forward pass; accumulation follows from the global batch and the workers."""
+    """Rows per device and forward pass. Gradient accumulation follows from the global batch size and the workers."""
     max_length: int = Field(default=2048, ge=16)
-    """Tokens of prompt and response together."""
+    """Maximum number of tokens of prompt and response together."""
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises to its peak."""
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Learning rate schedule after the warm-up."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of the optimizer."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Norm that gradients are clipped to."""
     bf16: bool | Literal["auto"] = "auto"
-    """bfloat16 autocast over float32 master weights; false computes in float32. `auto` is true on GPUs and on
-    processors that compute bfloat16 in hardware."""
+    """Use bfloat16 autocast over float32 master weights; false computes in float32. `auto` is true on GPUs and on
+    processors with bfloat16 hardware (AVX512-BF16, AMX, ARM's bf16). On other processors, bfloat16 takes five times as
+    long as float32 or more."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass, which takes less memory and more time."""
     lora: Lora | None = None
-    """None trains all weights. Else those stay as they are, under `bf16` in bfloat16."""
+    """Train small matrices instead of all weights. The other weights do not change, and with `bf16` they are held in
+    bfloat16, which takes 2 bytes per parameter. Cannot be combined with `training.shard`. Default: train all
+    weights."""
     save_steps: int = Field(default=100, ge=1)
+    """Steps between checkpoints."""
     logging_steps: int = Field(default=1, ge=1)
+    """Steps between lines of `metrics.jsonl`."""
     holdout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the rows, by a hash of the prompt, that are not trained on but choose the checkpoint."""
+    """Share of the rows, by a hash of the prompt, that is held out of training to choose the checkpoint. Requires
+    `choose`."""
     choose: Literal["last", "loss", "accuracy", "margin"] = "last"
-    """The model that training ends with: the last, or the better of the last two checkpoints by this metric on the
-    held-out rows (accuracy of tokens for SFT, of preferences for DPO; the margin is DPO's)."""
+    """Model that training ends with: the `last` one, or the better of the last two checkpoints by this metric on the
+    held-out rows. `accuracy` is that of tokens for SFT and of preferences for DPO; `margin` is for DPO only.
+    `evaluation.json` holds both values. Requires `holdout`."""
 
     @model_validator(mode="after")
     def _chooses(self) -> Self:
         if (self.choose == "last") != (self.holdout == 0):
-            raise ValueError("choose and holdout go together: a metric needs held-out rows, and they need a metric")
+            raise ValueError(
+                "choose and holdout go together: a metric needs held-out rows, and held-out rows need a metric"
+            )
         return self
 
 
 class Sft(Optimization):
-    """Supervised fine-tuning on the selected responses; loss on the assistant's tokens only."""
+    """Supervised fine-tuning on the selected responses. The loss covers the assistant's tokens only."""
 
     choose: Literal["last", "loss", "accuracy"] = "last"
+    """Model that training ends with: the `last` one, or the better of the last two checkpoints by the `loss` or the
+    token `accuracy` on the held-out rows. `evaluation.json` holds both values. Requires `holdout`."""
     packing: bool = False
-    """The rows of a micro-batch in one sequence without padding, each attending only to itself."""
+    """Put the rows of a micro-batch into one sequence without padding. Each row attends only to itself. The global
+    batch and the losses are those of unpacked training. Packing pays off from a `micro_batch_size` of 2."""
 
 
 class Dpo(Optimization):
-    """Direct preference optimisation."""
+    """Direct preference optimization."""
 
     num_epochs: float = Field(default=1, gt=0)
+    """Number of passes over the pairs."""
     beta: float = Field(gt=0)
+    """Strength of the constraint to the reference model: the factor of the log-ratios."""
     loss_type: Literal["sigmoid", "sigmoid_norm"] = "sigmoid_norm"
-    """`sigmoid_norm` divides each log-ratio by its response's length (FuseChat-3.0, equation 3)."""
+    """Loss function. `sigmoid_norm` divides each log-ratio by its response's length (FuseChat-3.0, equation 3)."""
 
 
 class Training(Section):
-    """Ray Train's workers."""
+    """Workers of Ray Train. Without `shard`, every worker holds the whole model."""
 
     num_workers: int = Field(default=1, ge=1)
+    """Number of workers."""
     num_cpus: Cpus = Field(default=1, gt=0)
-    """A worker; a number, or a share of this machine's cores, e.g. `100%`."""
+    """CPUs per worker: a number, or a share of this machine's cores, e.g. `100%`."""
     num_gpus: float = Field(default=0, ge=0)
-    """A worker."""
+    """GPUs per worker."""
     accelerator_type: str | None = None
-    """Ray's name of the devices' kind, e.g. `H100`: workers go to such nodes, and the plan knows memory and speed."""
+    """Ray's name of the accelerator, e.g. `H100`. Workers are placed on nodes with it. `fusechat plan` uses its memory
+    and speed, and refuses a training that cannot fit. Requires `num_gpus`."""
     env: dict[str, str] = Field(default={})
-    """Environment of the workers."""
+    """Environment variables of the workers."""
     max_failures: int = Field(default=2, ge=0)
-    """Restarts from the last checkpoint before a failure is final."""
+    """Number of restarts from the last checkpoint before a failure is final."""
     checkpoints: str | None = Field(default=None, pattern="^s3://[^/]+")
-    """Where checkpoints are also sent while training goes on, `s3://bucket/prefix`; a new disk starts from them."""
+    """`s3://bucket/prefix` that each checkpoint is also uploaded to during training. A checkpoint there that is newer
+    than the one on disk is used, e.g. on a new disk."""
     shard: bool = False
-    """FSDP2: weights, gradients and Adam's moments are spread over the workers, in place of a whole copy on each."""
+    """Use FSDP2: distribute weights, gradients and Adam's moments over the workers, instead of a whole copy on each.
+    Requires 2 workers or more."""
     cpu_offload: bool = False
-    """With `shard`: they lie in the nodes' memory while they are not used, and Adam computes there."""
+    """With `shard`: keep weights, gradients and moments in the nodes' memory between uses, and run Adam there. This is
+    slow."""
     kernels: Literal["hub", "liger"] | None = None
-    """Fused kernels of the layers on GPUs: the hub's (package `kernels`) or Liger's (`liger_kernel`)."""
+    """Fused kernels for the layers on GPUs: `hub` (package `kernels`, downloaded from the hub) or `liger` (package
+    `liger_kernel`, which TRL plans to drop). Requires `num_gpus`."""
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Where the metrics go beside metrics.jsonl; their addresses and keys come from `env`."""
+    """Trackers that receive the metrics in addition to `metrics.jsonl`. TensorBoard's files are in the stage's folder.
+    The others take their address and key from `env`, and their package must be installed."""
 
     @model_validator(mode="after")
     def _sharding(self) -> Self:
         if self.shard and self.num_workers == 1:
-            raise ValueError("shard spreads the model over workers: set num_workers to 2 or more, or shard to false")
+            raise ValueError("shard needs several workers: set num_workers to 2 or more, or shard to false")
         if self.cpu_offload and not self.shard:
             raise ValueError("cpu_offload needs shard: true")
         if self.accelerator_type and not self.num_gpus:

@@ -67,7 +67,7 @@ def _announce(run: Run, stages: Sequence[str]) -> None:
     if any(precision.of_stage(run.recipe, stage) for stage in stages):
         for line in precision.decisions(run.written):
             run.progress.say(line)
-    for line in sizes.told(run.recipe):
+    for line in sizes.summary(run.recipe):
         run.progress.say(line)
     expected, in_seconds = sizes.expected(run.recipe)
     run.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)

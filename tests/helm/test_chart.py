@@ -177,7 +177,7 @@ def test_refuses_a_fleet_for_which_there_are_no_gpus(tmp_path: Path) -> None:
         (("mode=jobs", "jobs.training.enabled=true"), "both write the same run directory"),
         (("mode=jobs", "jobs.pipeline.enabled=false"), "jobs: none is enabled"),
         (("mode=both", "gpus.total=24"), "needs 31 GPUs (service 23, jobs 8)"),
-        (("advanced.workers.groups.nobody.affinity.x=y",), "nobody is none of the groups"),
+        (("advanced.workers.groups.nobody.affinity.x=y",), "nobody is not one of the groups"),
     ],
 )
 def test_refuses_what_is_missing_or_contradicts(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

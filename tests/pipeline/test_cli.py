@@ -231,7 +231,7 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
         ({"seed": "many"}, "fusechat: r.yaml: seed: Input should be a valid integer"),
         (
             {"rewards": [{"name": "judge", "kind": "likelihood", "source": "b"}]},
-            "fusechat: r.yaml: rewards: judge asks source 'b'; there are ['a'] (given: ",
+            "fusechat: r.yaml: rewards: judge uses source 'b', which is not one of ['a'] (given: ",
         ),
         ({"prompts": {"train": ["absent.jsonl"]}}, "absent.jsonl: "),
         ({"run_dir": "train.jsonl/run"}, "fusechat: train.jsonl/run: can't be written: Not a directory"),

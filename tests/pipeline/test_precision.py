@@ -137,15 +137,15 @@ def test_a_run_that_goes_on_in_another_precision_says_so(processor: Processor, t
 
     out = io.StringIO()
     walk(opened(tmp_path, out), ("prompts",))
-    assert "begun in" not in out.getvalue()
+    assert "began in" not in out.getvalue()
 
     processor("float32")
     out = io.StringIO()
     moved = opened(tmp_path, out)
     walk(moved, ("prompts",))
     assert (
-        "precision: this run was begun in bfloat16; sources.a.engine.dtype and 4 more go on in float32, which makes "
-        "again what was made; to stay with bfloat16: --set sources.a.engine.dtype=bfloat16 and so on"
+        "precision: this run began in bfloat16; sources.a.engine.dtype and 4 more continue in float32, which repeats "
+        "finished work; to keep bfloat16: --set sources.a.engine.dtype=bfloat16 and so on"
     ) in out.getvalue()
     assert moved.pinned_sources[0].revision.endswith("/float32")
     assert "prompts: up to date" in out.getvalue()

@@ -107,7 +107,7 @@ def test_a_cluster_takes_the_largest(machine: Machine, path: Path) -> None:
 
 def test_an_unknown_size_is_one_line(machine: Machine, path: Path) -> None:
     machine()
-    with pytest.raises(RecipeError, match=r"size: 'huge' is none of auto, full, small"):
+    with pytest.raises(RecipeError, match=r"size: 'huge' is not one of auto, full, small"):
         load(path, ("size=huge",))
     with pytest.raises(RecipeError, match=r"sizes\.full\.work\.sleep.*must be|sizes\.full\.work"):
         load(path, ("sizes.full.work.sleep={tflop: 1}",))
@@ -134,7 +134,7 @@ def test_too_little_memory_is_one_line_before_anything_is_fetched(machine: Machi
 
 def test_what_the_machine_computes_and_how_long_it_will_take_is_said(machine: Machine, path: Path) -> None:
     machine()
-    (line,) = sizes.told(load(path))
+    (line,) = sizes.summary(load(path))
     assert line == (
         "size: full, about 6 minutes in all on 2 cores that compute 1000 GFLOP/s in float32; another: --set size=small"
     )
@@ -146,7 +146,7 @@ def test_a_recipe_without_sizes_says_nothing_and_reads_no_machine(path: Path, mo
     path.write_text(yaml.safe_dump(tree))
     found = load(path)
     assert found.size is None
-    assert list(sizes.told(found)) == []
+    assert list(sizes.summary(found)) == []
     sizes.check(found)
 
 

@@ -74,7 +74,7 @@ def test_one_order_without_a_rating_is_no_score() -> None:
         ({"levels": (1, 2), "orders": 3}, "2 levels have 2 orders, not 3"),
         ({"levels": (1, 1)}, "levels must differ"),
         ({"levels": (1, 10)}, "less than or equal to 9"),
-        ({"meanings": ("a",)}, "as many as levels: 5, not 1"),
+        ({"meanings": ("a",)}, "one item per level: 5, not 1"),
     ],
 )
 def test_a_judge_that_could_not_be_trusted_is_refused(changes: dict[str, Any], says: str) -> None:

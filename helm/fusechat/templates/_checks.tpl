@@ -1,4 +1,4 @@
-{{/* What can't work is refused before anything is installed, each with one sentence. */}}
+{{/* Values that cannot work are refused before anything is installed, each with one sentence. */}}
 {{- define "fusechat.checks" -}}
 {{- $recipe := include "fusechat.recipe" . | fromYaml -}}
 {{- $serves := ne .Values.mode "jobs" -}}
@@ -18,7 +18,7 @@
 {{- fail "hub.tokenSecretName: the recipe has hub models, so a secret with the hub's token is needed, or hub.access: anonymous or offline" }}
 {{- end }}
 {{- if and (eq .Values.hub.access "offline") (not .Values.storage.models.existingClaim) }}
-{{- fail "storage.models.existingClaim: with hub.access: offline the models must lie on a claim that is there already" }}
+{{- fail "storage.models.existingClaim: with hub.access: offline the models must be on an existing claim" }}
 {{- end }}
 {{- $named := list }}
 {{- range .Values.advanced.pods.env }}{{ $named = append $named .name }}{{ end }}
@@ -36,7 +36,7 @@
 {{- $group := include "fusechat.batch" . | fromYaml }}
 {{- $batch = mul (int $group.gpus) (int $group.min) }}
 {{- if and .Values.jobs.pipeline.enabled .Values.jobs.training.enabled }}
-{{- fail "jobs.training.enabled: the pipeline's job must be done first and disabled, both write the same run directory" }}
+{{- fail "jobs.training.enabled: the pipeline's job must be finished and disabled first, because both write the same run directory" }}
 {{- end }}
 {{- if not (or .Values.jobs.pipeline.enabled .Values.jobs.training.enabled) }}
 {{- fail "jobs: none is enabled: enable jobs.pipeline or jobs.training, or set mode: service" }}
@@ -59,13 +59,13 @@
 {{- end }}
 {{- with .Values.advanced.ingress }}
 {{- if and .enabled (not .host) }}{{ fail "advanced.ingress.host: an Ingress needs one" }}{{ end }}
-{{- if and .enabled (not .tlsSecretName) (not .allowHttp) }}{{ fail "advanced.ingress.tlsSecretName: keys travel in headers: give a TLS secret, or allowHttp: true where TLS ends in front of the cluster" }}{{ end }}
+{{- if and .enabled (not .tlsSecretName) (not .allowHttp) }}{{ fail "advanced.ingress.tlsSecretName: keys are sent in headers: give a TLS secret, or allowHttp: true if TLS is terminated in front of the cluster" }}{{ end }}
 {{- end }}
 {{- if and .Values.advanced.httpRoute.enabled (not .Values.advanced.httpRoute.gateway) }}{{ fail "advanced.httpRoute.gateway: an HTTPRoute needs one" }}{{ end }}
 {{- if and (eq .Values.mode "jobs") (or .Values.advanced.ingress.enabled .Values.advanced.httpRoute.enabled) }}{{ fail "advanced.ingress, advanced.httpRoute: with mode: jobs there is no service to reach" }}{{ end }}
 {{- $known := list "batch" }}
 {{- range (include "fusechat.groups" . | fromYaml).groups }}{{ $known = append $known .name }}{{ end }}
 {{- range $name, $_ := .Values.advanced.workers.groups }}
-{{- if not (has $name $known) }}{{ fail (printf "advanced.workers.groups: %s is none of the groups %s" $name (join ", " $known)) }}{{ end }}
+{{- if not (has $name $known) }}{{ fail (printf "advanced.workers.groups: %s is not one of the groups %s" $name (join ", " $known)) }}{{ end }}
 {{- end }}
 {{- end -}}

@@ -34,7 +34,7 @@ gcsFaultToleranceOptions:
 headGroupSpec:
   serviceType: ClusterIP
   rayStartParams:
-    # No engine and no training beside Ray's control processes.
+    # No engine and no training runs next to Ray's control processes.
     num-cpus: "0"
     num-gpus: "0"
     dashboard-host: 0.0.0.0
@@ -79,7 +79,7 @@ workerGroupSpecs:
     maxReplicas: {{ int .max }}
     rayStartParams:
       {{- if ne .kind "job" }}
-      # What the model asks for, so that it lands here and nowhere else, and the autoscaler knows where to grow.
+      # The resource that the model requests. It places the model here only, and tells the autoscaler which group to scale.
       resources: {{ printf "\"{\\\"%s:%s\\\": 1}\"" .kind .name | squote }}
       {{- end }}
       metrics-export-port: "8080"
@@ -105,7 +105,7 @@ workerGroupSpecs:
 {{- end }}
 {{- end -}}
 
-{{/* Bytes, as text. By itself Ray takes a share of the pod's memory, and lays it into /tmp where /dev/shm is smaller. */}}
+{{/* Bytes, as text. Ray's default is a share of the pod's memory, which it puts into /tmp if /dev/shm is smaller. */}}
 {{- define "fusechat.objectStore" -}}
 {{- $gib := trimSuffix "Gi" .Values.advanced.pods.sharedMemory | int64 -}}
 {{- mul $gib 805306368 | toString | quote -}}

@@ -1,9 +1,9 @@
-{{/* At most 34 characters: KubeRay adds its own to a RayService's 47. */}}
+{{/* At most 34 characters: KubeRay appends its own and allows 47 for a RayService. */}}
 {{- define "fusechat.name" -}}
 {{- .Values.advanced.nameOverride | default .Release.Name | trunc 34 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Of objects that are not pods. */}}
+{{/* Labels of objects that are not pods. */}}
 {{- define "fusechat.labels" -}}
 app.kubernetes.io/name: fusechat
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -11,7 +11,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Named by content: another recipe is another object, and other pods. */}}
+{{/* The name contains a hash of the content: another recipe makes another object, and other pods. */}}
 {{- define "fusechat.recipeName" -}}
 {{- printf "%s-recipe-%s" (include "fusechat.name" .) (sha256sum .Values.recipe | trunc 8) -}}
 {{- end -}}

@@ -98,7 +98,7 @@ seccompProfile:
 {{- end }}
 {{- end -}}
 
-{{/* What head and workers share of a pod's spec. */}}
+{{/* The part of a pod's spec that head and workers share. */}}
 {{- define "fusechat.podSpec" -}}
 {{- $pods := .Values.advanced.pods -}}
 {{- with include "fusechat.serviceAccount" . }}

@@ -1,4 +1,4 @@
-{{/* The recipe, parsed, with what templates need in one place; fails where it can't be read. */}}
+{{/* The parsed recipe, with the values that templates need. Fails if the recipe cannot be read. */}}
 {{- define "fusechat.recipe" -}}
 {{- if not .Values.recipe }}{{ fail "recipe: the recipe's text is needed: --set-file recipe=recipe.yaml" }}{{ end -}}
 {{- $recipe := fromYaml .Values.recipe -}}
@@ -10,14 +10,14 @@
 {{- toYaml $recipe -}}
 {{- end -}}
 
-{{/* What one served model takes: dict with placement, engine, name, kind -> group, gpus, cpus, min, max, accelerator. */}}
+{{/* Resources of one served model: dict with placement, engine, name, kind -> group, gpus, cpus, min, max, accelerator. */}}
 {{- define "fusechat.group" -}}
 {{- $root := .root -}}
 {{- $placement := .placement | default dict -}}
 {{- $engine := .engine | default dict -}}
 {{- $workers := mul (int ($engine.tensor_parallel_size | default 1)) (int ($engine.pipeline_parallel_size | default 1)) -}}
 {{- $gpuEach := $placement.num_gpus | default 0 | float64 -}}
-{{- /* A share of one machine's cores, "45%", is one CPU where models have nodes of their own. */ -}}
+{{- /* A share of one machine's cores, "45%", is one CPU, because models run on their own nodes. */ -}}
 {{- $cpuEach := 1.0 -}}
 {{- if and (hasKey $placement "num_cpus") (not (kindIs "string" $placement.num_cpus)) }}{{ $cpuEach = float64 $placement.num_cpus }}{{ end -}}
 {{- $gpus := ceil (mulf $gpuEach $workers) | int -}}
@@ -46,7 +46,7 @@ max: {{ $max }}
 accelerator: {{ $accelerator | quote }}
 {{- end -}}
 
-{{/* One group a source that Ray Serve hosts and a reward model with weights: a YAML list under `groups`. */}}
+{{/* One group per source that Ray Serve hosts and per reward model with weights: a YAML list under `groups`. */}}
 {{- define "fusechat.groups" -}}
 {{- $root := . -}}
 {{- $recipe := include "fusechat.recipe" . | fromYaml -}}
@@ -72,7 +72,7 @@ accelerator: {{ $accelerator | quote }}
 {{- toYaml (dict "groups" $groups) -}}
 {{- end -}}
 
-{{/* The one group of a job's cluster, on which sources take turns and the training has its place. */}}
+{{/* The only group of a job's cluster. Sources take turns on it, and the training runs on it. */}}
 {{- define "fusechat.batch" -}}
 {{- $root := . -}}
 {{- $recipe := include "fusechat.recipe" . | fromYaml -}}
@@ -117,7 +117,7 @@ max: {{ $pods }}
 accelerator: {{ first $accelerators | default "" | quote }}
 {{- end -}}
 
-{{/* Changes to the recipe that the cluster asks for, as `--set` has them: a YAML list under `set`. */}}
+{{/* Changes to the recipe that the cluster needs, in the form of `--set`: a YAML list under `set`. */}}
 {{- define "fusechat.set" -}}
 {{- $recipe := include "fusechat.recipe" . | fromYaml -}}
 {{- $set := list -}}
