@@ -77,7 +77,7 @@ def _results(run: RunDir) -> str:
             rows.append([domain, found[names[0]][domain]["num_items"], *cells])
         parts.append("Held-out prompts, accuracy in % (95% interval):\n")
         parts.append(table(["domain", "prompts", *names], rows))
-    if suites := benchmarks.collect(run):
+    if suites := benchmarks.load_benchmarks(run):
         parts.append(benchmarks.markdown(suites))
     return "\n".join(parts) or NOT_EVALUATED
 
@@ -96,7 +96,7 @@ def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
     rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
-    lines = {s: list(checkpoints.read_jsonl(run.local_path(s, "metrics.jsonl"))) for s in trained}
+    lines = {s: list(checkpoints.read_metrics(run.local_path(s, "metrics.jsonl"))) for s in trained}
     rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
     rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
     return [

@@ -10,10 +10,10 @@ from typing import Any
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
-MODELS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
+MODEL_COLORS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
 
 
-def figure_of(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
+def new_figure(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
     """Figure and axes, in inches, in the style of all pictures."""
     import matplotlib
 
@@ -27,7 +27,7 @@ def figure_of(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
     return pyplot.subplots(figsize=(width, height), layout="constrained", **options)
 
 
-def svg(figure: Any) -> str:
+def to_svg(figure: Any) -> str:
     """The figure as SVG text; it is closed."""
     from matplotlib import pyplot
 
@@ -51,14 +51,14 @@ class Flow:
     height: float
 
 
-def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
+def layout_flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
     """Lays out the flow from domains to reasons: each prompt lies in one band."""
     totals: Counter[str] = Counter()
     for counts in by_domain.values():
         totals.update(counts)
-    domains, left_end = _stacked({d: sum(counts.values()) for d, counts in by_domain.items()}, totals.total())
+    domains, left_end = _stack({d: sum(counts.values()) for d, counts in by_domain.items()}, totals.total())
     ordered = sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r]))
-    reasons, right_end = _stacked({r: totals[r] for r in ordered}, totals.total())
+    reasons, right_end = _stack({r: totals[r] for r in ordered}, totals.total())
     filled = {reason: begin for reason, (begin, _) in reasons.items()}
     bands = []
     for domain, counts in by_domain.items():
@@ -71,7 +71,7 @@ def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
     return Flow(bands, domains, reasons, max(left_end, right_end))
 
 
-def _stacked(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
+def _stack(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
     """One below the other: where each begins, and where the last one's room ends; a thin one has room for its label."""
     gap, room = 0.02 * max(total, 1), 0.06 * max(total, 1)
     places, end = {}, 0.0
@@ -84,10 +84,10 @@ def _stacked(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[floa
 
 def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     """A flow from all prompts over domains to reasons; band widths are prompts."""
-    laid = flow(by_domain)
+    laid = layout_flow(by_domain)
     total = sum(num for _, _, num, _, _ in laid.bands)
     colours = {domain: PALETTE[i % len(PALETTE)] for i, domain in enumerate(laid.domains)}
-    figure, axes = figure_of(height=max(3.4, 0.42 * len(laid.reasons) + 1))
+    figure, axes = new_figure(height=max(3.4, 0.42 * len(laid.reasons) + 1))
     for domain, _, num, left, right in laid.bands:
         _band(axes, left, right, num, colours[domain])
     for domain, (begin, num) in laid.domains.items():
@@ -100,7 +100,7 @@ def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
     axes.set_ylim(-laid.height - margin, margin)
     axes.axis("off")
     axes.set_title(f"From {total} prompts to rows")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def _band(axes: Any, left: float, right: float, width: float, colour: str) -> None:
@@ -115,7 +115,7 @@ def _band(axes: Any, left: float, right: float, width: float, colour: str) -> No
 def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     """Distribution of the reward, a row a source and domain, correct and incorrect apart where they are known."""
     names = [n for n in groups if groups[n]]
-    figure, axes = figure_of(height=max(2.4, 0.3 * len(names) + 1))
+    figure, axes = new_figure(height=max(2.4, 0.3 * len(names) + 1))
     if names:
         boxes = axes.boxplot(
             [groups[n] for n in names],
@@ -131,27 +131,27 @@ def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
         axes.set_yticks(range(1, len(names) + 1), names)
     axes.set_xlabel(unit)
     axes.set_title("Reward by source and domain")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def lengths(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Reward against length, a panel a reward model, domains by colour."""
     names = [n for n in found if found[n]["points"]]
-    figure, axes = figure_of(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
+    figure, axes = new_figure(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
     for i, name in enumerate(names):
-        place, points = axes[i][0], found[name]["points"]
+        panel, points = axes[i][0], found[name]["points"]
         for k, domain in enumerate(sorted({d for _, _, d in points})):
             mine = [(x, y) for x, y, d in points if d == domain]
-            place.scatter(
+            panel.scatter(
                 [x for x, _ in mine], [y for _, y in mine], s=9, alpha=0.7, linewidths=0, color=PALETTE[k], label=domain
             )
         rho = found[name]["spearman"]
         shown = "none" if rho is None else f"{rho:+.2f}"
-        place.set_title(f"{name}: rank correlation with length {shown} ({found[name]['num']} responses)")
-        place.set_ylabel("reward")
-        place.legend(frameon=False, fontsize=8)
+        panel.set_title(f"{name}: rank correlation with length {shown} ({found[name]['num']} responses)")
+        panel.set_ylabel("reward")
+        panel.legend(frameon=False, fontsize=8)
     axes[-1][0].set_xlabel("characters of the response")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
@@ -163,7 +163,7 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
             i, j = names.index(pair["a"]), names.index(pair["b"])
             table[i][j] = table[j][i] = pair["spearman"]
     side = 1.2 + 0.9 * len(names)
-    figure, axes = figure_of(width=side + 1.6, height=side)
+    figure, axes = new_figure(width=side + 1.6, height=side)
     axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1)
     for i, row in enumerate(table):
         for j, value in enumerate(row):
@@ -173,23 +173,23 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title("Rank correlation between reward models")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str) -> str:
     """Margins of all candidate pairs of one source, with the recipe's window."""
     names = [n for n in found if found[n]]
-    figure, axes = figure_of(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
+    figure, axes = new_figure(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
     for i, name in enumerate(names):
-        place = axes[i][0]
-        place.hist(found[name], bins=40, color=PALETTE[i % len(PALETTE)])
+        panel = axes[i][0]
+        panel.hist(found[name], bins=40, color=PALETTE[i % len(PALETTE)])
         low, high = windows[name]
-        edge = place.get_xlim()[1]
-        place.axvspan(low, edge if high is None else min(high, edge), color="#009E73", alpha=0.15, label="window")
-        place.set_title(f"{name}: {len(found[name])} candidate pairs")
-        place.set_ylabel("pairs")
+        edge = panel.get_xlim()[1]
+        panel.axvspan(low, edge if high is None else min(high, edge), color="#009E73", alpha=0.15, label="window")
+        panel.set_title(f"{name}: {len(found[name])} candidate pairs")
+        panel.set_ylabel("pairs")
     axes[-1][0].set_xlabel(f"margin, {unit}")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def yield_curves(
@@ -201,7 +201,7 @@ def yield_curves(
     unit: str = "reward",
 ) -> bytes:
     """Pairs that a window from `low` yields, by its upper end; dotted: the windows' ends that were asked for."""
-    figure, axes = figure_of()
+    figure, axes = new_figure()
     for i, (domain, counts) in enumerate(curves.items()):
         colour = PALETTE[i % len(PALETTE)]
         axes.step(edges, counts, where="post", label=domain, color=colour)
@@ -214,7 +214,7 @@ def yield_curves(
     if curves:
         axes.legend(frameon=False)
     if kind == "svg":
-        return svg(figure).encode()
+        return to_svg(figure).encode()
     from matplotlib import pyplot
 
     out = io.BytesIO()
@@ -225,23 +225,23 @@ def yield_curves(
 
 def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Training loss by step, a panel a stage."""
-    figure, axes = figure_of(ncols=max(len(curves), 1), squeeze=False)
+    figure, axes = new_figure(ncols=max(len(curves), 1), squeeze=False)
     for i, (stage, points) in enumerate(curves.items()):
-        place = axes[0][i]
-        place.plot(
+        panel = axes[0][i]
+        panel.plot(
             [p[0] for p in points], [p[1] for p in points], color=PALETTE[i], marker="." if len(points) < 40 else ""
         )
-        place.set_title(f"{stage} training loss")
-        place.set_xlabel("optimizer step")
-        place.set_ylabel("loss, nats")
+        panel.set_title(f"{stage} training loss")
+        panel.set_xlabel("optimizer step")
+        panel.set_ylabel("loss, nats")
         if stage == "dpo":
-            place.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
-    return svg(figure)
+            panel.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
+    return to_svg(figure)
 
 
 def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains: Mapping[str, str]) -> str:
     """Held-out accuracy of each model by domain, with 95% intervals."""
-    figure, axes = figure_of(height=3.4)
+    figure, axes = new_figure(height=3.4)
     width = 0.8 / max(len(models), 1)
     shown = [d for d in domains if all(d in m for m in models.values())]
     for i, (name, found) in enumerate(models.items()):
@@ -256,7 +256,7 @@ def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains:
             yerr=[low, high],
             capsize=2,
             label=name,
-            color=MODELS.get(name, PALETTE[i]),
+            color=MODEL_COLORS.get(name, PALETTE[i]),
             ecolor="#444444",
         )
     axes.set_xticks(
@@ -266,4 +266,4 @@ def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains:
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, ncols=3)
     axes.set_title("Held-out prompts, verified (bars: 95% interval)")
-    return svg(figure)
+    return to_svg(figure)

@@ -5,15 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fusechat.pipeline.report.domain_titles import DOMAIN_TITLES
 from fusechat.pipeline.storage.run_dir import RunDir
-
-DOMAINS = {
-    "verified": "math + code",
-    "math": "math",
-    "code": "code",
-    "verified_seen": "seen templates",
-    "verified_unseen": "unseen templates",
-}
 
 
 def print_summary(run: RunDir, console: Console | None = None) -> None:
@@ -69,7 +62,7 @@ def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Tab
     table.add_column("prompts", justify="right")
     for model in models:
         table.add_column(model, justify="right")
-    for domain, title in DOMAINS.items():
+    for domain, title in DOMAIN_TITLES.items():
         rows = [metrics["models"][m].get(domain) for m in models]
         if any(r is None for r in rows):
             continue
