@@ -27,7 +27,7 @@ from fusechat.pipeline.recipe import (
 )
 from fusechat.pipeline.records import digest, prompt_id
 from fusechat.pipeline.verify.math import gold_answer
-from fusechat.pipeline.verify.pool import is_pairs
+from fusechat.pipeline.verify.tasks import is_stdio_pairs
 
 Raw = dict[str, Any]
 FOLLOW_UP = "follow_up"
@@ -182,7 +182,7 @@ def _check_verifiable(prompt: Mapping[str, Any]) -> None:
         if not gold_answer(prompt["gold"]):
             raise UnusableError("no_gold", f"no answer can be read from gold {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
-        if is_pairs(prompt["tests"]):
+        if is_stdio_pairs(prompt["tests"]):
             return
         try:
             _parsed(prompt["tests"])

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusechat.pipeline.verify.blocks import extract_code
     from fusechat.pipeline.verify.extract import extract_answer
-    from fusechat.pipeline.verify.pool import CheckTask, Verdict, VerifierPool
+    from fusechat.pipeline.verify.pool import VerifierPool
+    from fusechat.pipeline.verify.tasks import CheckTask, Verdict
 
 __all__ = ["CheckTask", "Verdict", "VerifierPool", "extract_answer", "extract_code"]
 
 _HOME = {
-    "CheckTask": "pool",
-    "Verdict": "pool",
+    "CheckTask": "tasks",
+    "Verdict": "tasks",
     "VerifierPool": "pool",
     "extract_answer": "extract",
     "extract_code": "blocks",

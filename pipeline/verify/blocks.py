@@ -23,7 +23,7 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
     for block, tree in reversed(parsed):
         if defines(tree, entry_point) if entry_point else bool(tree.body):
             return block
-    if prelude := prelude_of(prompt, entry_point):
+    if prelude := extract_prelude(prompt, entry_point):
         for block in reversed(blocks):
             if block[:1].isspace() and block.strip() and _parse(whole := f"{prelude.rstrip()}\n{block}") is not None:
                 return whole
@@ -33,7 +33,7 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
     return blocks[-1] if blocks else None
 
 
-def prelude_of(prompt: str, entry_point: str | None) -> str:
+def extract_prelude(prompt: str, entry_point: str | None) -> str:
     """The Python in a prompt that defines the entry point, with its imports and helpers; empty where there is none."""
     if entry_point is None or f"def {entry_point}" not in prompt:
         return ""

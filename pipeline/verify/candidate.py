@@ -11,22 +11,22 @@ import types
 from typing import Any, NoReturn
 
 from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_REPLY, RAISED, RETURNED, Reader, send
+from fusechat.pipeline.verify.frames import MAX_REPLY, RAISED, RETURNED, FrameReader, send
 
 MAX_PRINTED = MAX_REPLY // 4
-PIPE = 60_000
+PIPE_CAPACITY = 60_000
 """Bytes that surely fit into a pipe."""
 
 
 def serve(
-    code: str, entry_point: str | None, ask: int, reply: int, limits: sandbox.Limits, address_space: int
+    code: str, entry_point: str | None, ask: int, reply: int, limits: sandbox.ResourceLimits, address_space: int
 ) -> NoReturn:
     """Confines the process, then runs the code and answers what `ask` brings on `reply`."""
     try:
         sandbox.keep_only(ask, reply)
         gc.enable()
-        sandbox.confine(limits, address_space)
-        asked = Reader(ask)
+        sandbox.confine_process(limits, address_space)
+        asked = FrameReader(ask)
         if entry_point is None:
             _programs(code, asked, reply)
         else:
@@ -35,9 +35,9 @@ def serve(
         os._exit(1)
 
 
-def _functions(code: str, entry_point: str, asked: Reader, reply: int) -> None:
+def _functions(code: str, entry_point: str, asked: FrameReader, reply: int) -> None:
     names = _module("solution")
-    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
+    problem = _run_caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
     while True:
         args, kwargs = values.decode(asked.receive().decode())
         _answer(reply, (RAISED, problem) if problem else _call(names, entry_point, args, kwargs))
@@ -51,18 +51,18 @@ def _module(name: str) -> dict[str, Any]:
 
 def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[bytes, str]:
     result: list[Any] = []
-    problem = _caught(lambda: result.append(names[entry_point](*args, **kwargs)))
+    problem = _run_caught(lambda: result.append(names[entry_point](*args, **kwargs)))
     if problem:
         return RAISED, problem
     if not result:
         return RAISED, "SystemExit: it exited"
     encoded: list[str] = []
     # An iterator's own code runs here too.
-    problem = _caught(lambda: encoded.append(values.encode(result[0])))
+    problem = _run_caught(lambda: encoded.append(values.encode(result[0])))
     return (RAISED, f"returned {problem}") if problem or not encoded else (RETURNED, encoded[0])
 
 
-def _programs(code: str, asked: Reader, reply: int) -> None:
+def _programs(code: str, asked: FrameReader, reply: int) -> None:
     while True:
         stdin = values.decode(asked.receive(64 << 20).decode())
         _answer(reply, _program(code, stdin))
@@ -71,9 +71,9 @@ def _programs(code: str, asked: Reader, reply: int) -> None:
 def _program(code: str, stdin: str) -> tuple[bytes, str]:
     """Runs the code as a program: `sys.stdin`, its `buffer`, `input()` and, where it fits into a pipe, descriptor 0."""
     given = stdin.encode("utf-8", "surrogateescape")
-    printed: Any = _Printed()
+    printed: Any = _LimitedStdout()
     read_end, write_end = os.pipe()
-    if len(given) <= PIPE:
+    if len(given) <= PIPE_CAPACITY:
         os.write(write_end, given)
     os.close(write_end)
     if read_end != 0:  # a program before this one may have closed it
@@ -82,7 +82,7 @@ def _program(code: str, stdin: str) -> tuple[bytes, str]:
     sys.stdin = io.TextIOWrapper(io.BytesIO(given), "utf-8", "surrogateescape")
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
     names = _module("__main__")
-    problem = _caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
+    problem = _run_caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
     if problem:
         return RAISED, problem
     with contextlib.suppress(ValueError):  # it may have closed its stdout
@@ -90,7 +90,7 @@ def _program(code: str, stdin: str) -> tuple[bytes, str]:
     return RETURNED, values.encode(bytes(printed.kept).decode("utf-8", "replace"))
 
 
-class _Printed(io.BufferedIOBase):
+class _LimitedStdout(io.BufferedIOBase):
     """A stdout that holds so much and no more."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def _answer(reply: int, outcome: tuple[bytes, str]) -> None:
     send(reply, outcome[0] + outcome[1].encode("utf-8", "backslashreplace"))
 
 
-def _caught(run: Any) -> str:
+def _run_caught(run: Any) -> str:
     """Runs model-written code; what it raised in words, empty where it ended well."""
     try:
         run()

@@ -16,9 +16,9 @@ import time
 from typing import Any
 
 from fusechat.pipeline.verify import candidate, judge
-from fusechat.pipeline.verify.blocks import defines, extract_code, prelude_of
+from fusechat.pipeline.verify.blocks import defines, extract_code, extract_prelude
 from fusechat.pipeline.verify.frames import read_all
-from fusechat.pipeline.verify.sandbox import Limits
+from fusechat.pipeline.verify.sandbox import ResourceLimits
 
 GRACE_S = 0.3
 """The judge says first which test was late; it is killed this much after the deadline."""
@@ -53,7 +53,7 @@ def check(
     prompt: str,
     tests: int,
     ask_for_tests: Any,
-    limits: Limits,
+    limits: ResourceLimits,
 ) -> dict[str, Any]:
     """A verdict on one response.
 
@@ -73,14 +73,14 @@ def check(
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return _verdict("error", f"does not parse: {error}", code)
-    found = findings(tree)
+    found = lint(tree)
     if entry_point is not None and not defines(tree, entry_point):
         return _verdict("error", f"does not define {entry_point}", code, found)
-    prelude = prelude_of(prompt, entry_point)
+    prelude = extract_prelude(prompt, entry_point)
     return _run(code, entry_point, prelude, found, tests, ask_for_tests, limits)
 
 
-def findings(tree: ast.Module) -> list[str]:
+def lint(tree: ast.Module) -> list[str]:
     """What static analysis has to say (`line: message`): undefined names, unused ones; it decides nothing."""
     from pyflakes.checker import Checker
 
@@ -115,7 +115,7 @@ def _run(
     found: list[str],
     tests: int,
     ask_for_tests: Any,
-    limits: Limits,
+    limits: ResourceLimits,
 ) -> dict[str, Any]:
     """Forks candidate and judge, waits for the judge's verdict, kills both."""
     address_space = limits.address_space()

@@ -10,7 +10,7 @@ MAX_CHARS = 20_000
 """Only so many last characters of a response are read."""
 
 # NFKC would glue these to their neighbours: x² would read x2, and 5½ would read 51/2.
-_BEFORE = {
+_SYMBOLS = {
     **{c: f"^{n}" for n, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{c: f"_{n}" for n, c in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     **{c: f" {n}/{d}" for c, n, d in [("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5)]},
@@ -19,7 +19,7 @@ _BEFORE = {
     **{"≤": r"\le ", "≥": r"\ge ", "√": r"\sqrt ", "∅": r"\emptyset ", "∈": r"\in ", "°": r"^\circ "},
     **{"\u2019": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "},
 }
-_TRANSLATION = str.maketrans(_BEFORE)
+_TRANSLATION = str.maketrans(_SYMBOLS)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*(?:\{|(?=[-+\w]))")
 _JOIN = re.compile(r"[\s$.\\)(]*(?:,|and|or|&|和|或者?|与|、)+[\s$a-z\\)(=]{0,8}", re.IGNORECASE)
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
@@ -42,7 +42,7 @@ _REASON = re.compile(
     re.I,
 )
 _BARE = re.compile(r"[-+$\\()\[\]{}\d.,/^*%= ]{1,60}|\(?[A-J]\)?\.?")
-_CORRECTED = re.compile(
+_CORRECTION = re.compile(
     r"\b(?:wait|hold on|actually|correction|sorry|oops|scratch that|(?:made|is|was|there'?s) an? (?:mistake|error)|"
     r"let me re-?(?:check|do|compute|calculate|consider)|that'?s (?:wrong|not right|incorrect)|"
     r"(?:that|this|it) (?:is|was) (?:wrong|not right|incorrect))\b|不对|更正|等等|错了|算错",
@@ -56,7 +56,7 @@ _REVISED = re.compile(
 )
 
 
-class Found(NamedTuple):
+class FinalAnswer(NamedTuple):
     """What a response says its answer is."""
 
     answer: str
@@ -70,38 +70,38 @@ def extract_answer(response: str) -> str | None:
     The last box counts (boxes that an "and" joins count together); else what the last marker announces ("The answer
     is", "final answer", "Answer:", "#### X", "<answer>", 答案是/为/：); else a response that is nothing but a value.
     """
-    found = find(response)
-    return bare(found.answer) if found else None
+    found = find_answer(response)
+    return strip_units(found.answer) if found else None
 
 
-def normal(text: str) -> str:
+def normalize(text: str) -> str:
     """NFKC, with the signs of mathematics as LaTeX: full-width digits become digits."""
     return unicodedata.normalize("NFKC", text.translate(_TRANSLATION)).replace("\u2044", "/").replace("\u200b", "")
 
 
-def find(response: str) -> Found | None:
+def find_answer(response: str) -> FinalAnswer | None:
     """The final answer with its units, and one that comes after it, if it does."""
-    text = normal(response[-MAX_CHARS:])[-MAX_CHARS:]
+    text = normalize(response[-MAX_CHARS:])[-MAX_CHARS:]
     text = text.rpartition("</think>")[2].strip() or text
     boxed, end = _boxed(text)
     if boxed is not None:
         later = _marked(text[end:]) or _revised(text[end:])
-        return _found(boxed, later[0] if later else None)
+        return _final_answer(boxed, later[0] if later else None)
     if "\\boxed{" in text and not _TAG.search(text):
         return None  # cut off inside its box: whatever stands before it was not final
     tagged = [t for t in _TAG.finditer(text) if t.group(1).strip()]
     if tagged:
         later = _revised(text[tagged[-1].end() :])
-        return _found(tagged[-1].group(1), later[0] if later else None)
+        return _final_answer(tagged[-1].group(1), later[0] if later else None)
     if marked := _marked(text):
         later = _revised(text[marked[1] :])
-        return _found(marked[0], later[0] if later else None)
-    return _found(text, None) if _BARE.fullmatch(text.strip()) else None
+        return _final_answer(marked[0], later[0] if later else None)
+    return _final_answer(text, None) if _BARE.fullmatch(text.strip()) else None
 
 
-def _found(answer: str, later: str | None) -> Found | None:
-    cleaned = clean(answer)
-    return Found(cleaned, clean(later) if later else None) if cleaned else None
+def _final_answer(answer: str, later: str | None) -> FinalAnswer | None:
+    cleaned = clean_answer(answer)
+    return FinalAnswer(cleaned, clean_answer(later) if later else None) if cleaned else None
 
 
 def _boxed(text: str) -> tuple[str | None, int]:
@@ -154,14 +154,14 @@ def _marked(text: str) -> tuple[str, int] | None:
 
 def _revised(text: str) -> tuple[str, int] | None:
     """A value that comes after a word of correction ("Wait, it should be 6"), and where it ends."""
-    corrected = _CORRECTED.search(text)
+    corrected = _CORRECTION.search(text)
     if corrected is None:
         return None
     values = list(_REVISED.finditer(text, corrected.start()))
     return (values[-1]["value"], values[-1].end()) if values else None
 
 
-def clean(text: str) -> str:
+def clean_answer(text: str) -> str:
     """The answer without its typography: delimiters, bold, text commands, thin spaces, a sentence's end."""
     text = re.sub(
         r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s*\{([^{}]*)\}", r" \1 ", text
@@ -179,7 +179,7 @@ def clean(text: str) -> str:
     return text[:-1] if re.fullmatch(r"\$?\d[\d,.]*\$", text) else text
 
 
-def bare(answer: str) -> str:
+def strip_units(answer: str) -> str:
     """The answer without currency, and without the words that follow a number."""
     text = re.sub(r"^(?:[$€£¥]|US\$)\s*", "", answer.strip())
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from fusechat.pipeline.errors import InputError, UserError
-from fusechat.pipeline.verify.pool import CheckTask, Verdict, VerifierPool, is_pairs
+from fusechat.pipeline.verify.pool import VerifierPool
+from fusechat.pipeline.verify.tasks import CheckTask, Verdict, is_stdio_pairs
 
 BAD_ROW = "bad_row"
 KEYS = ("id", "domain", "response", "gold", "tests", "entry_point", "prompt")
@@ -108,7 +109,7 @@ def task_of(row: Mapping[str, Any], task_id: str) -> CheckTask:
     tests, entry_point = _tests(row.get("tests")), row.get("entry_point") or None
     if entry_point is not None and not entry_point.isidentifier():
         raise ValueError(f"entry_point: a function's name (given: {entry_point!r:.60})")
-    if entry_point is None and not is_pairs(tests):
+    if entry_point is None and not is_stdio_pairs(tests):
         raise ValueError('entry_point: is missing; only tests that are a list of {"input", "output"} need none')
     return CheckTask(**given, tests=tests, entry_point=entry_point)
 
@@ -125,7 +126,7 @@ def _tests(tests: object) -> str:
     """Text as it is; a list of assert lines or of stdin/stdout pairs as text."""
     if isinstance(tests, list) and tests and all(isinstance(t, str) for t in tests):
         return "\n".join(tests)
-    if isinstance(tests, list) and tests and is_pairs(json.dumps(tests)):
+    if isinstance(tests, list) and tests and is_stdio_pairs(json.dumps(tests)):
         return json.dumps(tests)
     if not isinstance(tests, str) or not tests.strip():
         raise ValueError(f'tests: a text, or a list of lines or of {{"input", "output"}} (given: {tests!r:.60})')

@@ -48,7 +48,7 @@ def receive(fd: int, limit: int = MAX_REPLY) -> bytes:
     return bytes(data[HEAD:])
 
 
-class Reader:
+class FrameReader:
     """Frames of a pipe that nobody else reads, a system call or two each; what comes early waits for its turn."""
 
     def __init__(self, fd: int) -> None:

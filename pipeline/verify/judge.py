@@ -11,9 +11,9 @@ import traceback
 from typing import Any, NoReturn
 
 from fusechat.pipeline.verify import sandbox, values
-from fusechat.pipeline.verify.frames import MAX_TESTS, RETURNED, LateError, Reader, receive, send, write
+from fusechat.pipeline.verify.frames import MAX_TESTS, RETURNED, FrameReader, LateError, receive, send, write
 
-Found = tuple[str, str]
+TestOutcome = tuple[str, str]
 """A reason and a detail. `no_tests` says that the tests are to blame."""
 RAISED = (
     "ArithmeticError", "AttributeError", "IndexError", "KeyError", "LookupError", "NameError", "NotImplementedError",
@@ -26,7 +26,7 @@ class CandidateError(Exception):
 
 
 # So that tests which expect an exception can catch it by its name.
-_KINDS: dict[str, type[CandidateError]] = {
+_EXCEPTIONS: dict[str, type[CandidateError]] = {
     name: type(name, (CandidateError, getattr(builtins, name)), {"__str__": Exception.__str__}) for name in RAISED
 }
 
@@ -39,7 +39,7 @@ def serve(
     replied: int,
     verdict: int,
     deadline: float,
-    limits: sandbox.Limits,
+    limits: sandbox.ResourceLimits,
     address_space: int,
 ) -> NoReturn:
     """Confines the process, reads the tests from `source`, writes reason and detail to `verdict`."""
@@ -47,8 +47,8 @@ def serve(
         source = os.dup(source)
         sandbox.keep_only(ask, replied, verdict, source)
         gc.enable()
-        sandbox.confine(limits, address_space)
-        replies = Reader(replied)
+        sandbox.confine_process(limits, address_space)
+        replies = FrameReader(replied)
         tests = receive(source, MAX_TESTS).decode()
 
         def call(request: Any) -> Any:
@@ -63,7 +63,7 @@ def serve(
             except (ArithmeticError, LookupError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
                 raise CandidateError(f"no plain value crossed: {type(e).__name__}: {e}") from e
             problem = text[:300]
-            raise _KINDS.get(problem.partition(":")[0], CandidateError)(problem)
+            raise _EXCEPTIONS.get(problem.partition(":")[0], CandidateError)(problem)
 
         found = _programs(tests, call) if entry_point is None else _functions(tests, entry_point, prelude, call)
         write(verdict, json.dumps({"reason": found[0], "detail": found[1][:1000]}).encode())
@@ -71,7 +71,7 @@ def serve(
         os._exit(0)
 
 
-def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
+def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> TestOutcome:
     """Runs assert lines or `check(candidate)` against the candidate's function."""
 
     def candidate(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
     except LateError as error:
         return "timeout", _failing(tree, error)
     except CandidateError as error:
-        return _kind(str(error)), f"{_failing(tree, error)}: {error}"
+        return _reason(str(error)), f"{_failing(tree, error)}: {error}"
     except AssertionError as error:
         return "failed", _failing(tree, error)
     except Exception as error:  # noqa: BLE001 - the tests compare what a model returned
@@ -118,7 +118,7 @@ def _failing(tree: ast.Module, error: BaseException) -> str:
     return ast.unparse(max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0))))[:300] if inside else "the tests"
 
 
-def _programs(tests: str, call: Any) -> Found:
+def _programs(tests: str, call: Any) -> TestOutcome:
     """Runs stdin/stdout pairs; output is compared line by line, trailing space aside."""
     pairs = json.loads(tests)
     for pair in pairs:
@@ -128,7 +128,7 @@ def _programs(tests: str, call: Any) -> Found:
         except LateError:
             return "timeout", shown
         except CandidateError as error:
-            return _kind(str(error)), f"{shown}: {error}"
+            return _reason(str(error)), f"{shown}: {error}"
         if _lines(printed) != _lines(pair["output"]):
             return "failed", f"{shown}: printed {printed[:100]!r}, not {pair['output'][:100]!r}"
     return ("passed", "") if pairs else ("no_tests", "there are no tests")
@@ -138,7 +138,7 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def _kind(problem: str) -> str:
+def _reason(problem: str) -> str:
     if problem.startswith(("MemoryError", "returned MemoryError")):
         return "memory"
     if problem.startswith(("PermissionError", "BlockingIOError")) or "can't start new thread" in problem:

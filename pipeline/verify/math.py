@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from fusechat.pipeline.verify import shapes
-from fusechat.pipeline.verify.extract import bare, clean, find, normal
-from fusechat.pipeline.verify.numbers import Number, lone_number, number, same
+from fusechat.pipeline.verify.extract import clean_answer, find_answer, normalize, strip_units
+from fusechat.pipeline.verify.numbers import Number, numbers_equal, parse_lone_number, parse_number
 from fusechat.pipeline.verify.words import FUNCTIONS
 
 MAX_EXPRESSION = 400
@@ -29,10 +29,10 @@ def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
     wanted = gold_answer(gold)
     if not wanted:
         return None, "error", "", "the gold answer is empty"
-    found = find(response)
+    found = find_answer(response)
     if found is None:
         return False, "no_answer", "", "the response names no final answer"
-    shown = bare(found.answer)
+    shown = strip_units(found.answer)
     if (told := _ambiguous(found.answer, wanted)) is not None:
         return False, "ambiguous", shown, told
     if found.later is not None and _differs(found.answer, found.later):
@@ -44,9 +44,9 @@ def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
 def gold_answer(gold: str) -> str:
     """The answer in a gold answer, which may be a whole solution with a box or `####`; empty where it says nothing."""
     if "\\boxed" in gold or "####" in gold:
-        found = find(gold)
+        found = find_answer(gold)
         return found.answer if found else ""
-    return clean(normal(gold))
+    return clean_answer(normalize(gold))
 
 
 def _differs(answer: str, later: str) -> bool:
@@ -60,7 +60,7 @@ def _ambiguous(answer: str, gold: str) -> str | None:
     if _HEDGED.search(gold) or answer.casefold() == gold.casefold():
         return None
     if hedge := _HEDGED.search(answer):
-        listed = hedge.group().casefold() in ("or", "或", "或者") and len(shapes.split(answer)) > 1
+        listed = hedge.group().casefold() in ("or", "或", "或者") and len(shapes.split_list(answer)) > 1
         if not (listed and (shapes.is_list(gold) or "\\pm" in gold)):
             return f"hedged: {hedge.group()}"
     return None
@@ -70,7 +70,7 @@ def equivalent(gold: str, answer: str) -> bool:
     """Whether two final answers are the same; the guards come before math-verify, which would accept too much.
 
     Args:
-        gold: first, for math-verify is not symmetric; both as `extract.clean` leaves them.
+        gold: first, for math-verify is not symmetric; both as `extract.clean_answer` leaves them.
     """
     if gold == answer:
         return True
@@ -79,7 +79,7 @@ def equivalent(gold: str, answer: str) -> bool:
         return match is not None and choice.group(1) == (match.group(1) or match.group(2))
     if (wanted := _value(gold)) is not None:
         found = [n for a in _readings(answer) if (n := _value(a)) is not None]
-        return any(same(wanted, n) for n in found) or (not found and _symbolic(gold, _right_side(answer)))
+        return any(numbers_equal(wanted, n) for n in found) or (not found and _symbolic(gold, _right_side(answer)))
     if "=" not in gold and answer.count("=") == 1:
         answer = _right_side(answer)
     if "=" in gold and "=" not in answer and re.match(r"^\s*[a-zA-Z](?:\([a-zA-Z]\))?\s*=[^=]*$", gold):
@@ -88,7 +88,7 @@ def equivalent(gold: str, answer: str) -> bool:
 
 
 def _value(text: str) -> Number | None:
-    return number(text) or lone_number(text)
+    return parse_number(text) or parse_lone_number(text)
 
 
 def _readings(answer: str) -> list[str]:
@@ -117,7 +117,7 @@ def _structured(gold: str, answer: str) -> bool:
         return shapes.same_time(gold, answer)
     if ":" in gold or ":" in answer or any(re.fullmatch(r"\d{4}-\d\d?-\d\d?", t) for t in (gold, answer)):
         return _squeezed(gold) == _squeezed(answer)
-    bases = shapes.base(gold), shapes.base(answer)
+    bases = shapes.parse_base(gold), shapes.parse_base(answer)
     if any(bases):
         return bases[0] == bases[1]
     if "\\cup" in gold or "\\cup" in answer:
@@ -126,7 +126,7 @@ def _structured(gold: str, answer: str) -> bool:
         )
     gold, answer = (re.sub(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*", "", t) for t in (gold, answer))
     around = shapes.brackets(gold), shapes.brackets(answer)
-    wanted, given = shapes.split(shapes.inside(gold)), shapes.split(shapes.inside(answer))
+    wanted, given = shapes.split_list(shapes.strip_brackets(gold)), shapes.split_list(shapes.strip_brackets(answer))
     if around != ("", ""):
         if set(around) == {"{}", ""}:  # {1, 2} may be written 1, 2
             return len(wanted) == len(given) > 0 and shapes.same_set(wanted, given, equivalent)

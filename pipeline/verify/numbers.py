@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from fusechat.pipeline.verify.words import CHANGING, CHINESE, FACTORS, ONES, POWERS, TENS, UNITS
+from fusechat.pipeline.verify.words import CHINESE, FACTORS, MEANING_CHANGING, ONES, POWERS, TENS, UNITS
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(
@@ -34,13 +34,13 @@ class Number(NamedTuple):
     """Decimal places it was written with; 0 for fractions."""
 
 
-def number(text: str) -> Number | None:
+def parse_number(text: str) -> Number | None:
     """The number that the text is, unit included; none if it is anything else."""
     text = text.strip()
     if len(text) > MAX_CHARS:
         return None
-    if (spelt := _spelt(text)) is not None:
-        return spelt
+    if (spelled := _parse_words(text)) is not None:
+        return spelled
     if percent := re.fullmatch(r"百分之\s*(\d+(?:\.\d+)?)", text):
         return Number(Fraction(percent[1]), percent=True)
     match = _NUMBER.fullmatch(text)
@@ -51,14 +51,19 @@ def number(text: str) -> Number | None:
         return None
     if "-" in (match["sign"], match["sign2"]):
         value = -value
-    return _with_rest(value, match)
+    return _parse_suffix(value, match)
 
 
-def lone_number(text: str) -> Number | None:
+def parse_lone_number(text: str) -> Number | None:
     """The only number of a short statement ("Janet makes $18 every day"), none where a word changes what it means."""
     words = re.findall(r"[a-z']+", text.casefold())
     numerals = re.findall(r"\d(?:[\d,. ]*\d)?(?:/\d+)?", text)
-    if len(text) > 150 or len(numerals) != 1 or CHANGING.intersection(words) or re.search(r"[+*^_=<>\\|{}#@]", text):
+    if (
+        len(text) > 150
+        or len(numerals) != 1
+        or MEANING_CHANGING.intersection(words)
+        or re.search(r"[+*^_=<>\\|{}#@]", text)
+    ):
         return None
     start = text.index(numerals[0])
     lead = text[:start]
@@ -66,10 +71,10 @@ def lone_number(text: str) -> Number | None:
     if re.search(r"[a-zA-Z\d]-?$", lead) or re.search(r"不|没|或|非", text):
         return None
     begin = start - len(signed.group(1)) if signed else start
-    return number(text[begin:])
+    return parse_number(text[begin:])
 
 
-def same(wanted: Number, given: Number) -> bool:
+def numbers_equal(wanted: Number, given: Number) -> bool:
     """Whether two numbers are one answer: 50% is 50 and never 0.5; cm are not m."""
     if wanted.unit and given.unit and wanted.unit != given.unit:
         return False
@@ -102,7 +107,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
 
 
-def _with_rest(value: Fraction, match: re.Match[str]) -> Number | None:
+def _parse_suffix(value: Fraction, match: re.Match[str]) -> Number | None:
     """The number with what follows it, none if that is neither percent nor a factor nor units."""
     rest = match["rest"]
     glued = bool(rest) and not rest[:1].isspace()
@@ -136,7 +141,7 @@ def _unit(text: str, *, glued: bool) -> str | None:
     if re.search(r"不|没|或|非", text):
         return None
     words = re.findall(r"[a-zA-Z']+|平方|立方|[\u4e00-\u9fff]+|[$€£¥¢]|/|\^\d", text.casefold())
-    if CHANGING.intersection(words) or len(words) > 12:
+    if MEANING_CHANGING.intersection(words) or len(words) > 12:
         return None
     if re.search(r"[-,]", text) and not re.fullmatch(r"[a-zA-Z]+(?:-[a-zA-Z]+)*(?:[\s,].*)?", text):
         return None
@@ -166,7 +171,7 @@ def _canonical(words: list[str]) -> str:
     return "".join(parts).replace("km/h", "kph").replace("mi/h", "mph")
 
 
-def _spelt(text: str) -> Number | None:
+def _parse_words(text: str) -> Number | None:
     """A small number in words."""
     words = re.findall(r"[a-z]+", text.casefold())
     if words and re.fullmatch(r"[a-zA-Z -]+", text):

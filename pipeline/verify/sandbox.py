@@ -1,11 +1,11 @@
-"""Walls around model-written code: what is the same for every check is raised once, the rest just before it runs.
+"""The sandbox for model-written code. It is set up in two steps.
 
-A worker settles (`settle`): whatever it forks inherits these walls and can't lose them. Each process that it forks for
-a check then takes another user, limits of its own, and a filter without the calls that the worker itself needs
-(`confine`).
+`confine_worker` restricts a worker once. All processes that the worker forks inherit these restrictions and can't
+remove them. `confine_process` then restricts each process that is forked for a check: it switches to another user, sets
+resource limits, and also blocks the system calls that the worker itself needs.
 
-Levels: `basic` needs no_new_privs, rlimits and seccomp; `strict` needs an unprivileged user and Landlock as well. A
-level that lost a layer is refused (`missing_layers`), never quietly weakened.
+Levels: `basic` needs no_new_privs, rlimits and seccomp; `strict` also needs an unprivileged user and Landlock. If a
+layer of the level is not available (`missing_layers`), checks are refused; the sandbox is never silently weaker.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 MAX_DESCRIPTORS = 32
 
 
-class Limits(NamedTuple):
+class ResourceLimits(NamedTuple):
     """What a check may use, and the level of its walls."""
 
     level: str
@@ -64,10 +64,10 @@ def missing_layers(level: str) -> list[str]:
     names = LAYERS[level]
     if os.geteuid() == 0 and "unprivileged" not in names:  # root is never kept, whatever the level
         names = ("unprivileged", *names)
-    return [name for name in names if not _holds(probes[name])]
+    return [name for name in names if not _probe_succeeds(probes[name])]
 
 
-def settle(level: str) -> None:
+def confine_worker(level: str) -> None:
     """Raises, for good, the walls that a worker and all that it forks have in common.
 
     From here on nothing can be imported but from Python's own library, and no file can be written.
@@ -83,10 +83,10 @@ def settle(level: str) -> None:
         resource.setrlimit(kind, (value, value))
     if level == "strict":
         landlock()
-    _filter_calls(filters()[0])
+    install_filter(filters()[0])
 
 
-def confine(limits: Limits, address_space: int) -> None:
+def confine_process(limits: ResourceLimits, address_space: int) -> None:
     """Raises the walls around the calling process, for good, inside those of its worker.
 
     Raises:
@@ -103,8 +103,8 @@ def confine(limits: Limits, address_space: int) -> None:
     if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
         raise OSError("the worker has not settled")
     if limits.level == "strict":
-        _read_nothing("/")
-    _filter_calls(filters()[1])
+        _require_no_read_access("/")
+    install_filter(filters()[1])
 
 
 def keep_only(*fds: int) -> None:
@@ -169,10 +169,10 @@ def seccomp() -> None:
         OSError: the kernel or the machine has no filter for it.
     """
     for program in filters():
-        _filter_calls(program)
+        install_filter(program)
 
 
-def _filter_calls(program: bytes) -> None:
+def install_filter(program: bytes) -> None:
     _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(_loaded(program)[0]))
 
 
@@ -183,7 +183,7 @@ def _loaded(program: bytes) -> tuple[Any, Any]:
     return ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))), code
 
 
-def _holds(probe: Callable[[], None]) -> bool:
+def _probe_succeeds(probe: Callable[[], None]) -> bool:
     child = os.fork()
     if child == 0:
         try:
@@ -197,10 +197,10 @@ def _holds(probe: Callable[[], None]) -> bool:
 def _probe_landlock() -> None:
     no_new_privileges()
     landlock()
-    _read_nothing("/")
+    _require_no_read_access("/")
 
 
-def _read_nothing(path: str) -> None:
+def _require_no_read_access(path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDONLY))
     except PermissionError:

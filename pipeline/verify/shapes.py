@@ -5,33 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from fusechat.pipeline.verify.numbers import number
+from fusechat.pipeline.verify.numbers import parse_number
 
 _BASE = re.compile(
     r"\(?([0-9A-Fa-f]+)\)?\s*(?:_\s*\{?\s*(\w+)\s*\}?|\(?\s*(?:in\s+)?base[\s-]+(\w+)\s*\)?)", re.IGNORECASE
 )
 _TIME = re.compile(r"(\d{1,2})(?::(\d\d)(?::(\d\d))?)?\s*(?:([ap])\.?\s?m\.?)?(?:\s+o'clock)?", re.IGNORECASE)
 _LIST = re.compile(r"\s*(?:,?\s*\b(?:and|or)\b|和|或者?|与|、|,|;)\s*", re.IGNORECASE)
-_NAMES = {"two": "2", "three": "3", "five": "5", "eight": "8", "ten": "10", "twelve": "12", "sixteen": "16"}
+_BASE_NAMES = {"two": "2", "three": "3", "five": "5", "eight": "8", "ten": "10", "twelve": "12", "sixteen": "16"}
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 def brackets(text: str) -> str:
     """Opening and closing bracket of a set, interval or tuple: `[1, 2]` is not `(1, 2)`."""
     text = _plain(text)
-    if text[:1] in tuple(_OPEN) and text[-1:] in tuple(_CLOSE) and _closes_last(text) and len(split(text[1:-1])) > 1:
+    if (
+        text[:1] in tuple(_OPEN)
+        and text[-1:] in tuple(_CLOSE)
+        and _closes_last(text)
+        and len(split_list(text[1:-1])) > 1
+    ):
         return text[0] + text[-1]
     return "{}" if text[:1] == "{" and text[-1:] == "}" and _closes_last(text) else ""
 
 
-def inside(text: str) -> str:
+def strip_brackets(text: str) -> str:
     """The text without its outer brackets, where they are a set's, an interval's or a tuple's."""
     return _plain(text)[1:-1] if brackets(text) else _plain(text)
 
 
-def split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Parts at commas and connectives that no bracket encloses."""
-    if number(text) is not None:
+    if parse_number(text) is not None:
         return [text]
     parts, depth, start, i = [], 0, 0, 0
     while i < len(text):
@@ -47,7 +52,7 @@ def split(text: str) -> list[str]:
 
 def is_list(text: str) -> bool:
     """Whether the text is several values."""
-    return number(text) is None and len(split(inside(text))) > 1
+    return parse_number(text) is None and len(split_list(strip_brackets(text))) > 1
 
 
 def same_set(gold: Sequence[str], answer: Sequence[str], equal: Callable[[str, str], bool]) -> bool:
@@ -63,13 +68,13 @@ def same_set(gold: Sequence[str], answer: Sequence[str], equal: Callable[[str, s
     return not left
 
 
-def base(text: str) -> tuple[str, str] | None:
+def parse_base(text: str) -> tuple[str, str] | None:
     """Digits and base of a number that says its base; none for others."""
     match = _BASE.fullmatch(text.strip())
     if match is None or not re.search(r"\d", match.group(1)):
         return None
     named = (match.group(2) or match.group(3)).casefold()
-    return match.group(1).casefold().lstrip("0") or "0", _NAMES.get(named, named)
+    return match.group(1).casefold().lstrip("0") or "0", _BASE_NAMES.get(named, named)
 
 
 def is_time(text: str) -> bool:

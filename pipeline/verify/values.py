@@ -32,7 +32,7 @@ def encode(value: Any) -> str:
     Raises:
         TypeError: it holds what is no plain value.
     """
-    return repr(_plain(value, 60))
+    return repr(_to_literal(value, 60))
 
 
 def decode(text: str) -> Any:
@@ -42,10 +42,10 @@ def decode(text: str) -> Any:
         ValueError, SyntaxError, TypeError, RecursionError, MemoryError: it is none.
     """
     value = ast.literal_eval(text)
-    return _built(value) if repr(TAG)[1:-1] in text else value
+    return _restore(value) if repr(TAG)[1:-1] in text else value
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _to_literal(value: Any, depth: int) -> Any:
     """Literals as they are, subclasses as what they derive from (a Counter is a dict), the rest tagged."""
     if depth == 0:
         raise TypeError("a value nested too deeply")
@@ -56,15 +56,15 @@ def _plain(value: Any, depth: int) -> Any:
         number = float.__add__(value, 0.0) if type(value) is not float else value
         return number if number - number == 0.0 else {TAG: ("float", float.__repr__(number))}
     if base is complex:
-        return {TAG: ("complex", (_plain(value.real, depth - 1), _plain(value.imag, depth - 1)))}
+        return {TAG: ("complex", (_to_literal(value.real, depth - 1), _to_literal(value.imag, depth - 1)))}
     if base is bytearray:
         return {TAG: ("bytearray", bytes(value))}
     if base is dict:
-        return {_key(k, depth): _plain(v, depth - 1) for k, v in dict.items(value)}
+        return {_key(k, depth): _to_literal(v, depth - 1) for k, v in dict.items(value)}
     if base is list:
-        return [_plain(v, depth - 1) for v in list.__iter__(value)]
+        return [_to_literal(v, depth - 1) for v in list.__iter__(value)]
     if base is tuple:
-        return tuple([_plain(v, depth - 1) for v in tuple.__iter__(value)])
+        return tuple([_to_literal(v, depth - 1) for v in tuple.__iter__(value)])
     if base in (set, frozenset):
         kind: Any = base
         items = [_key(v, depth) for v in kind.__iter__(value)]
@@ -74,37 +74,37 @@ def _plain(value: Any, depth: int) -> Any:
     if type(value) is range:
         return {TAG: ("range", (value.start, value.stop, value.step))}
     if type(value) is deque:
-        return {TAG: ("deque", [_plain(v, depth - 1) for v in value])}
+        return {TAG: ("deque", [_to_literal(v, depth - 1) for v in value])}
     if type(value) in (Fraction, Decimal):
         return {TAG: (type(value).__name__, str(value))}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
-        return _plain(value.item(), depth - 1)
+        return _to_literal(value.item(), depth - 1)
     if isinstance(value, Iterator) or type(value) in (type({}.keys()), type({}.values()), type({}.items())):
-        return {TAG: ("iterator", [_plain(v, depth - 1) for v in islice(value, MAX_ITEMS)])}
+        return {TAG: ("iterator", [_to_literal(v, depth - 1) for v in islice(value, MAX_ITEMS)])}
     raise TypeError(f"a {type(value).__name__}, which is no plain value")
 
 
 def _key(value: Any, depth: int) -> Any:
     """A member of a set or a key: what is tagged can't be hashed, so only literals can be one."""
-    plain = _plain(value, depth - 1)
+    plain = _to_literal(value, depth - 1)
     if isinstance(value, frozenset):
         return (TAG, tuple(plain[TAG][1]))
     hash(plain)
     return plain
 
 
-def _built(value: Any) -> Any:
+def _restore(value: Any) -> Any:
     """The value with the tagged parts made what they were."""
     if type(value) is dict:
         if len(value) == 1 and TAG in value:
             kind, payload = value[TAG]
-            return _BUILDERS[kind](_built(payload))
-        return {_built(k): _built(v) for k, v in value.items()}
+            return _BUILDERS[kind](_restore(payload))
+        return {_restore(k): _restore(v) for k, v in value.items()}
     if type(value) is tuple and len(value) == 2 and value[0] == TAG:
-        return frozenset(_built(value[1]))
+        return frozenset(_restore(value[1]))
     if type(value) in (list, tuple, set):
-        return type(value)([_built(v) for v in value])
+        return type(value)([_restore(v) for v in value])
     return value
 
 

@@ -60,13 +60,13 @@ UNITS = {
 }
 """Units that name a quantity: two of them that differ are two answers. Others ("apples") may stand or be left out."""
 POWERS = {"square": "2", "sq": "2", "平方": "2", "cubic": "3", "cu": "3", "立方": "3"}
-_CHANGING = """
+_MEANING_CHANGING = """
     not no nor or and but then if plus minus times more less fewer greater than squared cubed factorial to mod
     base over is isn isn't was wasn't wrong incorrect false when unless except remainder half twice double
     triple third quarter thirds quarters between least most about mistake wait actually divided multiplied sqrt
     root negative cannot can't maybe either should would th st nd rd through by off power
 """
-CHANGING = frozenset(_CHANGING.split())
+MEANING_CHANGING = frozenset(_MEANING_CHANGING.split())
 """Words after which a number is no longer the number that was written."""
 _FUNCTIONS = """
     sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt frac cdot times pi infty pm mp

@@ -38,9 +38,9 @@ def main() -> None:
             _say(answers, {"missing": missing})
             return
         statm = os.open("/proc/self/statm", os.O_RDONLY)
-        limits = sandbox.Limits(level, timeout_s, memory_mb, statm)
+        limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
         code.preload()
-        sandbox.settle(level)
+        sandbox.confine_worker(level)
     _say(answers, {"ready": True})
     while True:
         try:
