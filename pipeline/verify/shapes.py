@@ -1,4 +1,4 @@
-"""The outer shape of an answer: lists, sets, tuples and intervals, numbers in other bases, times of day."""
+"""The outer structure of an answer: lists, sets, tuples and intervals, numbers in other bases, times of day."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def brackets(text: str) -> str:
-    """Opening and closing bracket of a set, interval or tuple: `[1, 2]` is not `(1, 2)`."""
+    """The opening and closing bracket of a set, interval or tuple (`[1, 2]` is not `(1, 2)`); else empty."""
     text = _plain(text)
     if (
         text[:1] in tuple(_OPEN)
@@ -30,12 +30,12 @@ def brackets(text: str) -> str:
 
 
 def strip_brackets(text: str) -> str:
-    """The text without its outer brackets, where they are a set's, an interval's or a tuple's."""
+    """The text without the outer brackets of a set, interval or tuple."""
     return _plain(text)[1:-1] if brackets(text) else _plain(text)
 
 
 def split_list(text: str) -> list[str]:
-    """Parts at commas and connectives that no bracket encloses."""
+    """Splits at commas and connectives outside brackets."""
     if parse_number(text) is not None:
         return [text]
     parts, depth, start, i = [], 0, 0, 0
@@ -51,25 +51,25 @@ def split_list(text: str) -> list[str]:
 
 
 def is_list(text: str) -> bool:
-    """Whether the text is several values."""
+    """Whether the text is a list of values."""
     return parse_number(text) is None and len(split_list(strip_brackets(text))) > 1
 
 
 def same_set(gold: Sequence[str], answer: Sequence[str], equal: Callable[[str, str], bool]) -> bool:
-    """The same members in any order, each as often."""
+    """Whether both hold the same members, equally often, in any order."""
     if len(gold) != len(answer) or len(gold) > 50:
         return False
-    left = list(answer)
+    remaining = list(answer)
     for wanted in gold:
-        hit = next((i for i, given in enumerate(left) if equal(wanted, given)), None)
-        if hit is None:
+        match = next((i for i, given in enumerate(remaining) if equal(wanted, given)), None)
+        if match is None:
             return False
-        del left[hit]
-    return not left
+        del remaining[match]
+    return not remaining
 
 
 def parse_base(text: str) -> tuple[str, str] | None:
-    """Digits and base of a number that says its base; none for others."""
+    """The digits and the base of a number that names its base; None for others."""
     match = _BASE.fullmatch(text.strip())
     if match is None or not re.search(r"\d", match.group(1)):
         return None
@@ -84,17 +84,17 @@ def is_time(text: str) -> bool:
 
 
 def same_time(gold: str, answer: str) -> bool:
-    """15:30 is 3:30 p.m.; where the gold answer leaves the half of the day open, any will do."""
-    found = [_TIME.fullmatch(t.strip()) for t in (gold, answer)]
-    if not found[0] or not found[1]:
+    """Whether two times are equal: 15:30 is 3:30 p.m. A gold answer without a.m. or p.m. matches either."""
+    matches = [_TIME.fullmatch(t.strip()) for t in (gold, answer)]
+    if not matches[0] or not matches[1]:
         return False
-    halves = [(m[4] or "").casefold() for m in found if m]
-    hours = [int(m[1]) % 12 + 12 * (h == "p") if h else int(m[1]) for m, h in zip(found, halves, strict=True) if m]
+    halves = [(m[4] or "").casefold() for m in matches if m]
+    hours = [int(m[1]) % 12 + 12 * (h == "p") if h else int(m[1]) for m, h in zip(matches, halves, strict=True) if m]
     if halves[1] and not halves[0] and hours[0] <= 12:
         hours = [hour % 12 for hour in hours]
     elif halves[0] and not halves[1] and hours[1] <= 12 and hours[0] <= 12:
-        return False  # 3:30 a.m. is not simply 3:30
-    rest = [(int(m[2] or 0), int(m[3] or 0)) for m in found if m]
+        return False  # a gold answer of 3:30 a.m. requires the a.m.
+    rest = [(int(m[2] or 0), int(m[3] or 0)) for m in matches if m]
     return hours[0] == hours[1] and rest[0] == rest[1]
 
 

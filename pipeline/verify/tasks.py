@@ -8,29 +8,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verification found.
+    """The result of a check.
 
-    Reasons of math: correct, wrong, no_answer, ambiguous, timeout. Of code: passed, failed, error, timeout, memory,
-    forbidden, no_code. `correct` is none where nothing can be said (`error`): no gold answer, tests that do not run.
+    Reasons for math: correct, wrong, no_answer, ambiguous, timeout. For code: passed, failed, error, timeout, memory,
+    forbidden, no_code. `correct` is None, with the reason `error`, if the response can't be judged: there is no gold
+    answer, or the tests do not run.
     """
 
     correct: bool | None
     reason: str
     detail: str = ""
-    """Of code: the first failing test and why it fails. Of math: why there is no answer or more than one."""
+    """Code: the first failing test and why it fails. Math: why there is no answer, or more than one."""
     extracted: str = ""
-    """The answer or the code that was found in the response."""
+    """The answer or the code extracted from the response."""
     seconds: float = 0.0
-    """Wall clock of the check, once it has a worker."""
+    """Wall-clock time of the check, without the wait for a worker."""
     memory_bytes: int = 0
-    """Peak resident memory of the candidate's process, Python's own included."""
+    """Peak resident memory of the candidate process, including Python itself."""
     findings: tuple[str, ...] = ()
-    """What static analysis says about the code, `line: message`; they decide nothing."""
+    """Findings of static analysis about the code, `line: message`. They do not affect `correct`."""
 
     @property
     def summary(self) -> str:
-        """The detail and the findings in one text, as a run keeps them."""
-        return "; ".join([*([self.detail] if self.detail else []), *(f"line {f}" for f in self.findings)])[:2000]
+        """The detail and the findings in one text, as a run stores them."""
+        details = [self.detail] if self.detail else []
+        return "; ".join([*details, *(f"line {finding}" for finding in self.findings)])[:2000]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,13 @@ class CheckTask:
     tests: str | None = None
     """Assert lines, a `check(candidate)` function, or a JSON list of {"input", "output"} for programs."""
     entry_point: str | None = None
-    """The function that the tests call; programs need none."""
+    """The function that the tests call; None for programs."""
     prompt: str = ""
-    """Where it holds Python that defines the entry point (HumanEval), the response may complete or follow it."""
+    """If it holds Python code that defines the entry point (HumanEval), the response may complete or follow it."""
 
 
 def is_stdio_pairs(tests: str | None) -> bool:
-    """Whether the tests are stdin/stdout pairs, which need no entry point: a JSON list of {"input", "output"}."""
+    """Whether the tests are a JSON list of {"input", "output"}. Such tests need no entry point."""
     if tests is None or not tests.lstrip().startswith("["):
         return False
     try:
@@ -63,7 +65,7 @@ def is_stdio_pairs(tests: str | None) -> bool:
 
 
 def unfit_reason(task: CheckTask) -> str | None:
-    """Why the task can't be checked at all."""
+    """Why the task can't be checked, or None if it can."""
     if task.domain == "math":
         return None if task.gold is not None and task.gold.strip() else "there is no gold answer"
     if task.domain != "code":

@@ -1,6 +1,6 @@
-"""Values as text between judge and candidate: plain literals, and a few tagged ones that Python can't write as such.
+"""Encodes values as text between judge and candidate: Python literals, and tagged values that have no literal.
 
-What arrives is built of trusted types alone, whatever was sent: no method of the candidate's runs in the judge.
+Decoding creates trusted types only, whatever was sent, so no method of the candidate ever runs in the judge.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ _EXACT: dict[Any, Any] = {
     str: str.__str__,
     bytes: lambda v: bytes.__getitem__(v, slice(None)),
 }
-"""What a subclass's value is without it."""
+"""Converts an instance of a subclass to the base type."""
 BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 TAG = "\0value"
 MAX_ITEMS = 100_000
-"""Items of an iterator that are looked at; an endless one is cut."""
+"""Items read from an iterator; a longer or endless one is truncated."""
 
 
 def encode(value: Any) -> str:
     """The value as text.
 
     Raises:
-        TypeError: it holds what is no plain value.
+        TypeError: the value contains a type that can't be encoded.
     """
     return repr(_to_literal(value, 60))
 
 
 def decode(text: str) -> Any:
-    """The value of a text.
+    """The value of an encoded text.
 
     Raises:
-        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: it is none.
+        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: the text is not an encoded value.
     """
     value = ast.literal_eval(text)
     return _restore(value) if repr(TAG)[1:-1] in text else value
 
 
 def _to_literal(value: Any, depth: int) -> Any:
-    """Literals as they are, subclasses as what they derive from (a Counter is a dict), the rest tagged."""
+    """Literals unchanged, subclasses as their base type (a Counter becomes a dict), other types tagged."""
     if depth == 0:
         raise TypeError("a value nested too deeply")
     if value is None or value is Ellipsis:
@@ -86,7 +86,8 @@ def _to_literal(value: Any, depth: int) -> Any:
 
 
 def _key(value: Any, depth: int) -> Any:
-    """A member of a set or a key: what is tagged can't be hashed, so only literals can be one."""
+    """A set member or dict key. A tagged value is a dict, which can't be hashed, so only literals and frozensets can be
+    one."""
     plain = _to_literal(value, depth - 1)
     if isinstance(value, frozenset):
         return (TAG, tuple(plain[TAG][1]))
@@ -95,7 +96,7 @@ def _key(value: Any, depth: int) -> Any:
 
 
 def _restore(value: Any) -> Any:
-    """The value with the tagged parts made what they were."""
+    """The value with its tagged parts restored to their types."""
     if type(value) is dict:
         if len(value) == 1 and TAG in value:
             kind, payload = value[TAG]
@@ -109,7 +110,7 @@ def _restore(value: Any) -> Any:
 
 
 def _fraction(text: str) -> Fraction:
-    if len(text) > 5000 or "e" in text.lower():  # 1e999999999 would be expanded
+    if len(text) > 5000 or "e" in text.lower():  # 1e999999999 would be expanded to an integer
         raise ValueError("no fraction")
     return Fraction(text)
 
