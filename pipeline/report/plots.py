@@ -91,7 +91,7 @@ def layout_flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
 
 
 def _stack(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
-    """Stacks blocks vertically; returns each one's top and size, and the total height. Thin blocks get room for a label."""
+    """Stacks blocks vertically: each one's top and size, and the total height. A thin block gets room for a label."""
     gap, min_height = 0.02 * max(total, 1), 0.06 * max(total, 1)
     positions, end = {}, 0.0
     for name, size in sizes.items():

@@ -130,7 +130,7 @@ def connected(nodes: Cluster) -> Iterator[None]:
 
 
 @pytest.fixture
-def ray_train(connected: None, nodes: Cluster) -> None:
+def ray_cluster(connected: None, nodes: Cluster) -> None:
     """The cluster with two nodes of two CPUs each beside the head."""
     import ray
 

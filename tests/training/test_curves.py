@@ -51,7 +51,7 @@ PLACES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
 def test_workers_and_nodes_walk_the_same_curve(
-    ray_train: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
+    ray_cluster: None, target: Path, sft_rows: Any, pairs: Any, tmp_path: Path, stage: str
 ) -> None:
     curves = {}
     for place, cluster in PLACES.items():

@@ -95,7 +95,7 @@ def test_a_killed_worker_and_a_killed_node_change_nothing(
         with forked.workers():
             check_same(expected, train(stage, rows, target, tmp_path / "output"))
         return
-    request.getfixturevalue("ray_train")
+    request.getfixturevalue("ray_cluster")
 
     def disturb(event: Any) -> None:
         if not faults or event.step < faults[0][1]:

@@ -42,7 +42,7 @@ def _weights(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_sft_learns_is_seen_live_and_writes_a_plain_folder(
-    ray_train: None, target: Path, sft_rows: Any, tmp_path: Path
+    ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -93,7 +93,9 @@ def test_a_loss_that_is_no_number_stops_with_its_step(
 
 
 @pytest.mark.slow
-def test_refusals_of_the_worker_reach_the_driver(ray_train: None, target: Path, sft_rows: Any, tmp_path: Path) -> None:
+def test_refusals_of_the_worker_reach_the_driver(
+    ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
+) -> None:
     with pytest.raises(StageError, match=r"row-1.*empty"):
         _train(sft_rows(2, ["twelve", " "]), target, tmp_path / "empty", cluster=Training(num_workers=2))
     with forked.workers(), pytest.raises(RecipeError, match=r"target\.chat_template") as caught:
@@ -108,7 +110,7 @@ def test_refusals_of_the_worker_reach_the_driver(ray_train: None, target: Path, 
 
 @pytest.mark.slow
 def test_workers_that_fit_nowhere_are_refused_at_once(
-    ray_train: None, target: Path, sft_rows: Any, tmp_path: Path
+    ray_cluster: None, target: Path, sft_rows: Any, tmp_path: Path
 ) -> None:
     cluster = Training(num_workers=2, num_cpus=3)
     with pytest.raises(CapacityError, match=r"training\.num_workers"):

@@ -82,7 +82,7 @@ def test_a_sharded_training_is_that_of_whole_copies(
 
 @pytest.mark.slow
 def test_ray_train_starts_both_workers_anew_when_one_is_killed(
-    ray_train: None, train: Callable[..., Path], tmp_path: Path
+    ray_cluster: None, train: Callable[..., Path], tmp_path: Path
 ) -> None:
     killed: list[int] = []
 
