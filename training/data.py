@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -101,14 +101,18 @@ class ChatTemplate:
         self, prompt: Sequence[Mapping[str, str]], response: Sequence[Mapping[str, str]]
     ) -> tuple[list[int], list[int]]:
         """Token ids of the prompt, as at inference, and of the response with its end-of-turn token."""
-        head = self.render(prompt, prompt=True)
-        whole = self.render([*prompt, *response])
-        prompt_ids, ids = self.encode(head), self.encode(whole)
-        if whole.startswith(head) and ids[: len(prompt_ids)] == prompt_ids:
+        prompt_text = self.render(prompt, prompt=True)
+        full_text = self.render([*prompt, *response])
+        prompt_ids, ids = self.encode(prompt_text), self.encode(full_text)
+        extends_prompt = full_text.startswith(prompt_text)
+        if extends_prompt and ids[: len(prompt_ids)] == prompt_ids:
             answer = ids[len(prompt_ids) :]
         else:  # the template or a token merge changes the end of the prompt: keep the prompt as at inference
-            rest = whole[len(head) :] if whole.startswith(head) else response[-1]["content"].strip() + self.turn_suffix
-            answer = self.tokenizer(rest, add_special_tokens=False)["input_ids"]
+            if extends_prompt:
+                answer_text = full_text[len(prompt_text) :]
+            else:
+                answer_text = response[-1]["content"].strip() + self.turn_suffix
+            answer = self.tokenizer(answer_text, add_special_tokens=False)["input_ids"]
         if self.end_id in answer:  # text after the end of the turn (a line break) is never generated
             last = len(answer) - 1 - answer[::-1].index(self.end_id)
             return prompt_ids, answer[: last + 1]
@@ -143,6 +147,16 @@ def generation_end_ids(model: Path) -> tuple[int, ...]:
     return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
 
+class TokenizedRow(NamedTuple):
+    """The tokens of one row."""
+
+    num_prompt: int
+    """Tokens of the prompt."""
+    columns: dict[str, list[int]]
+    """The columns of SFT_TOKENS or PAIR_TOKENS."""
+    truncated: bool
+
+
 def tokenize_sft(rows: pa.Table, template: ChatTemplate, max_length: int) -> TokenizedRows:
     """Tokenizes SFT_ROW rows to SFT_TOKENS.
 
@@ -150,15 +164,15 @@ def tokenize_sft(rows: pa.Table, template: ChatTemplate, max_length: int) -> Tok
         StageError: there are no rows, a response is empty, or no row is short enough.
     """
 
-    def row(line: Mapping[str, Any]) -> tuple[int, dict[str, list[int]], bool]:
-        _require_response("sft", line, "completion")
-        prompt, answer = template.prompt_and_response(line["prompt"], line["completion"])
-        cut = len(prompt) + len(answer) > max_length
-        ids = (prompt + answer)[:max_length]
-        labels = ([IGNORE_INDEX] * len(prompt) + answer)[:max_length]
-        return len(prompt), {"input_ids": ids, "labels": labels}, cut
+    def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
+        _require_response("sft", row, "completion")
+        prompt, response = template.prompt_and_response(row["prompt"], row["completion"])
+        truncated = len(prompt) + len(response) > max_length
+        ids = (prompt + response)[:max_length]
+        labels = ([IGNORE_INDEX] * len(prompt) + response)[:max_length]
+        return TokenizedRow(len(prompt), {"input_ids": ids, "labels": labels}, truncated)
 
-    return _tokenize("sft", rows, row, SFT_TOKENS, max_length)
+    return _tokenize("sft", rows, tokenize, SFT_TOKENS, max_length)
 
 
 def tokenize_pairs(rows: pa.Table, template: ChatTemplate, max_length: int) -> TokenizedRows:
@@ -168,24 +182,24 @@ def tokenize_pairs(rows: pa.Table, template: ChatTemplate, max_length: int) -> T
         StageError: there are no pairs, a response is empty, or no pair is short enough.
     """
 
-    def row(line: Mapping[str, Any]) -> tuple[int, dict[str, list[int]], bool]:
+    def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
         for name in ("chosen", "rejected"):
-            _require_response("dpo", line, name)
-        prompt, chosen = template.prompt_and_response(line["prompt"], line["chosen"])
-        _, rejected = template.prompt_and_response(line["prompt"], line["rejected"])
+            _require_response("dpo", row, name)
+        prompt, chosen = template.prompt_and_response(row["prompt"], row["chosen"])
+        _, rejected = template.prompt_and_response(row["prompt"], row["rejected"])
         room = max_length - len(prompt)
-        cut = max(len(chosen), len(rejected)) > room
+        truncated = max(len(chosen), len(rejected)) > room
         kept = max(room, 0)
         ids = {"prompt_ids": prompt, "chosen_ids": chosen[:kept], "rejected_ids": rejected[:kept]}
-        return len(prompt), ids, cut
+        return TokenizedRow(len(prompt), ids, truncated)
 
-    return _tokenize("dpo", rows, row, PAIR_TOKENS, max_length)
+    return _tokenize("dpo", rows, tokenize, PAIR_TOKENS, max_length)
 
 
 def _tokenize(
     stage: str,
     rows: pa.Table,
-    row: Callable[[Mapping[str, Any]], tuple[int, dict[str, list[int]], bool]],
+    tokenize: Callable[[Mapping[str, Any]], TokenizedRow],
     schema: pa.Schema,
     max_length: int,
 ) -> TokenizedRows:
@@ -194,15 +208,15 @@ def _tokenize(
     rejects: list[dict[str, str]] = []
     row_ids: list[str] = []
     num_truncated = 0
-    for line in _lines(rows):
-        num_prompt, ids, cut = row(line)
+    for row in _iterate(rows):
+        num_prompt, columns, truncated = tokenize(row)
         if num_prompt >= max_length:
             detail = f"{num_prompt} tokens of prompt, {stage}.max_length is {max_length}"
-            rejects.append({"stage": stage, "id": line["row_id"], "reason": "prompt_too_long", "detail": detail})
+            rejects.append({"stage": stage, "id": row["row_id"], "reason": "prompt_too_long", "detail": detail})
             continue
-        num_truncated += cut
-        kept.append(ids)
-        row_ids.append(line["row_id"])
+        num_truncated += truncated
+        kept.append(columns)
+        row_ids.append(row["row_id"])
     if not kept:
         cause = f"every prompt alone has {max_length} tokens or more; raise {stage}.max_length"
         raise StageError(stage, rejects[0]["id"], cause)
@@ -230,15 +244,15 @@ def require_rows(stage: str, num_rows: int) -> None:
     raise StageError(stage, "rows", cause)
 
 
-def _lines(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
+def _iterate(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
     for batch in rows.to_batches(max_chunksize=1024):
         yield from batch.to_pylist()
 
 
-def _require_response(stage: str, line: Mapping[str, Any], name: str) -> None:
-    messages = line[name]
+def _require_response(stage: str, row: Mapping[str, Any], name: str) -> None:
+    messages = row[name]
     if not messages or not (messages[-1]["content"] or "").strip():
-        raise StageError(stage, f"row {line['row_id']}", f"the {name} response is empty")
+        raise StageError(stage, f"row {row['row_id']}", f"the {name} response is empty")
 
 
 def token_counts(dataset: Dataset, column: str) -> list[int]:
