@@ -1,1 +1,1 @@
-"""Ray Train: SFT and DPO with TRL, evaluation and the report."""
+"""SFT and DPO of the target with TRL on Ray Train."""

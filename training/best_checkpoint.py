@@ -1,10 +1,10 @@
-"""The better of the last two checkpoints, by what held-out rows say (FuseChat-3.0, section 4.1)."""
+"""Keeps the better of the last two checkpoints, measured on held-out rows (FuseChat-3.0, section 4.1)."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,59 +13,63 @@ from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.identities import digest
 
 from . import checkpoints, sharding
-from .driver import Job
+from .driver import TrainingJob
+from .trainer_internals import load_checkpoint_weights
 
-LOGGED = {
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+LOG_KEYS = {
     ("sft", "loss"): "eval_loss",
     ("sft", "accuracy"): "eval_mean_token_accuracy",
     ("dpo", "loss"): "eval_loss",
     ("dpo", "accuracy"): "eval_rewards/accuracies",
     ("dpo", "margin"): "eval_rewards/margins",
 }
-"""Stage and the recipe's name of a metric -> the Trainer's; of a loss the smaller value is better."""
+"""(Stage, metric in the recipe) -> key in the Trainer's log. Lower is better for a loss, higher for the others."""
 
 
-def split(rows: pa.Table, stage: str, share: float) -> tuple[pa.Table, pa.Table]:
-    """Rows to train on and rows held out, by a hash of the prompt that selection does not use.
+def split_holdout(rows: pa.Table, stage: str, share: float) -> tuple[pa.Table, pa.Table]:
+    """Splits into training rows and held-out rows, by a hash of the prompt that the selection does not use.
 
     Raises:
         StageError: one of the two would be empty.
     """
-    held = [int(digest("holdout", p)[:8], 16) / 16**8 < share for p in rows.column("prompt_id").to_pylist()]
-    if any(held) and not all(held):
-        mask = pa.array(held)
+    held_out = [int(digest("holdout", p)[:8], 16) / 16**8 < share for p in rows.column("prompt_id").to_pylist()]
+    if any(held_out) and not all(held_out):
+        mask = pa.array(held_out)
         return rows.filter(pc.invert(mask)), rows.filter(mask)
     if not share:
         return rows, rows.slice(0, 0)
-    what = "all" if all(held) else "none"
-    raise StageError(stage, "rows", f"{what} of {len(held)} rows would be held out; change {stage}.holdout")
+    what = "all" if all(held_out) else "none"
+    raise StageError(stage, "rows", f"{what} of {len(held_out)} rows would be held out; change {stage}.holdout")
 
 
-def better(metric: str, first: float, second: float) -> bool:
+def is_better(metric: str, first: float, second: float) -> bool:
     """Whether the first value is better than the second."""
     return first < second if metric == "loss" else first > second
 
 
-def choose(trainer: Any, job: Job) -> int:
-    """Puts the better checkpoint's weights into the model; returns its step. The later one wins a tie.
+def load_best(trainer: Trainer, job: TrainingJob) -> int:
+    """Loads the weights of the better checkpoint into the model and returns its step. On a tie, the later one wins.
 
-    evaluation.json in the training's folder says what was compared.
+    Writes both values to evaluation.json in the training's folder.
     """
     metric = job.config.choose
-    candidates = checkpoints.all_whole(job.path("checkpoints"))[-2:]
+    candidates = {checkpoints.step_of(c): c for c in checkpoints.all_complete(job.path("checkpoints"))[-2:]}
     values: dict[int, float] = {}
-    for checkpoint in candidates:
-        trainer._load_from_checkpoint(str(checkpoint))
+    for step, checkpoint in candidates.items():
+        load_checkpoint_weights(trainer, checkpoint)
         trainer.evaluate()
         sharding.reshard(job, trainer.model)
-        values[checkpoints.step_of(checkpoint)] = float(trainer.state.log_history[-1][LOGGED[job.stage, metric]])
-    best = checkpoints.step_of(candidates[-1])
+        values[step] = float(trainer.state.log_history[-1][LOG_KEYS[job.stage, metric]])
+    last = best = max(candidates)
     for step, value in values.items():
-        if better(metric, value, values[best]):
+        if is_better(metric, value, values[best]):
             best = step
-    if best != checkpoints.step_of(candidates[-1]):
-        trainer._load_from_checkpoint(str(next(c for c in candidates if checkpoints.step_of(c) == best)))
+    if best != last:
+        load_checkpoint_weights(trainer, candidates[best])
     if trainer.is_world_process_zero():
-        said = {"metric": metric, "values": {str(s): v for s, v in values.items()}, "chosen": best}
-        checkpoints.write(Path(job.path("evaluation.json")), json.dumps(said).encode())
+        evaluation = {"metric": metric, "values": {str(s): v for s, v in values.items()}, "chosen": best}
+        checkpoints.write(Path(job.path("evaluation.json")), json.dumps(evaluation).encode())
     return best

@@ -1,4 +1,4 @@
-"""From selected rows to tokens: the target's own template, loss on the response alone, every cut counted."""
+"""Tokenizes the selected rows with the target's chat template; only the response is part of the loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,78 +15,82 @@ import pyarrow.compute as pc
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.pipeline.records import REJECT
 
-KEY = "target.chat_template"
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
-"""Label of a token outside the loss (torch's and transformers' convention)."""
+CHAT_TEMPLATE_KEY = "target.chat_template"
+
+IGNORE_INDEX = -100
+"""Label of a token that is not part of the loss, as in torch and transformers."""
 
 SFT_TOKENS = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 PAIR_TOKENS = pa.schema([(name, pa.list_(pa.int32())) for name in ("prompt_ids", "chosen_ids", "rejected_ids")])
 
 PAD_TOKENS = ("<|finetune_right_pad_id|>", "<pad>", "<|pad|>", "[PAD]", "<|endoftext|>", "<unk>")
-"""Tokens that pad where a tokenizer names none, best first; the end-of-turn token only as a last resort."""
+"""Padding tokens for a tokenizer that names none, best first. The end-of-turn token is the last resort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """What a training reads."""
+class TokenizedRows:
+    """The tokenized rows of a training."""
 
     table: pa.Table
-    """SFT_TOKENS or PAIR_TOKENS, a line a row."""
+    """SFT_TOKENS or PAIR_TOKENS."""
     row_ids: list[str]
-    """Of the table's lines."""
+    """Ids of the table's rows, in order."""
     num_truncated: int
-    """Rows whose response was cut at `max_length`; they lost their end-of-turn token."""
+    """Rows whose response was truncated at `max_length`; their end-of-turn token is lost."""
     rejects: pa.Table
     """REJECT: rows whose prompt alone fills `max_length`."""
 
 
 @dataclass(slots=True)
-class Template:
-    """A tokenizer's chat template with its end-of-turn token.
+class ChatTemplate:
+    """A tokenizer's chat template and its end-of-turn token.
 
     Raises:
-        RecipeError: there is no template, it fails on a conversation, or nothing ends an assistant's turn.
+        RecipeError: there is no template, it can't render a conversation, or no token ends an assistant turn.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     end_ids: tuple[int, ...] = ()
-    """Tokens that end generation, as the model's generation config has them."""
-    tail: str = field(init=False)
-    """What the template writes after the assistant's words."""
+    """Tokens that end generation, from the model's generation config."""
+    turn_suffix: str = field(init=False)
+    """The text that the template writes after the assistant's message."""
     end_id: int = field(init=False)
-    """The end-of-turn token; the last token of every response and part of the loss."""
+    """The end-of-turn token. It ends every response and is part of the loss."""
 
     def __post_init__(self) -> None:
         if not self.tokenizer.chat_template:
-            raise RecipeError("target.chat_template", None, "the target brings no chat template; name a Jinja file")
+            raise RecipeError("target.chat_template", None, "the target has no chat template; set a Jinja file")
         probe = "response-probe"
         try:
             text = self.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": probe}])
         except Exception as error:
             raise RecipeError("target.chat_template", str(error), "the template must render a conversation") from error
         if probe not in text:
-            raise RecipeError(KEY, text, "the template must write the assistant's message")
-        self.tail = text[text.rindex(probe) + len(probe) :]
-        ids = self.tokenizer(self.tail, add_special_tokens=False)["input_ids"]
+            raise RecipeError(CHAT_TEMPLATE_KEY, text, "the template must write the assistant's message")
+        self.turn_suffix = text[text.rindex(probe) + len(probe) :]
+        ids = self.tokenizer(self.turn_suffix, add_special_tokens=False)["input_ids"]
         stops = {*self.end_ids, self.tokenizer.eos_token_id}
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         ends = [i for i in ids if i in stops] or [i for i in ids if i in special]
         if not ends and self.tokenizer.eos_token_id is None:
-            allowed = "the template ends no turn and the tokenizer has no eos_token"
-            raise RecipeError(KEY, self.tail, allowed)
-        # A template that ends no turn leaves that to the model's end-of-sequence token.
+            allowed = "the template has no end-of-turn token and the tokenizer has no eos_token"
+            raise RecipeError(CHAT_TEMPLATE_KEY, self.turn_suffix, allowed)
+        # If the template ends a turn with no token, the model's end-of-sequence token ends it.
         self.end_id = ends[0] if ends else self.tokenizer.eos_token_id
 
     def render(self, messages: Sequence[Mapping[str, str]], *, prompt: bool = False) -> str:
-        """The conversation as text; with `prompt`, up to where the assistant starts to write."""
+        """The conversation as text. With `prompt`, it ends with the header of the assistant's turn."""
         text: str = self.tokenizer.apply_chat_template(
             [dict(m) for m in messages], tokenize=False, add_generation_prompt=prompt
         )
         return text
 
     def encode(self, text: str) -> list[int]:
-        """Token ids. The template writes its own BOS, so none is added; a second one is dropped."""
+        """Token ids. The template writes its own BOS token, so none is added, and a duplicate is removed."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         bos = self.tokenizer.bos_token_id
         while bos is not None and ids[:2] == [bos, bos]:
@@ -96,25 +100,29 @@ class Template:
     def prompt_and_response(
         self, prompt: Sequence[Mapping[str, str]], response: Sequence[Mapping[str, str]]
     ) -> tuple[list[int], list[int]]:
-        """Ids of the prompt as inference sees it, and of the response with its end-of-turn token."""
-        head = self.render(prompt, prompt=True)
-        whole = self.render([*prompt, *response])
-        prompt_ids, ids = self.encode(head), self.encode(whole)
-        if whole.startswith(head) and ids[: len(prompt_ids)] == prompt_ids:
+        """Token ids of the prompt, as at inference, and of the response with its end-of-turn token."""
+        prompt_text = self.render(prompt, prompt=True)
+        full_text = self.render([*prompt, *response])
+        prompt_ids, ids = self.encode(prompt_text), self.encode(full_text)
+        extends_prompt = full_text.startswith(prompt_text)
+        if extends_prompt and ids[: len(prompt_ids)] == prompt_ids:
             answer = ids[len(prompt_ids) :]
-        else:  # the template or a merge of tokens differs across the border; the prompt of inference decides
-            rest = whole[len(head) :] if whole.startswith(head) else response[-1]["content"].strip() + self.tail
-            answer = self.tokenizer(rest, add_special_tokens=False)["input_ids"]
-        if self.end_id in answer:  # what a template writes after the turn's end (a line break) is never generated
+        else:  # the template or a token merge changes the end of the prompt: keep the prompt as at inference
+            if extends_prompt:
+                answer_text = full_text[len(prompt_text) :]
+            else:
+                answer_text = response[-1]["content"].strip() + self.turn_suffix
+            answer = self.tokenizer(answer_text, add_special_tokens=False)["input_ids"]
+        if self.end_id in answer:  # text after the end of the turn (a line break) is never generated
             last = len(answer) - 1 - answer[::-1].index(self.end_id)
             return prompt_ids, answer[: last + 1]
         return prompt_ids, [*answer, self.end_id]
 
 
-def load_tokenizer(model: Path, chat_template: str | None) -> Any:
-    """The target's tokenizer with its template, or with `chat_template` (Jinja text) in its place.
+def load_tokenizer(model: Path, chat_template: str | None) -> PreTrainedTokenizerBase:
+    """The target's tokenizer with its own chat template, or with `chat_template` (Jinja text) instead.
 
-    The padding token never decides what is in the loss: labels say that by position.
+    The choice of padding token does not change the loss, because the labels mark the loss by position.
     """
     from transformers import AutoTokenizer
 
@@ -129,80 +137,90 @@ def load_tokenizer(model: Path, chat_template: str | None) -> Any:
     return tokenizer
 
 
-def end_ids(model: Path) -> tuple[int, ...]:
-    """The end tokens of the model's generation config."""
+def generation_end_ids(model: Path) -> tuple[int, ...]:
+    """The end-of-sequence tokens in the model's generation config."""
     from transformers import GenerationConfig
 
     if not (model / "generation_config.json").exists():
         return ()
-    ends = GenerationConfig.from_pretrained(model).eos_token_id
-    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+    eos = GenerationConfig.from_pretrained(model).eos_token_id
+    return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
 
-def tokenize_sft(rows: pa.Table, template: Template, max_length: int) -> Tokens:
-    """SFT_ROW to SFT_TOKENS.
+class TokenizedRow(NamedTuple):
+    """The tokens of one row."""
+
+    num_prompt: int
+    """Tokens of the prompt."""
+    columns: dict[str, list[int]]
+    """The columns of SFT_TOKENS or PAIR_TOKENS."""
+    truncated: bool
+
+
+def tokenize_sft(rows: pa.Table, template: ChatTemplate, max_length: int) -> TokenizedRows:
+    """Tokenizes SFT_ROW rows to SFT_TOKENS.
 
     Raises:
         StageError: there are no rows, a response is empty, or no row is short enough.
     """
 
-    def row(line: Mapping[str, Any]) -> tuple[int, dict[str, list[int]], bool]:
-        _refuse_empty("sft", line, "completion")
-        prompt, answer = template.prompt_and_response(line["prompt"], line["completion"])
-        cut = len(prompt) + len(answer) > max_length
-        ids = (prompt + answer)[:max_length]
-        labels = ([IGNORED] * len(prompt) + answer)[:max_length]
-        return len(prompt), {"input_ids": ids, "labels": labels}, cut
+    def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
+        _require_response("sft", row, "completion")
+        prompt, response = template.prompt_and_response(row["prompt"], row["completion"])
+        truncated = len(prompt) + len(response) > max_length
+        ids = (prompt + response)[:max_length]
+        labels = ([IGNORE_INDEX] * len(prompt) + response)[:max_length]
+        return TokenizedRow(len(prompt), {"input_ids": ids, "labels": labels}, truncated)
 
-    return _tokenize("sft", rows, row, SFT_TOKENS, max_length)
+    return _tokenize("sft", rows, tokenize, SFT_TOKENS, max_length)
 
 
-def tokenize_pairs(rows: pa.Table, template: Template, max_length: int) -> Tokens:
-    """PAIR to PAIR_TOKENS. A pair counts as truncated when either response was cut.
+def tokenize_pairs(rows: pa.Table, template: ChatTemplate, max_length: int) -> TokenizedRows:
+    """Tokenizes PAIR rows to PAIR_TOKENS. A pair counts as truncated if either response was truncated.
 
     Raises:
         StageError: there are no pairs, a response is empty, or no pair is short enough.
     """
 
-    def row(line: Mapping[str, Any]) -> tuple[int, dict[str, list[int]], bool]:
+    def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
         for name in ("chosen", "rejected"):
-            _refuse_empty("dpo", line, name)
-        prompt, chosen = template.prompt_and_response(line["prompt"], line["chosen"])
-        _, rejected = template.prompt_and_response(line["prompt"], line["rejected"])
+            _require_response("dpo", row, name)
+        prompt, chosen = template.prompt_and_response(row["prompt"], row["chosen"])
+        _, rejected = template.prompt_and_response(row["prompt"], row["rejected"])
         room = max_length - len(prompt)
-        cut = max(len(chosen), len(rejected)) > room
+        truncated = max(len(chosen), len(rejected)) > room
         kept = max(room, 0)
         ids = {"prompt_ids": prompt, "chosen_ids": chosen[:kept], "rejected_ids": rejected[:kept]}
-        return len(prompt), ids, cut
+        return TokenizedRow(len(prompt), ids, truncated)
 
-    return _tokenize("dpo", rows, row, PAIR_TOKENS, max_length)
+    return _tokenize("dpo", rows, tokenize, PAIR_TOKENS, max_length)
 
 
 def _tokenize(
     stage: str,
     rows: pa.Table,
-    row: Callable[[Mapping[str, Any]], tuple[int, dict[str, list[int]], bool]],
+    tokenize: Callable[[Mapping[str, Any]], TokenizedRow],
     schema: pa.Schema,
     max_length: int,
-) -> Tokens:
-    refuse_no_rows(stage, rows.num_rows)
+) -> TokenizedRows:
+    require_rows(stage, rows.num_rows)
     kept: list[dict[str, list[int]]] = []
     rejects: list[dict[str, str]] = []
     row_ids: list[str] = []
     num_truncated = 0
-    for line in _lines(rows):
-        num_prompt, ids, cut = row(line)
+    for row in _iterate(rows):
+        num_prompt, columns, truncated = tokenize(row)
         if num_prompt >= max_length:
             detail = f"{num_prompt} tokens of prompt, {stage}.max_length is {max_length}"
-            rejects.append({"stage": stage, "id": line["row_id"], "reason": "prompt_too_long", "detail": detail})
+            rejects.append({"stage": stage, "id": row["row_id"], "reason": "prompt_too_long", "detail": detail})
             continue
-        num_truncated += cut
-        kept.append(ids)
-        row_ids.append(line["row_id"])
+        num_truncated += truncated
+        kept.append(columns)
+        row_ids.append(row["row_id"])
     if not kept:
         cause = f"every prompt alone has {max_length} tokens or more; raise {stage}.max_length"
         raise StageError(stage, rejects[0]["id"], cause)
-    return Tokens(
+    return TokenizedRows(
         table=pa.Table.from_pylist(kept, schema=schema),
         row_ids=row_ids,
         num_truncated=num_truncated,
@@ -210,9 +228,9 @@ def _tokenize(
     )
 
 
-def refuse_no_rows(stage: str, num_rows: int) -> None:
+def require_rows(stage: str, num_rows: int) -> None:
     """Raises:
-    StageError: there is nothing to train on.
+    StageError: there are no rows to train on.
     """
     if num_rows:
         return
@@ -226,34 +244,33 @@ def refuse_no_rows(stage: str, num_rows: int) -> None:
     raise StageError(stage, "rows", cause)
 
 
-def _lines(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
+def _iterate(rows: pa.Table) -> Iterator[Mapping[str, Any]]:
     for batch in rows.to_batches(max_chunksize=1024):
         yield from batch.to_pylist()
 
 
-def _refuse_empty(stage: str, line: Mapping[str, Any], name: str) -> None:
-    messages = line[name]
+def _require_response(stage: str, row: Mapping[str, Any], name: str) -> None:
+    messages = row[name]
     if not messages or not (messages[-1]["content"] or "").strip():
-        raise StageError(stage, f"row {line['row_id']}", f"the {name} response is empty")
+        raise StageError(stage, f"row {row['row_id']}", f"the {name} response is empty")
 
 
-def num_tokens(dataset: Any, column: str) -> list[int]:
-    """Tokens in each row of a column of ids, without making Python's numbers of the ids.
-
-    Args:
-        dataset: datasets.Dataset.
-    """
-    found = dataset.select_columns([column]).with_format("arrow")[:].column(column)
-    lengths: list[int] = pc.list_value_length(found).to_pylist()
+def token_counts(dataset: Dataset, column: str) -> list[int]:
+    """Number of tokens in each row of a column of token ids. The ids are not converted to Python integers."""
+    ids = dataset.select_columns([column]).with_format("arrow")[:].column(column)
+    lengths: list[int] = pc.list_value_length(ids).to_pylist()
     return lengths
 
 
-class GlobalBatches:
-    """Order of the rows, epoch by epoch: a random permutation, sorted by length inside each global batch.
+class LengthGroupedSampler:
+    """A sampler: a random permutation of the rows in each epoch, sorted by length inside each global batch.
 
-    A step's rows are those of a random order, so the mathematics stay; rows of like length share a
-    micro-batch, so padding shrinks. The order hangs on the seed and the epoch alone, so a resumed training
-    sees it again.
+    Each step trains on the same rows as with a random order, so the gradients are the same. Rows of similar length
+    share a micro-batch, so there is less padding. The order depends only on the seed and the epoch, so a resumed
+    training sees the same order.
+
+    Args:
+        epoch: returns the current epoch, from 0.
     """
 
     def __init__(self, lengths: Iterable[int], global_batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
@@ -264,15 +281,15 @@ class GlobalBatches:
 
     def __iter__(self) -> Iterator[int]:
         for batch in self._batches(self.epoch()):
-            yield from self.arranged(batch)
+            yield from self.arrange(batch)
 
-    def of_step(self, step: int) -> list[int]:
-        """The rows of one step; steps count from 1 through all epochs."""
+    def rows_of_step(self, step: int) -> list[int]:
+        """The rows of a step. Steps count from 1 and continue across epochs."""
         epoch, batch = divmod(step - 1, math.ceil(len(self.lengths) / self.size))
         return sorted(self._batches(epoch)[batch])
 
-    def arranged(self, batch: Sequence[int]) -> list[int]:
-        """One global batch in the order in which its micro-batches are cut."""
+    def arrange(self, batch: Sequence[int]) -> list[int]:
+        """The order of one global batch; consecutive rows form its micro-batches."""
         return sorted(batch, key=lambda i: (self.lengths[i], i))
 
     def _batches(self, epoch: int) -> list[list[int]]:

@@ -1,19 +1,24 @@
-"""Direct preference optimisation, plain or length-normalised (FuseChat-3.0, section 3.4, equation 3)."""
+"""Direct preference optimization (DPO), plain or length-normalized (FuseChat-3.0, section 3.4, equation 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from fusechat.pipeline.recipe import Dpo, Training
 
 from . import data, lm_head, lora, sharding, worker
-from .driver import Job, StepEvent, TrainResult
+from .driver import LoopConfig, StepEvent, TrainingJob, TrainResult
 from .driver import train as _train
-from .reference_logprobs import with_reference
+from .reference_logprobs import add_reference_logprobs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import DPOTrainer
 
 
 def train(
@@ -28,11 +33,11 @@ def train(
     on_step: Callable[[StepEvent], None] | None = None,
     reference: Path | None = None,
 ) -> TrainResult:
-    """Trains `model` on preference pairs (PAIR) under Ray Train; arguments and errors as `sft.train`.
+    """Trains `model` on preference pairs (PAIR) with Ray Train; see `sft.train` for the arguments and errors.
 
-    The reference is `model` itself. Its log-probabilities are computed once, before the first step, and kept
-    in the folder `reference` (else in `output`), so it is not in memory while training, and another training of
-    the same model on the same pairs, with another beta or learning rate, finds them there.
+    The reference model is `model` itself. Its log-probabilities are computed once, before the first step, and stored
+    in the folder `reference` (default: `output`). So the reference model takes no memory during training, and another
+    training of the same model on the same pairs, with another beta or learning rate, reuses the stored values.
     """
     return _train(
         "dpo",
@@ -49,44 +54,52 @@ def train(
     )
 
 
-def _loop(config: dict[str, Any]) -> None:
-    worker.work(config["job"], data.tokenize_pairs, _trainer)
+def _loop(config: LoopConfig) -> None:
+    worker.run_worker(config["job"], data.tokenize_pairs, make_trainer)
 
 
-def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any, heldout: Any = None) -> Any:
+def make_trainer(
+    job: TrainingJob,
+    arguments: dict[str, Any],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    heldout: Dataset | None = None,
+) -> DPOTrainer:
+    """TRL's DPO trainer on tokenized pairs (PAIR_TOKENS), with the reference log-probabilities from disk."""
     from trl import DPOConfig, DPOTrainer
 
     config = job.config
     assert isinstance(config, Dpo)
-    lengths = _lengths(dataset)
+    lengths = _padded_lengths(dataset)
 
     class Trainer(sharding.trainer_class(job, DPOTrainer)):  # type: ignore[misc]
-        """TRL's trainer on tokenized pairs, ordered for little padding; reference values stay on disk."""
+        """TRL's trainer with pairs in an order that keeps padding low."""
 
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
             return dataset
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return worker.rows_in_order(job, lengths, self)
+        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> data.LengthGroupedSampler:
+            return worker.length_grouped_sampler(job, lengths, self)
 
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            if not job.use_gpu and lm_head.fits(net.config):
-                lm_head.install(net)  # the reference goes through the head that training uses
-            return with_reference(job, self, dataset, _lengths(dataset), batch_size)
+        def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+            if not job.use_gpu and lm_head.is_plain_projection(model.config):
+                lm_head.patch_forward(model)  # the reference pass must use the same head as training
+            return add_reference_logprobs(job, self, dataset, _padded_lengths(dataset), batch_size)
 
     settings = DPOConfig(**arguments, beta=config.beta, loss_type=[config.loss_type], precompute_ref_log_probs=True)
-    with sharding.hashable(job, net):
+    with sharding.local_state_dict(job, model):
         return Trainer(
-            model=net,
+            model=model,
             args=settings,
             train_dataset=dataset,
             eval_dataset=heldout,
             processing_class=tokenizer,
-            peft_config=lora.peft_config(job, net),
+            peft_config=lora.peft_config(job, model),
         )
 
 
-def _lengths(pairs: Any) -> list[int]:
-    """Tokens that a pair is padded to."""
-    columns = (data.num_tokens(pairs, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+def _padded_lengths(pairs: Dataset) -> list[int]:
+    """For each pair, the tokens of the prompt with the longer response."""
+    columns = (data.token_counts(pairs, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
     return [prompt + max(chosen, rejected) for prompt, chosen, rejected in zip(*columns, strict=True)]

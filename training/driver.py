@@ -1,4 +1,4 @@
-"""What SFT and DPO share on the driver: start a training, follow it, end it; `worker` has the other side."""
+"""The driver side of SFT and DPO: starts a training, reports its steps and cleans up. `worker` has the other side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
@@ -21,23 +21,23 @@ from fusechat.pipeline.recipe import Optimization, Training
 from fusechat.pipeline.recipe.precision import of_training
 
 from . import checkpoints as files
-from . import data
-from . import ray_train as ray_cluster
+from . import data, ray_train
 
 POLL_S = 0.2
+"""Seconds between two looks at the metrics file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent:
-    """A logged step, seen live by the driver."""
+    """A logged step, as the driver reports it during training."""
 
     step: int
     num_steps: int
     loss: float
     tokens: int
-    """Trained since the event before, padding left out."""
+    """Trained since the previous event, without padding."""
     seconds: float
-    """Since the event before."""
+    """Since the previous event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +48,21 @@ class TrainResult:
     """A plain transformers folder."""
     num_steps: int
     num_rows: int
-    """Rows trained on; `num_rejected` more were too long."""
+    """Rows trained on, without the `num_rejected` rows that were too long."""
     num_truncated: int
     num_rejected: int
     num_tokens: int
     seconds: float
-    """Wall clock of the call that finished it."""
+    """Wall-clock time of the call that finished the training."""
     metrics: Path
-    """JSONL, a line a logged step."""
+    """JSONL with one line per logged step."""
     rejects: Path
     """Parquet of REJECT: rows whose prompt alone fills `max_length`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a worker needs to know; travels by pickle."""
+class TrainingJob:
+    """Everything that a worker needs to know. It is sent by pickle."""
 
     stage: str
     model: str
@@ -74,14 +74,14 @@ class Job:
     chat_template: str | None
     seed: int
     reference: str | None = None
-    """Folder of DPO's reference log-probabilities; none keeps them in `output`."""
+    """Folder of DPO's reference log-probabilities; None stores them in `output`."""
     report_to: tuple[str, ...] = ()
-    """Where the metrics also go: tensorboard, mlflow, wandb."""
+    """Trackers that also get the metrics: tensorboard, mlflow, wandb."""
     checkpoints: str | None = None
-    """Where checkpoints are also sent, `s3://...`, a place of this training alone."""
+    """`s3://...` prefix, used by this training alone, to which checkpoints are also uploaded."""
     shard: bool = False
     cpu_offload: bool = False
-    """Of what is sharded."""
+    """Keeps the sharded state in CPU memory."""
     kernels: str | None = None
     """Fused kernels of the layers: hub, liger."""
 
@@ -90,9 +90,15 @@ class Job:
         return Path(self.output, *parts)
 
 
+class LoopConfig(TypedDict):
+    """The argument of a worker's training loop."""
+
+    job: TrainingJob
+
+
 def train(
     stage: str,
-    loop: Callable[[dict[str, Any]], None],
+    loop: Callable[[LoopConfig], None],
     rows: pa.Table,
     *,
     model: Path,
@@ -104,16 +110,16 @@ def train(
     on_step: Callable[[StepEvent], None] | None,
     reference: Path | None = None,
 ) -> TrainResult:
-    """Trains, or goes on with a training that was killed, or returns the one that ended; see `sft.train`."""
+    """Starts a training, resumes one that was killed, or returns the result of a finished one; see `sft.train`."""
     started = time.monotonic()
-    data.refuse_no_rows(stage, rows.num_rows)
-    job = Job(
+    data.require_rows(stage, rows.num_rows)
+    job = TrainingJob(
         stage=stage,
         model=str(model.resolve()),
         output=str(output.resolve()),
         config=of_training(config, cluster.num_gpus),
         num_workers=cluster.num_workers,
-        accumulation=ray_cluster.accumulation(stage, config, cluster),
+        accumulation=ray_train.accumulation_steps(stage, config, cluster),
         use_gpu=bool(cluster.num_gpus),
         chat_template=chat_template,
         seed=seed,
@@ -123,28 +129,15 @@ def train(
         cpu_offload=cluster.cpu_offload,
         kernels=cluster.kernels,
     )
-    ray_cluster.refuse_missing_packages(cluster)
+    ray_train.check_packages(cluster)
     if not (model / "config.json").exists():
         raise RecipeError("target.model", str(model), "must be a transformers folder with a config.json")
-    key = _hold_key(job, rows)
+    key = _claim_output(job, rows)
     if cluster.checkpoints:
         job = replace(job, checkpoints=f"{cluster.checkpoints.rstrip('/')}/{stage}-{key[:16]}")
-    if not _done(job):
-        try:
-            files.write(job.path("rows.parquet"), files.parquet(rows))
-            job.path("failure.json").unlink(missing_ok=True)
-            files.keep_steps(job.path("metrics.jsonl"), files.step_of(files.last_whole(job.path("checkpoints"))))
-        except OSError as error:
-            if not files.is_full(error):
-                raise
-            raise files.full(stage, job.output) from error
-        with _following(job, on_step):
-            ray_cluster.fit(stage, loop, {"job": job}, cluster, job.path("ray"))
-        if job.path("failure.json").exists():
-            raise files.read_error(job.path("failure.json"))
-        if not _done(job):
-            raise StageError(stage, str(output), "the workers returned without a model")
-    for leftover in ("checkpoints", "ray"):  # the model is durable; what it was made from may go
+    if not _is_finished(job):
+        _run(job, loop, rows, cluster, on_step)
+    for leftover in ("checkpoints", "ray"):  # the model is on disk, so its intermediate files can be deleted
         shutil.rmtree(job.path(leftover), ignore_errors=True)
     for leftover in ("rows.parquet", "tokens.arrow", "heldout.arrow"):
         job.path(leftover).unlink(missing_ok=True)
@@ -158,19 +151,44 @@ def train(
     )
 
 
-def _done(job: Job) -> bool:
+def _run(
+    job: TrainingJob,
+    loop: Callable[[LoopConfig], None],
+    rows: pa.Table,
+    cluster: Training,
+    on_step: Callable[[StepEvent], None] | None,
+) -> None:
+    """Writes the rows for the workers and runs them until the model is on disk."""
+    try:
+        files.write(job.path("rows.parquet"), files.parquet_bytes(rows))
+        job.path("failure.json").unlink(missing_ok=True)
+        last_step = files.step_of(files.latest_complete(job.path("checkpoints")))
+        files.drop_steps_after(job.path("metrics.jsonl"), last_step)
+    except OSError as error:
+        if not files.is_disk_full(error):
+            raise
+        raise files.disk_full_error(job.stage, job.output) from error
+    with _report_steps(job, on_step):
+        ray_train.fit(job.stage, loop, LoopConfig(job=job), cluster, job.path("ray"))
+    if job.path("failure.json").exists():
+        raise files.read_error(job.path("failure.json"))
+    if not _is_finished(job):
+        raise StageError(job.stage, job.output, "the workers returned without a model")
+
+
+def _is_finished(job: TrainingJob) -> bool:
     return job.path("result.json").exists() and job.path("model").is_dir()
 
 
-def _hold_key(job: Job, rows: pa.Table) -> str:
-    """Ties the folder to what it is made from; returns the hash of that.
+def _claim_output(job: TrainingJob, rows: pa.Table) -> str:
+    """Ties the output folder to the rows and settings of this training; returns their hash.
 
     Raises:
-        RunDirectoryError: it holds a training of other rows or settings, or can't be written.
+        RunDirectoryError: the folder holds a training of other rows or settings, or can't be written.
     """
-    same = {"stage": job.stage, "model": job.model, "template": job.chat_template, "seed": job.seed}
+    identity = {"stage": job.stage, "model": job.model, "template": job.chat_template, "seed": job.seed}
     workers = [job.num_workers, "sharded"] if job.shard else job.num_workers
-    key = digest(same, job.config.model_dump(mode="json"), workers, rows.column("row_id").to_pylist())
+    key = digest(identity, job.config.model_dump(mode="json"), workers, rows.column("row_id").to_pylist())
     file = job.path("key.json")
     try:
         if not file.exists():
@@ -183,30 +201,38 @@ def _hold_key(job: Job, rows: pa.Table) -> str:
 
 
 @contextmanager
-def _following(job: Job, on_step: Callable[[StepEvent], None] | None) -> Iterator[None]:
-    """Calls `on_step` for each step that is logged meanwhile; an error of `on_step` is raised at the end."""
+def _report_steps(job: TrainingJob, on_step: Callable[[StepEvent], None] | None) -> Iterator[None]:
+    """Calls `on_step` for each step that is logged inside the block. An error of `on_step` is raised at the end."""
     if on_step is None:
         yield
         return
-    seen = max((line["step"] for line in files.read_jsonl(job.path("metrics.jsonl"))), default=0)
+    last_reported = max((line["step"] for line in files.read_metrics(job.path("metrics.jsonl"))), default=0)
     stop = threading.Event()
 
     def report() -> None:
-        nonlocal seen
-        for line in files.read_jsonl(job.path("metrics.jsonl")):
-            if line["step"] > seen:
-                seen = line["step"]
-                on_step(StepEvent(**{name: line[name] for name in StepEvent.__slots__}))
+        nonlocal last_reported
+        for line in files.read_metrics(job.path("metrics.jsonl")):
+            if line["step"] > last_reported:
+                last_reported = line["step"]
+                on_step(
+                    StepEvent(
+                        step=line["step"],
+                        num_steps=line["num_steps"],
+                        loss=line["loss"],
+                        tokens=line["tokens"],
+                        seconds=line["seconds"],
+                    )
+                )
 
-    def follow() -> None:
+    def poll() -> None:
         while not stop.wait(POLL_S):
             report()
         report()
 
     with ThreadPoolExecutor(1, thread_name_prefix=f"{job.stage}-steps") as pool:
-        following = pool.submit(follow)
+        poller = pool.submit(poll)
         try:
             yield
         finally:
             stop.set()
-    following.result()
+    poller.result()

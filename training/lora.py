@@ -1,24 +1,28 @@
-"""LoRA: small matrices beside the target's are trained in place of all weights (arXiv 2106.09685), by PEFT."""
+"""LoRA with PEFT: trains small adapter matrices instead of all weights (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fusechat.pipeline.errors import RecipeError
 
 from . import checkpoints
-from .driver import Job
+from .driver import TrainingJob
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
 
 ADAPTER = "adapter"
-"""Folder of a training in which the matrices are kept, as PEFT keeps them."""
+"""Folder in the training's output that holds the adapter in PEFT's format."""
 
 
-def peft_config(job: Job, net: Any) -> Any:
-    """What TRL's trainers take as `peft_config`; none where all weights are trained.
+def peft_config(job: TrainingJob, model: PreTrainedModel) -> LoraConfig | None:
+    """The `peft_config` argument of TRL's trainers; None if all weights are trained.
 
     Raises:
-        RecipeError: a name of `target_modules` is none of the model's linear layers.
+        RecipeError: a name in `target_modules` matches no linear layer of the model.
     """
     lora = job.config.lora
     if lora is None:
@@ -26,7 +30,7 @@ def peft_config(job: Job, net: Any) -> Any:
     from peft import LoraConfig
 
     if lora.target_modules != "all-linear":
-        _refuse_unmatched(job.stage, lora.target_modules, net)
+        _check_target_modules(job.stage, lora.target_modules, model)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
@@ -36,23 +40,23 @@ def peft_config(job: Job, net: Any) -> Any:
     )
 
 
-def _refuse_unmatched(stage: str, wanted: tuple[str, ...], net: Any) -> None:
+def _check_target_modules(stage: str, target_modules: tuple[str, ...], model: PreTrainedModel) -> None:
     from torch.nn import Linear
 
-    head = net.get_output_embeddings()
-    names = [name for name, module in net.named_modules() if isinstance(module, Linear) and module is not head]
-    for name in wanted:
-        if not any(found == name or found.endswith(f".{name}") for found in names):
-            allowed = ", ".join(sorted({found.rpartition(".")[2] for found in names}))
+    head = model.get_output_embeddings()
+    layers = [name for name, module in model.named_modules() if isinstance(module, Linear) and module is not head]
+    for name in target_modules:
+        if not any(layer == name or layer.endswith(f".{name}") for layer in layers):
+            allowed = ", ".join(sorted({layer.rpartition(".")[2] for layer in layers}))
             raise RecipeError(f"{stage}.lora.target_modules", name, f"the target's linear layers are {allowed}")
 
 
-def merged(job: Job, net: Any) -> Any:
-    """The target with the matrices added to its weights; they are kept beside it."""
+def merge_adapter(job: TrainingJob, model: PreTrainedModel) -> PreTrainedModel:
+    """The target with the adapter merged into its weights. The adapter is also saved separately."""
     if job.config.lora is None:
-        return net
+        return model
     partial = job.path(f"{ADAPTER}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    net.save_pretrained(partial)
-    checkpoints.settle(partial, job.path(ADAPTER))
-    return net.merge_and_unload(safe_merge=True)
+    model.save_pretrained(partial)
+    checkpoints.commit_folder(partial, job.path(ADAPTER))
+    return model.merge_and_unload(safe_merge=True)

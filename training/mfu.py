@@ -1,35 +1,39 @@
-"""How much of a device a training uses: operations of a step, and what the device could do."""
+"""Model FLOPs utilization (MFU): the operations of a training step, and the peak of the device."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fusechat.pipeline.machine.accelerators import ACCELERATORS
 
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-def multiplied(net: Any) -> float:
-    """Parameters that every token is multiplied with, forward and twice backward.
 
-    An embedding that is no head as well is only looked up; a weight that is not trained counts two thirds, since it
-    gets no gradient of its own.
+def matmul_parameters(model: PreTrainedModel) -> float:
+    """Parameters in the matrix products of every token: once in the forward pass, twice in the backward pass.
+
+    An input embedding that is not also the output head is only looked up, so it does not count. A frozen weight counts
+    two thirds, because no gradient is computed for it.
     """
 
-    def count(weight: Any) -> float:
+    def count(weight: Parameter) -> float:
         return float(weight.numel() * (1 if weight.requires_grad else 2 / 3))
 
-    total = sum(count(p) for p in net.parameters())
-    if net.config.get_text_config().tie_word_embeddings:
+    total = sum(count(p) for p in model.parameters())
+    if model.config.get_text_config().tie_word_embeddings:
         return total
-    return total - count(net.get_input_embeddings().weight)
+    return total - count(model.get_input_embeddings().weight)
 
 
-def operations(config: Any, parameters: float, lengths: Iterable[int]) -> float:
-    """Operations of forward and backward over rows of these lengths, in tokens.
+def training_flops(config: PreTrainedConfig, parameters: float, lengths: Iterable[int]) -> float:
+    """Floating-point operations of the forward and backward pass over rows of these lengths in tokens.
 
-    6 a parameter and token, and 12 x layers x width x length for attention (PaLM, arXiv 2204.02311, appendix B), half
-    of it where a token sees only what stands before it. What gradient checkpointing computes again does not count.
+    Each token takes 6 operations per parameter, and 12 x layers x width x length for attention (PaLM, arXiv 2204.02311,
+    appendix B). Causal attention halves the latter. Recomputation by gradient checkpointing does not count.
     """
     text = config.get_text_config()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -37,14 +41,14 @@ def operations(config: Any, parameters: float, lengths: Iterable[int]) -> float:
     return float(sum(6.0 * parameters * n + 6.0 * text.num_hidden_layers * width * n * n for n in lengths))
 
 
-def peak(device_name: str) -> float | None:
-    """Dense bfloat16 operations/s of a device by its name; none where it isn't known."""
+def peak_flops(device_name: str) -> float | None:
+    """Dense bfloat16 operations per second of a device, by its name; None for an unknown device."""
     known = sorted(ACCELERATORS, key=len, reverse=True)  # L40S before L4
     return next((ACCELERATORS[kind].compute * 1e12 for kind in known if kind in device_name), None)
 
 
-def memory_gib(use_gpu: bool) -> float:
-    """This worker's peak so far: of its device, or of its process."""
+def peak_memory_gib(use_gpu: bool) -> float:
+    """Peak memory of this worker so far: of its GPU, or of its process."""
     if use_gpu:
         import torch
 
@@ -53,7 +57,7 @@ def memory_gib(use_gpu: bool) -> float:
 
 
 def device_name(use_gpu: bool) -> str:
-    """As the driver names it."""
+    """The GPU's name according to its driver, or CPU."""
     if not use_gpu:
         return "CPU"
     import torch

@@ -1,4 +1,4 @@
-"""From the recipe to Ray Train: workers, their environment, how a global batch is split, how failures end."""
+"""Runs a training on Ray Train: workers, their environment, the split of the global batch, and failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from fusechat.pipeline.errors import CapacityError, RecipeError, StageError
 from fusechat.pipeline.machine.hardware import allocator_env
@@ -15,11 +14,11 @@ from fusechat.pipeline.recipe import Optimization, Training
 from . import checkpoints
 
 
-def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
-    """Micro-batches a worker and step: global batch = workers x micro batch x accumulation, exactly.
+def accumulation_steps(stage: str, config: Optimization, cluster: Training) -> int:
+    """Gradient accumulation steps: global batch = workers x micro-batch x accumulation steps, exactly.
 
     Raises:
-        RecipeError: no whole number of micro-batches makes the global batch.
+        RecipeError: the global batch is not a whole number of micro-batches.
     """
     width = cluster.num_workers * config.micro_batch_size
     if config.global_batch_size % width == 0:
@@ -42,7 +41,7 @@ def accumulation(stage: str, config: Optimization, cluster: Training) -> int:
     )
 
 
-def refuse_missing_packages(cluster: Training) -> None:
+def check_packages(cluster: Training) -> None:
     """Raises:
     RecipeError: a package that `training.report_to` or `training.kernels` needs is not installed.
     """
@@ -63,9 +62,9 @@ def refuse_missing_packages(cluster: Training) -> None:
 
 
 def worker_env(cluster: Training) -> dict[str, str]:
-    """Environment of a training worker; the recipe's `training.env` has the last word."""
+    """Environment variables of a training worker. `training.env` in the recipe overrides them."""
     env = {
-        # the model is a folder; nothing but kernels is to be asked of a hub
+        # The model is a local folder. Only kernels are downloaded from a hub.
         **({} if cluster.kernels == "hub" else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -78,8 +77,8 @@ def worker_env(cluster: Training) -> dict[str, str]:
     return env | cluster.env
 
 
-def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: Training, storage: Path) -> None:
-    """Runs `loop(job)` on Ray Train's workers (gloo on CPU, nccl on GPU) until it returns on all of them.
+def fit(stage: str, loop: Callable[..., None], config: Mapping[str, object], cluster: Training, storage: Path) -> None:
+    """Runs `loop(config)` on Ray Train's workers (gloo on CPU, nccl on GPU) until it returns on all of them.
 
     Raises:
         CapacityError: the cluster can never place the workers.
@@ -89,14 +88,14 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    _refuse_unplaceable(stage, cluster)
+    _check_placement(stage, cluster)
     for name, value in _controller_env().items():
-        os.environ.setdefault(name, value)  # Ray Train takes its own settings from there to its controller
+        os.environ.setdefault(name, value)  # Ray Train copies its settings from here to its controller
     resources = {"CPU": cluster.num_cpus} | ({"GPU": cluster.num_gpus} if cluster.num_gpus else {})
     trainer = TorchTrainer(
         loop,
-        train_loop_config=dict(job),
-        torch_config=TorchConfig(backend=_backend(cluster)),
+        train_loop_config=dict(config),
+        torch_config=TorchConfig(backend=process_group_backend(cluster)),
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers,
             use_gpu=bool(cluster.num_gpus),
@@ -113,43 +112,46 @@ def fit(stage: str, loop: Callable[..., None], job: Mapping[str, Any], cluster: 
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        if checkpoints.is_full(f"{error} {error.__cause__}"):
-            raise checkpoints.full(stage, str(storage.parent)) from error
-        raise StageError(stage, "training workers", _reason(stage, error)) from error
+        if checkpoints.is_disk_full(f"{error} {error.__cause__}"):
+            raise checkpoints.disk_full_error(stage, str(storage.parent)) from error
+        raise StageError(stage, "training workers", failure_reason(stage, error)) from error
 
 
 def _controller_env() -> dict[str, str]:
-    """Settings of Ray Train that it has no arguments for."""
+    """Ray Train settings that have no argument."""
     import ray
 
-    env = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # a training's end is seen that late, and a worker's: 2 s else
-    if sum(n["Alive"] for n in ray.nodes()) == 1:  # nothing goes on without it: another process would watch for that
+    # The delay until the end of a training or of a worker is noticed; the default is 2 s.
+    env = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    if sum(n["Alive"] for n in ray.nodes()) == 1:
+        # Training can't continue without its only node, so no extra process needs to watch for the node's preemption.
         env["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     return env
 
 
-def _backend(cluster: Training) -> str:
-    """torch's process group; gradients that lie in the node's memory are summed there."""
+def process_group_backend(cluster: Training) -> str:
+    """Backend of torch's process group. With CPU offload, gradients in CPU memory are summed with gloo."""
     if not cluster.num_gpus:
         return "gloo"
     return "cpu:gloo,cuda:nccl" if cluster.cpu_offload else "nccl"
 
 
-def _reason(stage: str, error: Exception) -> str:
-    """Why the workers failed, in one line."""
+def failure_reason(stage: str, error: Exception) -> str:
+    """The reason why the workers failed, in one line."""
     text = str(error.__cause__ or error).strip()
     if "out of memory" in text.lower() or "due to the node running low on memory" in text:
         return (
-            f"the node ran out of memory; lower {stage}.micro_batch_size or {stage}.max_length, or give "
-            "training.num_cpus what leaves no room beside it. The same command again goes on from the last checkpoint"
+            f"the node ran out of memory; lower {stage}.micro_batch_size or {stage}.max_length, or raise "
+            "training.num_cpus so that no other worker fits on the node. The same command then resumes from the last "
+            "checkpoint"
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "error" in line]
-    return (telling or lines or [type(error).__name__])[-1][:500]
+    error_lines = [line for line in lines if "Error" in line or "error" in line]
+    return (error_lines or lines or [type(error).__name__])[-1][:500]
 
 
-def _refuse_unplaceable(stage: str, cluster: Training) -> None:
-    """Ray Train would wait for ever."""
+def _check_placement(stage: str, cluster: Training) -> None:
+    """Raises CapacityError if the workers can never be placed, for which Ray Train would wait forever."""
     import ray
 
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]

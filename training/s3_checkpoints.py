@@ -1,4 +1,4 @@
-"""Checkpoints on S3 beside the training's folder: sent while training goes on, fetched where the folder has none."""
+"""Copies of a training's checkpoints on S3: uploaded during training, downloaded if the local folder has none."""
 
 from __future__ import annotations
 
@@ -13,110 +13,113 @@ from fusechat.pipeline.storage.s3 import S3, reason
 
 from . import checkpoints as files
 
-CHUNK = 8 << 20
+CHUNK_BYTES = 8 << 20
 ATTEMPTS, WAIT_S = 5, 2.0
-"""Tries of an upload, beside those of the S3 client for each request, and the seconds before the second; then twice
-as many each time."""
+"""Attempts of an upload, and the seconds before the second attempt; the wait doubles each time. The S3 client also
+retries each request."""
 
 
-class Offsite:
-    """A training's checkpoints under one prefix; the last two stay there.
+class S3CheckpointStore:
+    """The checkpoints of one training under one S3 prefix. It keeps the last two.
 
     Args:
-        url: `s3://bucket/prefix`, for this training alone.
+        url: `s3://bucket/prefix`, used by this training alone.
     """
 
     def __init__(self, stage: str, url: str, *, attempts: int = ATTEMPTS, wait_s: float = WAIT_S) -> None:
         self._stage, self._url, self._prefix = stage, url, url.removeprefix("s3://").rstrip("/")
         self._attempts, self._wait_s = attempts, wait_s
-        self._store = S3(max_attempts=3)
+        self._s3 = S3(max_attempts=3)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._newest = 0
-        self._sent: Future[None] | None = None
+        self._newest_step = 0
+        self.pending: Future[None] | None = None
+        """The upload that was requested last."""
 
-    def send(self, checkpoint: Path) -> None:
-        """Sends a whole checkpoint, in a thread; of several that wait, the newest alone.
+    def upload(self, checkpoint: Path) -> None:
+        """Uploads a complete checkpoint in a background thread. If several wait, only the newest is uploaded.
 
-        Hard links hold its files until then, since the Trainer removes old checkpoints.
+        Hard links keep the files until then, because the Trainer deletes old checkpoints.
         """
-        held = checkpoint.with_name(f"sending-{checkpoint.name}")
-        shutil.rmtree(held, ignore_errors=True)
-        shutil.copytree(checkpoint, held, copy_function=os.link)
-        self._newest = files.step_of(checkpoint)
-        self._sent = self._thread.submit(self._send, held, checkpoint.name)
+        linked = checkpoint.with_name(f"sending-{checkpoint.name}")
+        shutil.rmtree(linked, ignore_errors=True)
+        shutil.copytree(checkpoint, linked, copy_function=os.link)
+        self._newest_step = files.step_of(checkpoint)
+        self.pending = self._thread.submit(self._upload, linked, checkpoint.name)
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raises:
-        StageError: the last upload failed for good.
+        StageError: the last upload failed on every attempt.
         """
-        if self._sent is not None and self._sent.done() and (error := self._sent.exception()):
+        if self.pending is not None and self.pending.done() and (error := self.pending.exception()):
             cause = reason(error) if isinstance(error, OSError) else str(error)
             raise StageError(
                 self._stage,
                 self._url,
-                f"a checkpoint can't be sent after {self._attempts} tries: {cause}; mend it or leave out "
-                "training.checkpoints. The same command then goes on from the last checkpoint",
+                f"a checkpoint upload failed after {self._attempts} tries: {cause}; fix this or remove "
+                "training.checkpoints. The same command then resumes from the last checkpoint",
             ) from error
 
     def stop(self) -> None:
-        """Ends after what is being sent; the model is durable, and what waits is not needed any more."""
-        self._newest = -1
+        """Finishes the running upload and drops those that wait: the model is on disk and no longer needs them."""
+        self._newest_step = -1
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def wait(self) -> None:
-        """Until what was given last is sent, or has failed."""
-        if self._sent is not None:
-            self._sent.exception()
+        """Waits until the last requested upload has finished or failed."""
+        if self.pending is not None:
+            self.pending.exception()
 
-    def fetch(self, checkpoints: Path) -> Path | None:
-        """Brings the newest whole checkpoint that is newer than those of the folder.
+    def download_newer(self, checkpoints: Path) -> Path | None:
+        """Downloads the newest complete checkpoint, if it is newer than those in the folder.
 
         Raises:
             OSError: the store can't be read.
         """
-        here = files.step_of(files.last_whole(checkpoints))
+        local_step = files.step_of(files.latest_complete(checkpoints))
         for name in reversed(self._names()):
-            if int(name.rpartition("-")[2]) <= here:
+            if int(name.rpartition("-")[2]) <= local_step:
                 return None
             partial = checkpoints / f"fetching-{name}"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            for path in self._store.find(f"{self._prefix}/{name}"):
-                with self._store.fs.open_input_stream(path) as source, open(partial / Path(path).name, "wb") as target:
-                    shutil.copyfileobj(source, target, CHUNK)
-            if files.is_whole(partial):
-                files.settle(partial, checkpoints / name)
+            for path in self._s3.find(f"{self._prefix}/{name}"):
+                with self._s3.fs.open_input_stream(path) as source, open(partial / Path(path).name, "wb") as target:
+                    shutil.copyfileobj(source, target, CHUNK_BYTES)
+            if files.is_complete(partial):
+                files.commit_folder(partial, checkpoints / name)
                 return checkpoints / name
             shutil.rmtree(partial)
         return None
 
     def _names(self) -> list[str]:
-        """Checkpoints that were begun, oldest first."""
-        found = {path.removeprefix(f"{self._prefix}/").split("/")[0] for path in self._store.find(self._prefix)}
-        return sorted(found, key=lambda name: int(name.rpartition("-")[2]))
+        """Names of the checkpoints on S3, complete or not, oldest first."""
+        names = {path.removeprefix(f"{self._prefix}/").split("/")[0] for path in self._s3.find(self._prefix)}
+        return sorted(names, key=lambda name: int(name.rpartition("-")[2]))
 
-    def _send(self, held: Path, name: str) -> None:
+    def _upload(self, linked: Path, name: str) -> None:
         try:
             for attempt in range(self._attempts):
-                if files.step_of(held) < self._newest or self._newest < 0:
+                if files.step_of(linked) < self._newest_step or self._newest_step < 0:
                     return
                 try:
-                    self._put(held, name)
+                    self.put_files(linked, name)
                     return
                 except OSError:
                     if attempt + 1 == self._attempts:
                         raise
                     time.sleep(self._wait_s * 2**attempt)
         finally:
-            shutil.rmtree(held, ignore_errors=True)
+            shutil.rmtree(linked, ignore_errors=True)
 
-    def _put(self, held: Path, name: str) -> None:
-        parts = sorted((p for p in held.iterdir() if p.is_file()), key=lambda p: p.name == files.WHOLE)  # it goes last
+    def put_files(self, folder: Path, name: str) -> None:
+        """One attempt: uploads the files of `folder` as checkpoint `name`, then deletes all but the last two."""
+        # The marker goes last.
+        parts = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: p.name == files.COMPLETE_MARKER)
         for part in parts:
             with (
                 open(part, "rb") as source,
-                self._store.fs.open_output_stream(f"{self._prefix}/{name}/{part.name}", compression=None) as target,
+                self._s3.fs.open_output_stream(f"{self._prefix}/{name}/{part.name}", compression=None) as target,
             ):
-                shutil.copyfileobj(source, target, CHUNK)
+                shutil.copyfileobj(source, target, CHUNK_BYTES)
         for old in self._names()[:-2]:
-            self._store.fs.delete_dir(f"{self._prefix}/{old}")
+            self._s3.fs.delete_dir(f"{self._prefix}/{old}")

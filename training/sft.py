@@ -1,18 +1,23 @@
-"""Supervised fine-tuning: the target learns the selected responses (FuseChat-3.0, section 3.4)."""
+"""Supervised fine-tuning (SFT) of the target on the selected responses (FuseChat-3.0, section 3.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from fusechat.pipeline.recipe import Sft, Training
 
 from . import data, lm_head, lora, packing, sharding, worker
-from .driver import Job, StepEvent, TrainResult
+from .driver import LoopConfig, StepEvent, TrainingJob, TrainResult
 from .driver import train as _train
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTTrainer
 
 
 def train(
@@ -26,21 +31,21 @@ def train(
     seed: int,
     on_step: Callable[[StepEvent], None] | None = None,
 ) -> TrainResult:
-    """Trains `model` on the rows under Ray Train and writes `output`/model; Ray is initialised by the caller.
+    """Trains `model` on the rows with Ray Train and writes `output`/model. The caller initializes Ray.
 
-    Called again with the same arguments it goes on from the last whole checkpoint, or returns what had ended.
+    A second call with the same arguments resumes from the last complete checkpoint, or returns the finished result.
 
     Args:
         rows: SFT_ROW.
         model: a transformers folder.
-        output: a folder that all workers see.
-        chat_template: Jinja text in place of the model's own template.
+        output: a folder that all workers can read and write.
+        chat_template: Jinja text that replaces the model's own template.
         on_step: called on the driver, from another thread, for every logged step.
 
     Raises:
-        RecipeError: the global batch can't be met, or the target has no usable chat template.
+        RecipeError: the global batch size is not possible, or the target has no usable chat template.
         CapacityError: the cluster can't place the workers.
-        StageError: no rows, an empty response, a loss that is no number, workers that keep failing.
+        StageError: there are no rows, a response is empty, the loss is not finite, or workers keep failing.
         RunDirectoryError: `output` holds another training.
     """
     return _train(
@@ -57,38 +62,46 @@ def train(
     )
 
 
-def _loop(config: dict[str, Any]) -> None:
-    worker.work(config["job"], data.tokenize_sft, _trainer)
+def _loop(config: LoopConfig) -> None:
+    worker.run_worker(config["job"], data.tokenize_sft, make_trainer)
 
 
-def _trainer(job: Job, arguments: dict[str, Any], net: Any, tokenizer: Any, dataset: Any, heldout: Any = None) -> Any:
+def make_trainer(
+    job: TrainingJob,
+    arguments: dict[str, Any],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    heldout: Dataset | None = None,
+) -> SFTTrainer:
+    """TRL's SFT trainer on tokenized rows (SFT_TOKENS), with packing if the recipe asks for it."""
     from trl import SFTConfig, SFTTrainer
 
     config = job.config
     assert isinstance(config, Sft)
     packed = config.packing
-    lengths = data.num_tokens(dataset, "input_ids")
+    lengths = data.token_counts(dataset, "input_ids")
 
     class Trainer(sharding.trainer_class(job, SFTTrainer)):  # type: ignore[misc]
-        """TRL's trainer with rows ordered for little padding, or packed."""
+        """TRL's trainer with packed rows, or with rows in an order that keeps padding low."""
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> data.LengthGroupedSampler:
             if packed:
-                return worker.rows_dealt(job, lengths, self)
-            return worker.rows_in_order(job, lengths, self)
+                return worker.token_balanced_sampler(job, lengths, self)
+            return worker.length_grouped_sampler(job, lengths, self)
 
     if packed:
-        packing.install(net)
+        packing.install_attention(model)
     trainer = Trainer(
-        model=net,
-        # rows come tokenized, cut and labelled
+        model=model,
+        # The rows are already tokenized, truncated and labeled.
         args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=dataset,
         eval_dataset=heldout,
         processing_class=tokenizer,
         data_collator=packing.collate if packed else None,
-        peft_config=lora.peft_config(job, net),
+        peft_config=lora.peft_config(job, model),
     )
-    if not job.use_gpu and lm_head.fits(net.config):
-        lm_head.install(net)
+    if not job.use_gpu and lm_head.is_plain_projection(model.config):
+        lm_head.patch_forward(model)
     return trainer

@@ -50,14 +50,14 @@ def print_suites(run: RunDir) -> None:
 
     from ..report import benchmarks
 
-    found = benchmarks.collect(run)
+    found = benchmarks.load_benchmarks(run)
     if found is None:
         return
     table = Table(title="benchmarks, % (95% interval)", title_justify="left")
     for name in ("", "items", *found["names"]):
         table.add_column(name, justify="right" if name else "left")
     for line in found["lines"]:
-        cells = [benchmarks.words(line.cells[name]) for name in found["names"]]
+        cells = [benchmarks.format_cell(line.cells[name]) for name in found["names"]]
         table.add_row(line.title, str(line.num_items) if line.kind == "suite" else "", *cells)
     console = Console(highlight=False, markup=False)
     console.print(table)

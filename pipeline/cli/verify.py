@@ -41,7 +41,7 @@ def verify(
         raise UserError(f"--out: the verdicts can't be written: {error.strerror}") from error
     finally:
         if out is not None:
-            files.finish_out(out, written, whole=whole)
+            files.finish_out(out, written, complete=whole)
     told = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
     typer.echo(
         f"{sum(counts.values())} rows: {told}" + (f"; first bad row: {first_bad}" if first_bad else ""), err=True

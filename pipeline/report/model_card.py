@@ -1,46 +1,47 @@
-"""A trained model's card: what it was made from, with which settings, and what it was seen to do."""
+"""The model card of a trained model: its data, its training settings and its evaluation results."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import yaml
 
+from fusechat.training import checkpoints
+
 from ..dataset.card import block, sources, table
 from ..recipe import Recipe
-from ..storage.atomic import write_atomically
 from ..storage.run_dir import RunDir
 from . import benchmarks
 
-STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimisation"}
+STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimization"}
 SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
 NOT_EVALUATED = "Not evaluated yet.\n"
 OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
 
 
 def write_all(run: RunDir, recipe: Recipe) -> None:
-    """Writes the card of each model that the run has trained, with what the evaluation found."""
+    """Writes the card of each trained model of the run, with the evaluation results."""
     for stage in STAGES:
         if run.exists(stage, "result.json"):
             write(run, recipe, stage, evaluated=True)
 
 
 def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
-    """Writes README.md into the folder of a stage's model.
+    """Writes README.md to the folder of a stage's model.
 
     Args:
-        evaluated: whether the figures that are there are this model's; after a training they are an older one's.
+        evaluated: whether the run's evaluation results belong to this model. Right after a training, they belong to an
+            older model.
     """
     folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
-    write_atomically(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
+    checkpoints.write(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
 
 
 def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
-    """Markdown with the hub's YAML front matter; arguments as `write`."""
+    """The card as Markdown with YAML front matter for the hub; see `write` for the arguments."""
     target = recipe.target.model
     base = target.hub or (" ".join(target.wheels.packages) if target.wheels else "")
-    head: dict[str, Any] = {
+    front_matter: dict[str, str | list[str]] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "license": "other",
@@ -51,7 +52,7 @@ def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
     data = f"{len(sft)} SFT rows" + (f" and {len(pairs)} preference pairs" if stage == "dpo" else "")
     return "\n".join(
         [
-            f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+            f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n",
             f"# {recipe.name}: {stage}\n",
             f"{base or 'The target'} after {STAGES[stage]} on {data} that were selected from the responses of "
             f"{len(recipe.sources)} models by the rule of FuseChat-3.0 (arXiv 2503.04222).\n",
@@ -70,25 +71,25 @@ def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
 def _results(run: RunDir) -> str:
     parts = []
     if run.exists("evaluate", "metrics.json"):
-        found = run.read_json("evaluate", "metrics.json")["models"]
-        names, domains = list(found), list(next(iter(found.values())))
+        models = run.read_json("evaluate", "metrics.json")["models"]
+        names, domains = list(models), list(next(iter(models.values())))
         rows = []
         for domain in domains:
-            cells = [_accuracy(found[name][domain]) for name in names]
-            rows.append([domain, found[names[0]][domain]["num_items"], *cells])
+            cells = [_accuracy(models[name][domain]) for name in names]
+            rows.append([domain, models[names[0]][domain]["num_items"], *cells])
         parts.append("Held-out prompts, accuracy in % (95% interval):\n")
         parts.append(table(["domain", "prompts", *names], rows))
-    if suites := benchmarks.collect(run):
+    if suites := benchmarks.load_benchmarks(run):
         parts.append(benchmarks.markdown(suites))
     return "\n".join(parts) or NOT_EVALUATED
 
 
-def _accuracy(found: dict[str, Any]) -> str:
-    return f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+def _accuracy(result: dict[str, float]) -> str:
+    return f"{100 * result['accuracy']:.1f} ({100 * result['low']:.1f} to {100 * result['high']:.1f})"
 
 
 def _trained(run: RunDir, stage: str) -> list[str]:
-    """The trainings that the model went through."""
+    """The training stages of the model, in order."""
     return [s for s in STAGES if run.exists(s, "metrics.jsonl") and (s == stage or stage == "dpo")]
 
 
@@ -97,9 +98,7 @@ def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
     rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
-    lines = {
-        s: [json.loads(x) for x in run.local_path(s, "metrics.jsonl").read_text("utf-8").splitlines()] for s in trained
-    }
+    lines = {s: list(checkpoints.read_metrics(run.local_path(s, "metrics.jsonl"))) for s in trained}
     rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
     rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
     return [

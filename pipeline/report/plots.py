@@ -1,4 +1,4 @@
-"""The report's pictures: matplotlib to SVG text that stands in the page."""
+"""The figures of the report, drawn with matplotlib as SVG text for the page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,34 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which color-blind readers can distinguish.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
-MODELS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
+MODEL_COLORS = {"target": "#999999", "sft": "#E69F00", "dpo": "#0072B2"}
 
 
-def figure_of(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
-    """Figure and axes, in inches, in the style of all pictures."""
+def new_figure(width: float = 7.2, height: float = 3.2, *, polar: bool = False) -> tuple[Figure, Axes]:
+    """A figure with one plot, in the report's style. Sizes are in inches."""
+    options = {"projection": "polar"} if polar else None
+    figure, axes = _styled_pyplot().subplots(figsize=(width, height), layout="constrained", subplot_kw=options)
+    return figure, axes
+
+
+def new_panels(rows: int = 1, columns: int = 1, height: float = 3.2) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a grid of plots (row, column), in the report's style. The height is in inches."""
+    pyplot = _styled_pyplot()
+    figure, axes = pyplot.subplots(rows, columns, figsize=(7.2, height), layout="constrained", squeeze=False)
+    return figure, axes.tolist()
+
+
+def _styled_pyplot() -> ModuleType:
+    """matplotlib.pyplot without a display, with the report's style."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -24,11 +43,11 @@ def figure_of(width: float = 7.2, height: float = 3.2, **options: Any) -> Any:
         {"svg.fonttype": "path", "svg.hashsalt": "fusechat", "font.size": 9, "axes.spines.top": False,
          "axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left"}
     )  # fmt: skip
-    return pyplot.subplots(figsize=(width, height), layout="constrained", **options)
+    return pyplot
 
 
-def svg(figure: Any) -> str:
-    """The figure as SVG text; it is closed."""
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text. It closes the figure."""
     from matplotlib import pyplot
 
     out = io.StringIO()
@@ -40,25 +59,25 @@ def svg(figure: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Where the bands of the funnel's picture lie; everything is in prompts, from the top down."""
+    """The positions of the bands in the funnel figure. All values are numbers of prompts, from the top down."""
 
     bands: list[tuple[str, str, int, float, float]]
-    """Domain, reason, prompts, and where the band begins on the left and on the right."""
+    """(Domain, reason, prompts, top on the left, top on the right)."""
     domains: dict[str, tuple[float, int]]
-    """Domain -> where it begins on the left, and its prompts."""
+    """Domain -> (top on the left, prompts)."""
     reasons: dict[str, tuple[float, int]]
-    """Reason -> where it begins on the right, and its prompts; what was selected comes first, then the largest."""
+    """Reason -> (top on the right, prompts). Selected rows come first, then the reasons by size."""
     height: float
 
 
-def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
-    """Lays out the flow from domains to reasons: each prompt lies in one band."""
+def layout_flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
+    """Lays out the flow from domains to reasons. Each prompt is in exactly one band."""
     totals: Counter[str] = Counter()
     for counts in by_domain.values():
         totals.update(counts)
-    domains, left_end = _stacked({d: sum(counts.values()) for d, counts in by_domain.items()}, totals.total())
+    domains, left_end = _stack({d: sum(counts.values()) for d, counts in by_domain.items()}, totals.total())
     ordered = sorted(totals, key=lambda r: (not r.startswith("selected"), -totals[r]))
-    reasons, right_end = _stacked({r: totals[r] for r in ordered}, totals.total())
+    reasons, right_end = _stack({r: totals[r] for r in ordered}, totals.total())
     filled = {reason: begin for reason, (begin, _) in reasons.items()}
     bands = []
     for domain, counts in by_domain.items():
@@ -71,51 +90,51 @@ def flow(by_domain: Mapping[str, Mapping[str, int]]) -> Flow:
     return Flow(bands, domains, reasons, max(left_end, right_end))
 
 
-def _stacked(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
-    """One below the other: where each begins, and where the last one's room ends; a thin one has room for its label."""
-    gap, room = 0.02 * max(total, 1), 0.06 * max(total, 1)
-    places, end = {}, 0.0
+def _stack(sizes: Mapping[str, int], total: int) -> tuple[dict[str, tuple[float, int]], float]:
+    """Stacks blocks vertically: each one's top and size, and the total height. A thin block gets room for a label."""
+    gap, min_height = 0.02 * max(total, 1), 0.06 * max(total, 1)
+    positions, end = {}, 0.0
     for name, size in sizes.items():
-        height = max(size + gap, room)
-        places[name] = (end + (height - size) / 2, size)
+        height = max(size + gap, min_height)
+        positions[name] = (end + (height - size) / 2, size)
         end += height
-    return places, end
+    return positions, end
 
 
 def funnel(by_domain: Mapping[str, Mapping[str, int]]) -> str:
-    """A flow from all prompts over domains to reasons; band widths are prompts."""
-    laid = flow(by_domain)
-    total = sum(num for _, _, num, _, _ in laid.bands)
-    colours = {domain: PALETTE[i % len(PALETTE)] for i, domain in enumerate(laid.domains)}
-    figure, axes = figure_of(height=max(3.4, 0.42 * len(laid.reasons) + 1))
-    for domain, _, num, left, right in laid.bands:
-        _band(axes, left, right, num, colours[domain])
-    for domain, (begin, num) in laid.domains.items():
+    """The flow of the prompts from domains to reasons. The width of a band is its number of prompts."""
+    flow = layout_flow(by_domain)
+    total = sum(num for _, _, num, _, _ in flow.bands)
+    colors = {domain: PALETTE[i % len(PALETTE)] for i, domain in enumerate(flow.domains)}
+    figure, axes = new_figure(height=max(3.4, 0.42 * len(flow.reasons) + 1))
+    for domain, _, num, left, right in flow.bands:
+        _band(axes, left, right, num, colors[domain])
+    for domain, (begin, num) in flow.domains.items():
         axes.text(-0.02, -(begin + num / 2), f"{domain}  {num}", ha="right", va="center")
-    for reason, (begin, num) in laid.reasons.items():
+    for reason, (begin, num) in flow.reasons.items():
         label = f"{reason}  {num} ({100 * num / max(total, 1):.1f}%)"
         axes.text(1.02, -(begin + num / 2), label, ha="left", va="center")
     axes.set_xlim(-0.36, 1.6)
-    margin = 0.03 * max(laid.height, 1)
-    axes.set_ylim(-laid.height - margin, margin)
+    margin = 0.03 * max(flow.height, 1)
+    axes.set_ylim(-flow.height - margin, margin)
     axes.axis("off")
     axes.set_title(f"From {total} prompts to rows")
-    return svg(figure)
+    return to_svg(figure)
 
 
-def _band(axes: Any, left: float, right: float, width: float, colour: str) -> None:
+def _band(axes: Axes, left: float, right: float, width: float, color: str) -> None:
     import numpy as np
 
     x = np.linspace(0, 1, 40)
     ease = x * x * (3 - 2 * x)
     top = -(left + (right - left) * ease)
-    axes.fill_between(x, top, top - width, color=colour, alpha=0.65, linewidth=0)
+    axes.fill_between(x, top, top - width, color=color, alpha=0.65, linewidth=0)
 
 
 def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
-    """Distribution of the reward, a row a source and domain, correct and incorrect apart where they are known."""
+    """Reward distribution, one row per source and domain. Correct and wrong responses are separate if verified."""
     names = [n for n in groups if groups[n]]
-    figure, axes = figure_of(height=max(2.4, 0.3 * len(names) + 1))
+    figure, axes = new_figure(height=max(2.4, 0.3 * len(names) + 1))
     if names:
         boxes = axes.boxplot(
             [groups[n] for n in names],
@@ -131,31 +150,31 @@ def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
         axes.set_yticks(range(1, len(names) + 1), names)
     axes.set_xlabel(unit)
     axes.set_title("Reward by source and domain")
-    return svg(figure)
+    return to_svg(figure)
 
 
-def lengths(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Reward against length, a panel a reward model, domains by colour."""
-    names = [n for n in found if found[n]["points"]]
-    figure, axes = figure_of(height=2.6 * max(len(names), 1), nrows=max(len(names), 1), squeeze=False)
+def lengths(by_model: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reward against length: one panel per reward model, one color per domain."""
+    names = [n for n in by_model if by_model[n]["points"]]
+    figure, axes = new_panels(rows=max(len(names), 1), height=2.6 * max(len(names), 1))
     for i, name in enumerate(names):
-        place, points = axes[i][0], found[name]["points"]
+        panel, points = axes[i][0], by_model[name]["points"]
         for k, domain in enumerate(sorted({d for _, _, d in points})):
-            mine = [(x, y) for x, y, d in points if d == domain]
-            place.scatter(
-                [x for x, _ in mine], [y for _, y in mine], s=9, alpha=0.7, linewidths=0, color=PALETTE[k], label=domain
+            xy = [(x, y) for x, y, d in points if d == domain]
+            panel.scatter(
+                [x for x, _ in xy], [y for _, y in xy], s=9, alpha=0.7, linewidths=0, color=PALETTE[k], label=domain
             )
-        rho = found[name]["spearman"]
+        rho = by_model[name]["spearman"]
         shown = "none" if rho is None else f"{rho:+.2f}"
-        place.set_title(f"{name}: rank correlation with length {shown} ({found[name]['num']} responses)")
-        place.set_ylabel("reward")
-        place.legend(frameon=False, fontsize=8)
+        panel.set_title(f"{name}: rank correlation with length {shown} ({by_model[name]['num']} responses)")
+        panel.set_ylabel("reward")
+        panel.legend(frameon=False, fontsize=8)
     axes[-1][0].set_xlabel("characters of the response")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """Rank correlation of each pair of reward models."""
+    """Rank correlation between each pair of reward models."""
     names = list(dict.fromkeys(n for p in pairs for n in (p["a"], p["b"])))
     table = [[1.0 if i == j else float("nan") for j in range(len(names))] for i in range(len(names))]
     for pair in pairs:
@@ -163,7 +182,7 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
             i, j = names.index(pair["a"]), names.index(pair["b"])
             table[i][j] = table[j][i] = pair["spearman"]
     side = 1.2 + 0.9 * len(names)
-    figure, axes = figure_of(width=side + 1.6, height=side)
+    figure, axes = new_figure(width=side + 1.6, height=side)
     axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1)
     for i, row in enumerate(table):
         for j, value in enumerate(row):
@@ -173,23 +192,25 @@ def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_title("Rank correlation between reward models")
-    return svg(figure)
+    return to_svg(figure)
 
 
-def margins(found: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str) -> str:
-    """Margins of all candidate pairs of one source, with the recipe's window."""
-    names = [n for n in found if found[n]]
-    figure, axes = figure_of(height=1.5 * max(len(names), 1) + 0.6, nrows=max(len(names), 1), squeeze=False)
+def margins(
+    by_domain: Mapping[str, Sequence[float]], windows: Mapping[str, tuple[float, float | None]], unit: str
+) -> str:
+    """Histogram of the candidate pairs' margins: one panel per domain, with the recipe's window."""
+    names = [n for n in by_domain if by_domain[n]]
+    figure, axes = new_panels(rows=max(len(names), 1), height=1.5 * max(len(names), 1) + 0.6)
     for i, name in enumerate(names):
-        place = axes[i][0]
-        place.hist(found[name], bins=40, color=PALETTE[i % len(PALETTE)])
+        panel = axes[i][0]
+        panel.hist(by_domain[name], bins=40, color=PALETTE[i % len(PALETTE)])
         low, high = windows[name]
-        edge = place.get_xlim()[1]
-        place.axvspan(low, edge if high is None else min(high, edge), color="#009E73", alpha=0.15, label="window")
-        place.set_title(f"{name}: {len(found[name])} candidate pairs")
-        place.set_ylabel("pairs")
+        edge = panel.get_xlim()[1]
+        panel.axvspan(low, edge if high is None else min(high, edge), color="#009E73", alpha=0.15, label="window")
+        panel.set_title(f"{name}: {len(by_domain[name])} candidate pairs")
+        panel.set_ylabel("pairs")
     axes[-1][0].set_xlabel(f"margin, {unit}")
-    return svg(figure)
+    return to_svg(figure)
 
 
 def yield_curves(
@@ -200,21 +221,21 @@ def yield_curves(
     kind: str = "svg",
     unit: str = "reward",
 ) -> bytes:
-    """Pairs that a window from `low` yields, by its upper end; dotted: the windows' ends that were asked for."""
-    figure, axes = figure_of()
+    """Number of pairs in a window that starts at `low`, by its upper end. Dotted lines: the requested upper ends."""
+    figure, axes = new_figure()
     for i, (domain, counts) in enumerate(curves.items()):
-        colour = PALETTE[i % len(PALETTE)]
-        axes.step(edges, counts, where="post", label=domain, color=colour)
+        color = PALETTE[i % len(PALETTE)]
+        axes.step(edges, counts, where="post", label=domain, color=color)
         top = tops.get(domain)
         if top is not None and top <= edges[-1]:
-            axes.axvline(top, color=colour, linestyle=":", linewidth=1)
+            axes.axvline(top, color=color, linestyle=":", linewidth=1)
     axes.set_xlabel(f"largest margin of the window, {unit}")
     axes.set_ylabel("prompts with a pair")
     axes.set_title(f"Yield of pairs with a margin of at least {low:g}")
     if curves:
         axes.legend(frameon=False)
     if kind == "svg":
-        return svg(figure).encode()
+        return to_svg(figure).encode()
     from matplotlib import pyplot
 
     out = io.BytesIO()
@@ -224,31 +245,31 @@ def yield_curves(
 
 
 def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Training loss by step, a panel a stage."""
-    figure, axes = figure_of(ncols=max(len(curves), 1), squeeze=False)
+    """Training loss by step, one panel per stage."""
+    figure, axes = new_panels(columns=max(len(curves), 1))
     for i, (stage, points) in enumerate(curves.items()):
-        place = axes[0][i]
-        place.plot(
+        panel = axes[0][i]
+        panel.plot(
             [p[0] for p in points], [p[1] for p in points], color=PALETTE[i], marker="." if len(points) < 40 else ""
         )
-        place.set_title(f"{stage} training loss")
-        place.set_xlabel("optimizer step")
-        place.set_ylabel("loss, nats")
+        panel.set_title(f"{stage} training loss")
+        panel.set_xlabel("optimizer step")
+        panel.set_ylabel("loss, nats")
         if stage == "dpo":
-            place.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
-    return svg(figure)
+            panel.axhline(0.6931, color="#999999", linestyle=":", linewidth=1)
+    return to_svg(figure)
 
 
 def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains: Mapping[str, str]) -> str:
     """Held-out accuracy of each model by domain, with 95% intervals."""
-    figure, axes = figure_of(height=3.4)
+    figure, axes = new_figure(height=3.4)
     width = 0.8 / max(len(models), 1)
     shown = [d for d in domains if all(d in m for m in models.values())]
-    for i, (name, found) in enumerate(models.items()):
+    for i, (name, by_domain) in enumerate(models.items()):
         x = [j + (i - (len(models) - 1) / 2) * width for j in range(len(shown))]
-        y = [100 * found[d]["accuracy"] for d in shown]
-        low = [100 * (found[d]["accuracy"] - found[d]["low"]) for d in shown]
-        high = [100 * (found[d]["high"] - found[d]["accuracy"]) for d in shown]
+        y = [100 * by_domain[d]["accuracy"] for d in shown]
+        low = [100 * (by_domain[d]["accuracy"] - by_domain[d]["low"]) for d in shown]
+        high = [100 * (by_domain[d]["high"] - by_domain[d]["accuracy"]) for d in shown]
         axes.bar(
             x,
             y,
@@ -256,7 +277,7 @@ def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains:
             yerr=[low, high],
             capsize=2,
             label=name,
-            color=MODELS.get(name, PALETTE[i]),
+            color=MODEL_COLORS.get(name, PALETTE[i]),
             ecolor="#444444",
         )
     axes.set_xticks(
@@ -266,4 +287,4 @@ def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains:
     axes.set_ylim(0, 100)
     axes.legend(frameon=False, ncols=3)
     axes.set_title("Held-out prompts, verified (bars: 95% interval)")
-    return svg(figure)
+    return to_svg(figure)

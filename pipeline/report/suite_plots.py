@@ -1,62 +1,61 @@
-"""Pictures of the suites: bars with intervals, and a radar."""
+"""Figures of the benchmark suites: bars with intervals, and a radar chart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from .benchmarks import Line
-from .plots import MODELS, PALETTE, figure_of, svg
+from .benchmarks import BenchmarkRow
+from .plots import MODEL_COLORS, PALETTE, new_figure, to_svg
 
 
-def bars(lines: Sequence[Line], models: Sequence[str]) -> str:
-    """Each suite's figures with their 95% intervals."""
-    shown = [line for line in lines if line.kind == "suite"]
-    figure, axes = figure_of(height=max(2.4, 0.32 * len(models) * len(shown) + 1.1))
+def bars(rows: Sequence[BenchmarkRow], models: Sequence[str]) -> str:
+    """One bar per suite and model, with its 95% interval."""
+    shown = [row for row in rows if row.kind == "suite"]
+    figure, axes = new_figure(height=max(2.4, 0.32 * len(models) * len(shown) + 1.1))
     width = 0.8 / max(len(models), 1)
     for i, name in enumerate(models):
-        there = [(j, cell) for j, line in enumerate(shown) if (cell := line.cells[name]) is not None]
+        present = [(j, cell) for j, row in enumerate(shown) if (cell := row.cells[name]) is not None]
         axes.barh(
-            [j + (i - (len(models) - 1) / 2) * width for j, _ in there],
-            [cell["value"] for _, cell in there],
+            [j + (i - (len(models) - 1) / 2) * width for j, _ in present],
+            [cell["value"] for _, cell in present],
             width * 0.92,
-            xerr=[[c["value"] - c["low"] for _, c in there], [c["high"] - c["value"] for _, c in there]],
+            xerr=[[c["value"] - c["low"] for _, c in present], [c["high"] - c["value"] for _, c in present]],
             capsize=2,
             label=name,
-            color=MODELS.get(name, PALETTE[i % len(PALETTE)]),
+            color=MODEL_COLORS.get(name, PALETTE[i % len(PALETTE)]),
             ecolor="#444444",
         )
-    axes.set_yticks(range(len(shown)), [f"{line.title}\n{line.what}, n={line.num_items}" for line in shown])
+    axes.set_yticks(range(len(shown)), [f"{row.title}\n{row.metric}, n={row.num_items}" for row in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("%")
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside upper right", ncols=min(len(models), 4), frameon=False
     )
-    return svg(figure)
+    return to_svg(figure)
 
 
-def radar(lines: Sequence[Line], models: Sequence[str]) -> str:
-    """The suites around a circle, a line a model; for three suites and more."""
-    shown = [line for line in lines if line.kind == "suite" and all(line.cells[name] for name in models)]
-    figure, axes = figure_of(width=5.2, height=4.6, subplot_kw={"projection": "polar"})
+def radar(rows: Sequence[BenchmarkRow], models: Sequence[str]) -> str:
+    """A radar chart of the suites, one line per model. It needs at least three suites."""
+    shown = [row for row in rows if row.kind == "suite" and all(row.cells[name] for name in models)]
+    figure, axes = new_figure(width=5.2, height=4.6, polar=True)
     angles = [2 * math.pi * i / len(shown) for i in range(len(shown))]
     for i, name in enumerate(models):
-        values = [cell["value"] for line in shown if (cell := line.cells[name]) is not None]
-        colour = MODELS.get(name, PALETTE[i % len(PALETTE)])
-        axes.plot([*angles, angles[0]], [*values, values[0]], label=name, color=colour, linewidth=1.5)
-        axes.fill(angles, values, color=colour, alpha=0.08)
-    axes.set_xticks(angles, [line.title for line in shown])
+        values = [cell["value"] for row in shown if (cell := row.cells[name]) is not None]
+        color = MODEL_COLORS.get(name, PALETTE[i % len(PALETTE)])
+        axes.plot([*angles, angles[0]], [*values, values[0]], label=name, color=color, linewidth=1.5)
+        axes.fill(angles, values, color=color, alpha=0.08)
+    axes.set_xticks(angles, [row.title for row in shown])
     axes.set_ylim(0, 100)
     axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100%"], fontsize=7)
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(models), 4), frameon=False
     )
-    return svg(figure)
+    return to_svg(figure)
 
 
-def can_radar(lines: Sequence[Line], models: Sequence[str]) -> bool:
-    """Whether there are enough suites that all models have a figure for."""
-    whole: list[Any] = [x for x in lines if x.kind == "suite" and all(x.cells[name] for name in models)]
-    return len(whole) >= 3
+def has_radar(rows: Sequence[BenchmarkRow], models: Sequence[str]) -> bool:
+    """Whether at least three suites have a value for every model."""
+    complete = [row for row in rows if row.kind == "suite" and all(row.cells[name] for name in models)]
+    return len(complete) >= 3

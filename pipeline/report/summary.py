@@ -1,4 +1,4 @@
-"""What a run ends with on the terminal: the funnel, before and after, where the report lies."""
+"""What the terminal shows at the end of a run: the funnel, the accuracy before and after, and the report's path."""
 
 from __future__ import annotations
 
@@ -6,18 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..storage.run_dir import RunDir
-
-DOMAINS = {
-    "verified": "math + code",
-    "math": "math",
-    "code": "code",
-    "verified_seen": "seen templates",
-    "verified_unseen": "unseen templates",
-}
+from .domain_titles import DOMAIN_TITLES
 
 
 def print_summary(run: RunDir, console: Console | None = None) -> None:
-    """Prints the table of held-out accuracy, what each training added, and the report's path."""
+    """Prints the funnel, the held-out accuracy, the change by each training, and the report's path."""
     console = console or Console(highlight=False)
     if run.exists("select", "funnel.json"):
         funnel = run.read_json("select", "funnel.json")
@@ -37,7 +30,7 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
 
 
 def print_funnel(run: RunDir, console: Console | None = None) -> None:
-    """Prints where every prompt went, by domain and by the source of its row; the sums are all prompts."""
+    """Prints the reasons by domain and by the source of the row. The counts add up to all prompts."""
     console = console or Console(highlight=False)
     funnel = run.read_json("select", "funnel.json")
     total = funnel["num_prompts"]
@@ -54,7 +47,7 @@ def print_funnel(run: RunDir, console: Console | None = None) -> None:
         sums = [sum(counts.values()) for counts in by.values()]
         share = 100 * sum(funnel["reasons"].values()) / max(total, 1)
         table.add_row("all", *map(str, sums), str(sum(sums)), f"{share:.1f}", style="bold")
-        # A table that is squeezed loses digits and reasons; a terminal that is too narrow breaks its lines instead.
+        # rich truncates the cells of a table that is too wide. With a wider console, the terminal wraps lines instead.
         needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
         console.width = max(console.width, needed)
         console.print(table)
@@ -69,7 +62,7 @@ def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Tab
     table.add_column("prompts", justify="right")
     for model in models:
         table.add_column(model, justify="right")
-    for domain, title in DOMAINS.items():
+    for domain, title in DOMAIN_TITLES.items():
         rows = [metrics["models"][m].get(domain) for m in models]
         if any(r is None for r in rows):
             continue

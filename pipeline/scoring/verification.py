@@ -32,7 +32,7 @@ class VerificationWorker:
 
         tasks = [CheckTask(**item) for item in json.loads(text)]
         rows = [
-            {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.told}
+            {"response_id": i, "correct": v.correct, "verdict": v.reason, "detail": v.summary}
             for i, v in self._pool.run(tasks)
         ]
         self._parts.write(0, rows)

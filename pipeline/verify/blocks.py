@@ -1,4 +1,4 @@
-"""From a response to the code in it: pure functions on text."""
+"""Extracts the code from a response: pure functions on text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PYTHON = ("", "python", "py", "python3")
 
 
 def extract_code(response: str, entry_point: str | None = None, prompt: str = "") -> str | None:
-    """The code of a response: the last fenced block that defines the entry point, else the last that parses.
+    """The code of a response: the last fenced block that defines the entry point, else the last one that parses.
 
-    A response without a fence counts whole if it parses, else from its first line of code on. Where the prompt holds
-    the function's head (HumanEval), what is its body alone is put behind it.
+    A response without a fence is used whole if it parses, else from its first line of code. If the prompt holds the
+    function's signature (HumanEval) and the response holds only the body, the two are joined.
     """
     response = response.rpartition("</think>")[2] or response
     fenced: list[tuple[str, str]] = FENCE.findall(response)
@@ -23,22 +23,22 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
     for block, tree in reversed(parsed):
         if defines(tree, entry_point) if entry_point else bool(tree.body):
             return block
-    if prelude := prelude_of(prompt, entry_point):
+    if prelude := extract_prelude(prompt, entry_point):
         for block in reversed(blocks):
             if block[:1].isspace() and block.strip() and _parse(whole := f"{prelude.rstrip()}\n{block}") is not None:
                 return whole
     if not fenced:
         return _unfenced(response)
-    # What is fenced was meant as the answer, though it does not parse or defines something else: the check says so.
+    # A fenced block is meant as the answer even if it does not parse or defines something else. The check reports why.
     return blocks[-1] if blocks else None
 
 
-def prelude_of(prompt: str, entry_point: str | None) -> str:
-    """The Python in a prompt that defines the entry point, with its imports and helpers; empty where there is none."""
+def extract_prelude(prompt: str, entry_point: str | None) -> str:
+    """The Python code in a prompt that defines the entry point, with imports and helpers; empty if there is none."""
     if entry_point is None or f"def {entry_point}" not in prompt:
         return ""
     for code in (prompt, *(body for _, body in FENCE.findall(prompt))):
-        for whole in (code, f"{code.rstrip()}\n    pass\n"):  # a head without a body
+        for whole in (code, f"{code.rstrip()}\n    pass\n"):  # a signature without a body
             tree = _parse(whole)
             if tree is not None and defines(tree, entry_point):
                 return code if whole is code else whole
@@ -46,7 +46,7 @@ def prelude_of(prompt: str, entry_point: str | None) -> str:
 
 
 def _unfenced(response: str) -> str | None:
-    """Code that stands in prose without a fence: from the first line that can only be code, as far as it parses."""
+    """Code in prose without a fence: from the first line that can only be code, to the last line that still parses."""
     lines = response.splitlines(keepends=True)
     start = next((i for i, line in enumerate(lines) if CODE_LINE.match(line)), None)
     if start is None:
@@ -58,7 +58,7 @@ def _unfenced(response: str) -> str | None:
 
 
 def defines(tree: ast.Module, name: str) -> bool:
-    """Whether the module binds the name at its top level."""
+    """Whether the module defines the name at its top level."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
             return True

@@ -1,7 +1,7 @@
-"""Code verification: static analysis, then the tests with judge and candidate in processes of their own.
+"""Code verification: static analysis, then the tests, with judge and candidate in separate processes.
 
-The judge holds the tests and never sees the candidate's objects: calls go out over a pipe and come back as the text of
-plain values. So patched equality, exits, printed success and a look at the tests reach nothing.
+The judge holds the tests and never sees the candidate's objects: calls are sent over a pipe, and plain values come back
+as text. So the candidate can't cheat by patching equality, exiting, printing success or reading the tests.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import json
 import os
 import signal
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import candidate, judge
-from .blocks import defines, extract_code, prelude_of
+from .blocks import defines, extract_code, extract_prelude
 from .frames import read_all
-from .sandbox import Limits
+from .sandbox import ResourceLimits
+
+if TYPE_CHECKING:
+    from .messages import CheckResult
 
 GRACE_S = 0.3
-"""The judge says first which test was late; it is killed this much after the deadline."""
+"""The judge itself reports which test timed out. It is killed this long after the deadline."""
 MAX_FINDINGS = 20
-# Imported before the fork: what short programs use, and the tests of HumanEval+ and MBPP+ (numpy). Whether a candidate
-# can import anything else hangs on whether its user may read Python's installation.
+# Imported before the fork: modules that short programs use, and that the tests of HumanEval+ and MBPP+ use (numpy).
+# A candidate can import other modules only if its user may read Python's installation.
 PRELOADED = (
     "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
     "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools",
@@ -36,13 +40,13 @@ PRELOADED = (
 
 
 def preload() -> None:
-    """Imports what checks need, so that neither they nor the candidates open a file for it; for what forks."""
+    """Imports in the worker what checks need, so that no forked process has to open a file for it."""
     import pyflakes.checker  # noqa: F401
 
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no thread lives on in a fork
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
     for name in PRELOADED:
         __import__(name)
-    gc.disable()  # a fork turns it on again; here each check collects
+    gc.disable()  # forked processes enable it again; the worker collects once per check
     gc.collect()
     gc.freeze()
 
@@ -52,19 +56,19 @@ def check(
     entry_point: str | None,
     prompt: str,
     tests: int,
-    ask_for_tests: Any,
-    limits: Limits,
-) -> dict[str, Any]:
-    """A verdict on one response.
+    ask_for_tests: Callable[[], None],
+    limits: ResourceLimits,
+) -> CheckResult:
+    """Verifies one response.
 
     Args:
-        entry_point: the function that the tests call; none for programs.
-        prompt: where it holds Python that defines the entry point (HumanEval), its imports and helpers come before the
-            response, and a bare body completes it.
+        entry_point: the function that the tests call; None for programs.
+        prompt: if it holds Python code that defines the entry point (HumanEval), its imports and helpers are put before
+            the response, and a response that is only a function body completes it.
         tests: descriptor from which the judge reads the tests as one frame: assert lines, a `check(candidate)`
             function, or a JSON list of {"input", "output"} for programs that read stdin and print. This process never
-            reads them, so no candidate that is forked from it can find them in its memory.
-        ask_for_tests: called when they are wanted.
+            reads the tests, so no candidate that is forked from it can find them in its memory.
+        ask_for_tests: called when the judge is ready for the tests.
     """
     code = extract_code(response, entry_point, prompt)
     if code is None:
@@ -73,29 +77,29 @@ def check(
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return _verdict("error", f"does not parse: {error}", code)
-    found = findings(tree)
+    findings = lint(tree)
     if entry_point is not None and not defines(tree, entry_point):
-        return _verdict("error", f"does not define {entry_point}", code, found)
-    prelude = prelude_of(prompt, entry_point)
-    return _run(code, entry_point, prelude, found, tests, ask_for_tests, limits)
+        return _verdict("error", f"does not define {entry_point}", code, findings)
+    prelude = extract_prelude(prompt, entry_point)
+    return _run(code, entry_point, prelude, findings, tests, ask_for_tests, limits)
 
 
-def findings(tree: ast.Module) -> list[str]:
-    """What static analysis has to say (`line: message`): undefined names, unused ones; it decides nothing."""
+def lint(tree: ast.Module) -> list[str]:
+    """Findings of static analysis (`line: message`), such as undefined or unused names. The verdict ignores them."""
     from pyflakes.checker import Checker
 
     try:
         messages = Checker(tree, filename="response").messages
     except (RecursionError, MemoryError, ValueError) as error:
         return [f"not analysed: {type(error).__name__}"]
-    told = [f"{m.lineno}: {m.message % m.message_args}" for m in sorted(messages, key=lambda m: (m.lineno, m.col))]
-    return [line[:200] for line in told[:MAX_FINDINGS]]
+    findings = [f"{m.lineno}: {m.message % m.message_args}" for m in sorted(messages, key=lambda m: (m.lineno, m.col))]
+    return [line[:200] for line in findings[:MAX_FINDINGS]]
 
 
 def _verdict(
-    reason: str, detail: str, code: str = "", found: list[str] | None = None, memory: int = 0
-) -> dict[str, Any]:
-    # Tests that don't run say nothing about the response.
+    reason: str, detail: str, code: str = "", findings: list[str] | None = None, memory: int = 0
+) -> CheckResult:
+    # If the tests do not run, the response is neither correct nor wrong.
     correct = None if reason == "no_tests" else reason == "passed"
     reason = "error" if reason == "no_tests" else reason
     return {
@@ -103,7 +107,7 @@ def _verdict(
         "reason": reason,
         "detail": detail,
         "extracted": code,
-        "findings": found or [],
+        "findings": findings or [],
         "memory": memory,
     }
 
@@ -112,15 +116,15 @@ def _run(
     code: str,
     entry_point: str | None,
     prelude: str,
-    found: list[str],
+    findings: list[str],
     tests: int,
-    ask_for_tests: Any,
-    limits: Limits,
-) -> dict[str, Any]:
-    """Forks candidate and judge, waits for the judge's verdict, kills both."""
+    ask_for_tests: Callable[[], None],
+    limits: ResourceLimits,
+) -> CheckResult:
+    """Forks candidate and judge, waits for the judge's verdict, then kills both."""
     address_space = limits.address_space()
-    # pyflakes leaves cycles. What else is new is then out of collectors' sight: a fork's would write to it, and what a
-    # fork writes to is copied.
+    # pyflakes leaves reference cycles. Freezing hides the other new objects from the garbage collectors of the forked
+    # processes: a collector writes to the objects it visits, and every page that a fork writes to is copied.
     gc.collect()
     gc.freeze()
     ask_read, ask_write = os.pipe()
@@ -128,13 +132,13 @@ def _run(
     verdict_read, verdict_write = os.pipe()
     candidate_pid = os.fork()
     if candidate_pid == 0:
-        whole = f"{prelude}\n{code}" if prelude else code
-        candidate.serve(whole, entry_point, ask_read, reply_write, limits, address_space)
+        program = f"{prelude}\n{code}" if prelude else code
+        candidate.serve(program, entry_point, ask_read, reply_write, limits, address_space)
     deadline = time.monotonic() + limits.timeout_s
     judge_pid = os.fork()
     if judge_pid == 0:
-        ends = ask_write, reply_read, verdict_write
-        judge.serve(tests, entry_point, prelude, *ends, deadline, limits, address_space)
+        pipes = ask_write, reply_read, verdict_write
+        judge.serve(tests, entry_point, prelude, *pipes, deadline, limits, address_space)
     for fd in (ask_read, ask_write, reply_read, reply_write, verdict_write):
         os.close(fd)
     try:
@@ -142,22 +146,22 @@ def _run(
         text = read_all(verdict_read, deadline + GRACE_S)
     finally:
         os.close(verdict_read)
-        ended = [_end(pid) for pid in (judge_pid, candidate_pid)]
-    sign, memory = ended[1]
+        _kill(judge_pid)
+        candidate_signal, memory = _kill(candidate_pid)
     if text is None:
-        return _verdict("timeout", f"no verdict within {limits.timeout_s:g} s", code, found, memory)
+        return _verdict("timeout", f"no verdict within {limits.timeout_s:g} s", code, findings, memory)
     if not text:
-        return _verdict("error", "the judge gave no verdict", code, found, memory)
-    told = json.loads(text)
-    reason, detail = told["reason"], told["detail"]
-    if detail.endswith("process ended") and sign:
-        reason = "forbidden" if sign == signal.SIGSYS else reason
-        detail += f" by {signal.Signals(sign).name}"
-    return _verdict(reason, detail, code, found, memory)
+        return _verdict("error", "the judge gave no verdict", code, findings, memory)
+    outcome = json.loads(text)
+    reason, detail = outcome["reason"], outcome["detail"]
+    if detail.endswith("process ended") and candidate_signal:
+        reason = "forbidden" if candidate_signal == signal.SIGSYS else reason
+        detail += f" by {signal.Signals(candidate_signal).name}"
+    return _verdict(reason, detail, code, findings, memory)
 
 
-def _end(pid: int) -> tuple[int, int]:
-    """Kills and reaps; returns the signal that ended it and its peak memory in bytes."""
+def _kill(pid: int) -> tuple[int, int]:
+    """Kills and reaps a process; returns the signal that ended it and its peak memory in bytes."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)

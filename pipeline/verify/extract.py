@@ -1,4 +1,4 @@
-"""From a math response to its final answer: pure functions on text."""
+"""Extracts the final answer from a math response: pure functions on text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import unicodedata
 from typing import NamedTuple
 
 MAX_CHARS = 20_000
-"""Only so many last characters of a response are read."""
+"""Only this many characters at the end of a response are read."""
 
-# NFKC would glue these to their neighbours: x² would read x2, and 5½ would read 51/2.
-_BEFORE = {
+# NFKC would merge these with their neighbors: x² would become x2, and 5½ would become 51/2.
+_SYMBOLS = {
     **{c: f"^{n}" for n, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{c: f"_{n}" for n, c in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     **{c: f" {n}/{d}" for c, n, d in [("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5)]},
@@ -19,7 +19,7 @@ _BEFORE = {
     **{"≤": r"\le ", "≥": r"\ge ", "√": r"\sqrt ", "∅": r"\emptyset ", "∈": r"\in ", "°": r"^\circ "},
     **{"\u2019": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "},
 }
-_TRANSLATION = str.maketrans(_BEFORE)
+_TRANSLATION = str.maketrans(_SYMBOLS)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*(?:\{|(?=[-+\w]))")
 _JOIN = re.compile(r"[\s$.\\)(]*(?:,|and|or|&|和|或者?|与|、)+[\s$a-z\\)(=]{0,8}", re.IGNORECASE)
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
@@ -42,7 +42,7 @@ _REASON = re.compile(
     re.I,
 )
 _BARE = re.compile(r"[-+$\\()\[\]{}\d.,/^*%= ]{1,60}|\(?[A-J]\)?\.?")
-_CORRECTED = re.compile(
+_CORRECTION = re.compile(
     r"\b(?:wait|hold on|actually|correction|sorry|oops|scratch that|(?:made|is|was|there'?s) an? (?:mistake|error)|"
     r"let me re-?(?:check|do|compute|calculate|consider)|that'?s (?:wrong|not right|incorrect)|"
     r"(?:that|this|it) (?:is|was) (?:wrong|not right|incorrect))\b|不对|更正|等等|错了|算错",
@@ -56,64 +56,65 @@ _REVISED = re.compile(
 )
 
 
-class Found(NamedTuple):
-    """What a response says its answer is."""
+class FinalAnswer(NamedTuple):
+    """The final answer that a response gives."""
 
     answer: str
     later: str | None = None
-    """Another answer that stands after the one that counts."""
+    """Another answer after this one."""
 
 
 def extract_answer(response: str) -> str | None:
-    """The final answer of a math response, bare (no currency, no unit after a number), or none.
+    """The final answer of a math response without currency or units, or None.
 
-    The last box counts (boxes that an "and" joins count together); else what the last marker announces ("The answer
-    is", "final answer", "Answer:", "#### X", "<answer>", 答案是/为/：); else a response that is nothing but a value.
+    The last box counts; boxes joined by "and" count as one list. Without a box, the text after the last marker counts
+    ("The answer is", "final answer", "Answer:", "#### X", "<answer>", 答案是/为/：). Without a marker, the response
+    must be only a value.
     """
-    found = find(response)
-    return bare(found.answer) if found else None
+    final = find_answer(response)
+    return strip_units(final.answer) if final else None
 
 
-def normal(text: str) -> str:
-    """NFKC, with the signs of mathematics as LaTeX: full-width digits become digits."""
+def normalize(text: str) -> str:
+    """Normalizes the text with NFKC, so full-width digits become digits; mathematical symbols become LaTeX."""
     return unicodedata.normalize("NFKC", text.translate(_TRANSLATION)).replace("\u2044", "/").replace("\u200b", "")
 
 
-def find(response: str) -> Found | None:
-    """The final answer with its units, and one that comes after it, if it does."""
-    text = normal(response[-MAX_CHARS:])[-MAX_CHARS:]
+def find_answer(response: str) -> FinalAnswer | None:
+    """The final answer with its units, and a later answer, if there is one."""
+    text = normalize(response[-MAX_CHARS:])[-MAX_CHARS:]
     text = text.rpartition("</think>")[2].strip() or text
     boxed, end = _boxed(text)
     if boxed is not None:
         later = _marked(text[end:]) or _revised(text[end:])
-        return _found(boxed, later[0] if later else None)
+        return _final_answer(boxed, later[0] if later else None)
     if "\\boxed{" in text and not _TAG.search(text):
-        return None  # cut off inside its box: whatever stands before it was not final
+        return None  # truncated inside its box: nothing before the box was final
     tagged = [t for t in _TAG.finditer(text) if t.group(1).strip()]
     if tagged:
         later = _revised(text[tagged[-1].end() :])
-        return _found(tagged[-1].group(1), later[0] if later else None)
+        return _final_answer(tagged[-1].group(1), later[0] if later else None)
     if marked := _marked(text):
         later = _revised(text[marked[1] :])
-        return _found(marked[0], later[0] if later else None)
-    return _found(text, None) if _BARE.fullmatch(text.strip()) else None
+        return _final_answer(marked[0], later[0] if later else None)
+    return _final_answer(text, None) if _BARE.fullmatch(text.strip()) else None
 
 
-def _found(answer: str, later: str | None) -> Found | None:
-    cleaned = clean(answer)
-    return Found(cleaned, clean(later) if later else None) if cleaned else None
+def _final_answer(answer: str, later: str | None) -> FinalAnswer | None:
+    cleaned = clean_answer(answer)
+    return FinalAnswer(cleaned, clean_answer(later) if later else None) if cleaned else None
 
 
 def _boxed(text: str) -> tuple[str | None, int]:
-    """The content of the last box, and where it ends; boxes that a mere connective joins are one list."""
-    found: list[tuple[int, int, str]] = []
+    """The content of the last box, and where it ends. Boxes that only a connective separates form one list."""
+    boxes: list[tuple[int, int, str]] = []
     for start in _BOX.finditer(text):
         if text[start.end() - 1] != "{":
             word = re.match(r"[-+]?[\w.,]*\w", text[start.end() :][:100])
             if word:
-                found.append((start.start(), start.end() + word.end(), word.group()))
+                boxes.append((start.start(), start.end() + word.end(), word.group()))
             continue
-        if found and start.end() <= found[-1][1]:
+        if boxes and start.end() <= boxes[-1][1]:
             continue  # a box inside a box
         depth, i = 1, start.end()
         while i < len(text) and depth:
@@ -123,22 +124,22 @@ def _boxed(text: str) -> tuple[str | None, int]:
             return None, 0
         content = re.sub(r"\\f?box(?:ed)?\s*(?=\{)", "", text[start.end() : i - 1])
         if content.strip():
-            found.append((start.start(), i, content))
-    if not found:
+            boxes.append((start.start(), i, content))
+    if not boxes:
         return None, 0
-    parts = [found[-1][2]]
-    for earlier, later in zip(reversed(found[:-1]), reversed(found), strict=False):
+    parts = [boxes[-1][2]]
+    for earlier, later in zip(reversed(boxes[:-1]), reversed(boxes), strict=False):
         if not _JOIN.fullmatch(text[earlier[1] : later[0]]):
             break
         parts.insert(0, earlier[2])
-    return ", ".join(parts), found[-1][1]
+    return ", ".join(parts), boxes[-1][1]
 
 
 def _marked(text: str) -> tuple[str, int] | None:
-    """What the last marker announces, up to the end of its sentence, and where that is."""
+    """The text after the last marker, up to the end of its sentence, and where it ends."""
     for marker in reversed(list(_MARKER.finditer(text))):
         if marker["if"]:
-            continue  # "if the answer is 5" announces nothing
+            continue  # "if the answer is 5" is not an answer
         rest = text[marker.end() :]
         skipped = re.match(r"[ \t\r\n*_:=>]*(?:(?:is|are)\b[\s:*]*)?(?:\\\[|\\\(|\$\$)?\s*", rest)
         begin = marker.end() + (skipped.end() if skipped else 0)
@@ -153,16 +154,16 @@ def _marked(text: str) -> tuple[str, int] | None:
 
 
 def _revised(text: str) -> tuple[str, int] | None:
-    """A value that comes after a word of correction ("Wait, it should be 6"), and where it ends."""
-    corrected = _CORRECTED.search(text)
-    if corrected is None:
+    """A value after a correction ("Wait, it should be 6"), and where it ends."""
+    correction = _CORRECTION.search(text)
+    if correction is None:
         return None
-    values = list(_REVISED.finditer(text, corrected.start()))
+    values = list(_REVISED.finditer(text, correction.start()))
     return (values[-1]["value"], values[-1].end()) if values else None
 
 
-def clean(text: str) -> str:
-    """The answer without its typography: delimiters, bold, text commands, thin spaces, a sentence's end."""
+def clean_answer(text: str) -> str:
+    """Removes typography from an answer: delimiters, bold, text commands, thin spaces, final punctuation."""
     text = re.sub(
         r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname)\s*\{([^{}]*)\}", r" \1 ", text
     )
@@ -179,8 +180,8 @@ def clean(text: str) -> str:
     return text[:-1] if re.fullmatch(r"\$?\d[\d,.]*\$", text) else text
 
 
-def bare(answer: str) -> str:
-    """The answer without currency, and without the words that follow a number."""
+def strip_units(answer: str) -> str:
+    """Removes a currency symbol, and words after a number."""
     text = re.sub(r"^(?:[$€£¥]|US\$)\s*", "", answer.strip())
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
     number = re.match(r"^[-+]?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[a-zA-Z一-鿿]+\.?\s*)*$)", text)

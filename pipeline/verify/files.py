@@ -1,4 +1,4 @@
-"""`fusechat verify`: a JSONL file of responses in, one of verdicts out, line by line in the same order."""
+"""`fusechat verify`: reads responses from a JSONL file and writes one verdict per line, in the same order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError, UserError
-from .pool import CheckTask, Verdict, VerifierPool, is_pairs
+from .pool import VerifierPool
+from .tasks import CheckTask, Verdict, is_stdio_pairs
 
 BAD_ROW = "bad_row"
 KEYS = ("id", "domain", "response", "gold", "tests", "entry_point", "prompt")
@@ -18,21 +19,21 @@ MAX_LINE = 64 << 20
 
 
 def verify_file(file: Path, out: IO[str], pool: VerifierPool) -> tuple[Counter[str], str]:
-    """Writes a row a line: `id`, `correct`, `reason`, `detail`, and what else the verdict carries.
+    """Writes one JSON row per line: `id`, `correct`, `reason`, `detail` and the other fields of the verdict.
 
-    A row that can't be used becomes a row too: `correct` null, reason `bad_row`, the detail says file, line and why.
+    An invalid input row gives an output row too: `correct` null, reason `bad_row`, and file, line and cause as detail.
 
     Returns:
-        How often each reason came, and the first bad row's detail.
+        The count of each reason, and the detail of the first invalid row.
 
     Raises:
-        InputError: the file can't be read, or holds no row.
+        InputError: the file can't be read, or has no rows.
     """
     counts: Counter[str] = Counter()
     first_bad = ""
     ids: dict[int, str] = {}
     waiting: dict[int, dict[str, Any]] = {}
-    place = 0
+    next_index = 0
 
     def tasks() -> Iterator[CheckTask]:
         nonlocal first_bad
@@ -41,22 +42,22 @@ def verify_file(file: Path, out: IO[str], pool: VerifierPool) -> tuple[Counter[s
             try:
                 task = task_of(_object(text), str(i))
             except ValueError as error:
-                given = _id(text)
+                row_id = _id(text)
                 detail = f"{file}:{line}: {error}"
                 first_bad = first_bad or detail
-                waiting[i] = {"id": given, "correct": None, "reason": BAD_ROW, "detail": detail}
+                waiting[i] = {"id": row_id, "correct": None, "reason": BAD_ROW, "detail": detail}
                 continue
             ids[i] = _id(text)
             yield task
 
     def flush() -> None:
-        nonlocal place
-        while place in waiting:
-            row = waiting.pop(place)
-            ids.pop(place, None)
+        nonlocal next_index
+        while next_index in waiting:
+            row = waiting.pop(next_index)
+            ids.pop(next_index, None)
             counts[row["reason"]] += 1
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
-            place += 1
+            next_index += 1
 
     for index, verdict in pool.run(tasks()):
         waiting[int(index)] = row_of(ids[int(index)], verdict)
@@ -67,10 +68,10 @@ def verify_file(file: Path, out: IO[str], pool: VerifierPool) -> tuple[Counter[s
     return counts, first_bad
 
 
-def row_of(given_id: str, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as a row."""
+def row_of(row_id: str, verdict: Verdict) -> dict[str, Any]:
+    """The output row of a verdict."""
     row: dict[str, Any] = {
-        "id": given_id,
+        "id": row_id,
         "correct": verdict.correct,
         "reason": verdict.reason,
         "detail": verdict.detail,
@@ -79,61 +80,63 @@ def row_of(given_id: str, verdict: Verdict) -> dict[str, Any]:
     }
     if verdict.memory_bytes:
         row |= {"memory_bytes": verdict.memory_bytes, "findings": list(verdict.findings)}
-    # Lone surrogates can be written nowhere.
+    # Lone surrogates can't be encoded, so they are escaped.
     return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in row.items()}
 
 
 def task_of(row: Mapping[str, Any], task_id: str) -> CheckTask:
-    """A row as a task.
+    """The task of an input row.
 
     Raises:
-        ValueError: a key is missing, unknown or of another kind; the message says which.
+        ValueError: a key is missing or has an invalid value; the message names the key.
     """
     domain = row.get("domain")
     if domain not in ("math", "code"):
-        raise ValueError(f"domain: math or code (given: {domain!r:.60})")
+        raise ValueError(f"domain: must be math or code (given: {domain!r:.60})")
     for key in ("id", "response"):
         if key not in row:
             raise ValueError(f"{key}: is missing")
     if not isinstance(row["id"], str | int) or isinstance(row["id"], bool):
-        raise ValueError(f"id: a text (given: {row['id']!r:.60})")
+        raise ValueError(f"id: must be a string (given: {row['id']!r:.60})")
     for key in ("response", "entry_point", "prompt"):
         if row.get(key) is not None and not isinstance(row[key], str):
-            raise ValueError(f"{key}: a text (given: {row[key]!r:.60})")
+            raise ValueError(f"{key}: must be a string (given: {row[key]!r:.60})")
     if row["response"] is None:
-        raise ValueError("response: a text (given: null)")
-    given = {"id": task_id, "domain": domain, "response": row["response"], "prompt": row.get("prompt") or ""}
+        raise ValueError("response: must be a string (given: null)")
+    common = {"id": task_id, "domain": domain, "response": row["response"], "prompt": row.get("prompt") or ""}
     if domain == "math":
-        return CheckTask(**given, gold=_gold(row.get("gold")))
+        return CheckTask(**common, gold=_gold(row.get("gold")))
     tests, entry_point = _tests(row.get("tests")), row.get("entry_point") or None
     if entry_point is not None and not entry_point.isidentifier():
-        raise ValueError(f"entry_point: a function's name (given: {entry_point!r:.60})")
-    if entry_point is None and not is_pairs(tests):
-        raise ValueError('entry_point: is missing; only tests that are a list of {"input", "output"} need none')
-    return CheckTask(**given, tests=tests, entry_point=entry_point)
+        raise ValueError(f"entry_point: must be a function name (given: {entry_point!r:.60})")
+    if entry_point is None and not is_stdio_pairs(tests):
+        raise ValueError('entry_point: is missing; it may be left out only if tests is a list of {"input", "output"}')
+    return CheckTask(**common, tests=tests, entry_point=entry_point)
 
 
 def _gold(gold: object) -> str:
     if isinstance(gold, int | float) and not isinstance(gold, bool):
         return str(gold)
     if not isinstance(gold, str) or not gold.strip():
-        raise ValueError(f"gold: a text that is not empty (given: {gold!r:.60})")
+        raise ValueError(f"gold: must be a non-empty string or a number (given: {gold!r:.60})")
     return gold
 
 
 def _tests(tests: object) -> str:
-    """Text as it is; a list of assert lines or of stdin/stdout pairs as text."""
+    """The tests as text: a string unchanged, a list of assert lines joined, a list of stdin/stdout pairs as JSON."""
     if isinstance(tests, list) and tests and all(isinstance(t, str) for t in tests):
         return "\n".join(tests)
-    if isinstance(tests, list) and tests and is_pairs(json.dumps(tests)):
+    if isinstance(tests, list) and tests and is_stdio_pairs(json.dumps(tests)):
         return json.dumps(tests)
     if not isinstance(tests, str) or not tests.strip():
-        raise ValueError(f'tests: a text, or a list of lines or of {{"input", "output"}} (given: {tests!r:.60})')
+        raise ValueError(
+            f'tests: must be a string, or a list of lines or of {{"input", "output"}} (given: {tests!r:.60})'
+        )
     return tests
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each line that is not blank.
+    """The line number and bytes of each line that is not blank.
 
     Raises:
         InputError: the file can't be read.
@@ -144,7 +147,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
             while line := lines.readline(MAX_LINE + 1):
                 number += 1
                 if len(line) > MAX_LINE:
-                    raise InputError(str(file), number, f"a line of more than {MAX_LINE >> 20} MiB")
+                    raise InputError(str(file), number, f"the line is longer than {MAX_LINE >> 20} MiB")
                 if line.strip():
                     yield number, line
     except OSError as error:
@@ -155,13 +158,13 @@ def _object(text: bytes) -> Mapping[str, Any]:
     try:
         row = json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"is no UTF-8: {error.reason} at byte {error.start}") from None
+        raise ValueError(f"is not UTF-8: {error.reason} at byte {error.start}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(f"is not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"a JSON object is expected (given: a {type(row).__name__})")
+        raise ValueError(f"must be a JSON object (given: a {type(row).__name__})")
     return row
 
 
@@ -173,10 +176,11 @@ def _id(text: bytes) -> str:
 
 
 def open_out(path: Path) -> IO[str]:
-    """A file beside `path` that `finish_out` puts in its place: a run that breaks off leaves what was there.
+    """Opens a temporary file next to `path`, which `finish_out` renames. If the command is interrupted, `path` is
+    unchanged.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the file can't be written.
     """
     try:
         return Path(f"{path}.{os.getpid()}.part").open("w", encoding="utf-8")
@@ -184,18 +188,18 @@ def open_out(path: Path) -> IO[str]:
         raise UserError(f"--out: {path} can't be written: {error.strerror}") from error
 
 
-def finish_out(path: Path, written: IO[str], *, whole: bool) -> None:
-    """Closes the file; in its place if it is whole, removed otherwise.
+def finish_out(path: Path, written: IO[str], *, complete: bool) -> None:
+    """Closes the temporary file, and renames it to `path` if it is complete or else removes it.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the file can't be written.
     """
     try:
         written.close()
-        if whole:
+        if complete:
             os.replace(written.name, path)
     except OSError as error:
         Path(written.name).unlink(missing_ok=True)
         raise UserError(f"--out: {path} can't be written: {error.strerror}") from error
-    if not whole:
+    if not complete:
         Path(written.name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Frames over pipes: a length in four bytes, then so many bytes."""
+"""Frames over pipes: the length in four bytes (big-endian), then the message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import select
 import struct
 import time
 
-HEAD = 4
+HEADER_BYTES = 4
 RETURNED, RAISED = b"=", b"!"
 """First byte of a candidate's reply."""
 MAX_REPLY = 1 << 20
@@ -15,7 +15,7 @@ MAX_TESTS = 64 << 20
 
 
 class LateError(Exception):
-    """The other side did not answer in time."""
+    """No answer before the deadline."""
 
 
 def send(fd: int, message: bytes) -> None:
@@ -24,32 +24,32 @@ def send(fd: int, message: bytes) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Writes all of it."""
+    """Writes all of the data."""
     while data:
         data = data[os.write(fd, data) :]
 
 
 def receive(fd: int, limit: int = MAX_REPLY) -> bytes:
-    """Reads one frame and not a byte more: what follows may be for another process.
+    """Reads exactly one frame and nothing after it, because another process may read the rest.
 
     Raises:
-        EOFError: the other side is gone.
-        ValueError: it is longer than the limit.
+        EOFError: the other side has closed the pipe.
+        ValueError: the frame is longer than the limit.
     """
     data = bytearray()
-    size = HEAD
+    size = HEADER_BYTES
     while len(data) < size:
         chunk = os.read(fd, min(size - len(data), 1 << 16))
         if not chunk:
             raise EOFError
         data += chunk
-        if size == HEAD == len(data):
+        if size == HEADER_BYTES == len(data):
             size += _size(data, limit)
-    return bytes(data[HEAD:])
+    return bytes(data[HEADER_BYTES:])
 
 
-class Reader:
-    """Frames of a pipe that nobody else reads, a system call or two each; what comes early waits for its turn."""
+class FrameReader:
+    """Reads frames from a pipe that no other process reads, with one or two system calls each, and buffers the rest."""
 
     def __init__(self, fd: int) -> None:
         self._fd, self._data = fd, bytearray()
@@ -57,21 +57,21 @@ class Reader:
         self._poll.register(fd, select.POLLIN)
 
     def receive(self, limit: int = MAX_REPLY, deadline: float | None = None) -> bytes:
-        """As `receive`, and
+        """Reads one frame; also raises the errors of the function `receive`.
 
         Raises:
-            LateError: it was not there at the deadline (of time.monotonic).
+            LateError: the frame did not arrive before the deadline (time.monotonic).
         """
-        while len(self._data) < HEAD or len(self._data) < HEAD + _size(self._data, limit):
-            # A millisecond is the least that poll knows: at the deadline it asks once more without waiting.
+        while len(self._data) < HEADER_BYTES or len(self._data) < HEADER_BYTES + _size(self._data, limit):
+            # poll counts in whole milliseconds. At the deadline it polls once more without waiting.
             if deadline is not None and not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise LateError
             chunk = os.read(self._fd, 1 << 16)
             if not chunk:
                 raise EOFError
             self._data += chunk
-        end = HEAD + _size(self._data, limit)
-        frame = bytes(self._data[HEAD:end])
+        end = HEADER_BYTES + _size(self._data, limit)
+        frame = bytes(self._data[HEADER_BYTES:end])
         del self._data[:end]
         return frame
 
@@ -84,7 +84,7 @@ def _size(data: bytearray, limit: int) -> int:
 
 
 def read_all(fd: int, deadline: float) -> str | None:
-    """Everything up to the end of the pipe; none if that doesn't come in time."""
+    """Everything up to the end of the pipe, or None if the end does not come before the deadline."""
     data = b""
     while True:
         left = deadline - time.monotonic()

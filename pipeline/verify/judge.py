@@ -1,4 +1,4 @@
-"""The judge's process: holds the tests, asks the candidate over pipes, and alone writes the verdict."""
+"""The judge process: holds the tests, calls the candidate over pipes, and alone writes the verdict."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import gc
 import json
 import os
 import traceback
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import sandbox, values
-from .frames import MAX_TESTS, RETURNED, LateError, Reader, receive, send, write
+from .frames import MAX_TESTS, RETURNED, FrameReader, LateError, receive, send, write
 
-Found = tuple[str, str]
-"""A reason and a detail. `no_tests` says that the tests are to blame."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TestOutcome = tuple[str, str]
+"""Reason and detail. The reason `no_tests` means that the tests themselves are at fault."""
 RAISED = (
     "ArithmeticError", "AttributeError", "IndexError", "KeyError", "LookupError", "NameError", "NotImplementedError",
     "OverflowError", "RecursionError", "RuntimeError", "TypeError", "ValueError", "ZeroDivisionError", "AssertionError",
@@ -22,11 +25,11 @@ RAISED = (
 
 
 class CandidateError(Exception):
-    """What the candidate's function raised, or why there is no reply."""
+    """The exception of the candidate's function, or the reason why there is no reply."""
 
 
-# So that tests which expect an exception can catch it by its name.
-_KINDS: dict[str, type[CandidateError]] = {
+# Subclasses, so that tests which expect an exception can catch it by its usual class.
+_EXCEPTIONS: dict[str, type[CandidateError]] = {
     name: type(name, (CandidateError, getattr(builtins, name)), {"__str__": Exception.__str__}) for name in RAISED
 }
 
@@ -36,22 +39,22 @@ def serve(
     entry_point: str | None,
     prelude: str,
     ask: int,
-    replied: int,
+    replies_fd: int,
     verdict: int,
     deadline: float,
-    limits: sandbox.Limits,
+    limits: sandbox.ResourceLimits,
     address_space: int,
 ) -> NoReturn:
-    """Confines the process, reads the tests from `source`, writes reason and detail to `verdict`."""
+    """Sandboxes the process, reads the tests from `source`, and writes reason and detail to `verdict`."""
     try:
         source = os.dup(source)
-        sandbox.keep_only(ask, replied, verdict, source)
+        sandbox.keep_only(ask, replies_fd, verdict, source)
         gc.enable()
-        sandbox.confine(limits, address_space)
-        replies = Reader(replied)
+        sandbox.confine_process(limits, address_space)
+        replies = FrameReader(replies_fd)
         tests = receive(source, MAX_TESTS).decode()
 
-        def call(request: Any) -> Any:
+        def call(request: object) -> Any:
             try:
                 send(ask, values.encode(request).encode("utf-8", "backslashreplace"))
                 reply = replies.receive(deadline=deadline)
@@ -63,15 +66,18 @@ def serve(
             except (ArithmeticError, LookupError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
                 raise CandidateError(f"no plain value crossed: {type(e).__name__}: {e}") from e
             problem = text[:300]
-            raise _KINDS.get(problem.partition(":")[0], CandidateError)(problem)
+            raise _EXCEPTIONS.get(problem.partition(":")[0], CandidateError)(problem)
 
-        found = _programs(tests, call) if entry_point is None else _functions(tests, entry_point, prelude, call)
-        write(verdict, json.dumps({"reason": found[0], "detail": found[1][:1000]}).encode())
+        if entry_point is None:
+            reason, detail = _programs(tests, call)
+        else:
+            reason, detail = _functions(tests, entry_point, prelude, call)
+        write(verdict, json.dumps({"reason": reason, "detail": detail[:1000]}).encode())
     finally:
         os._exit(0)
 
 
-def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
+def _functions(tests: str, entry_point: str, prelude: str, call: Callable[[object], Any]) -> TestOutcome:
     """Runs assert lines or `check(candidate)` against the candidate's function."""
 
     def candidate(*args: Any, **kwargs: Any) -> Any:
@@ -85,21 +91,21 @@ def _functions(tests: str, entry_point: str, prelude: str, call: Any) -> Found:
             tree.body.append(ast.parse(f"check({entry_point})").body[0])
         program = compile(tree, "<tests>", "exec")
         if prelude:
-            exec(compile(prelude, "<prompt>", "exec"), names)  # noqa: S102 - the tests' side, confined too
-    except Exception as error:  # noqa: BLE001 - whatever it is, nothing was tested
+            exec(compile(prelude, "<prompt>", "exec"), names)  # noqa: S102 - sandboxed too
+    except Exception as error:  # noqa: BLE001 - whatever the cause, nothing was tested
         return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
     if not any(isinstance(n, ast.Assert | ast.Expr | ast.For | ast.Try | ast.If | ast.With) for n in tree.body):
         return "no_tests", "the tests assert nothing"
     names |= {entry_point: candidate, "candidate": candidate}
     try:
-        exec(program, names)  # noqa: S102 - the tests, confined too
+        exec(program, names)  # noqa: S102 - sandboxed too
     except LateError as error:
         return "timeout", _failing(tree, error)
     except CandidateError as error:
-        return _kind(str(error)), f"{_failing(tree, error)}: {error}"
+        return _reason(str(error)), f"{_failing(tree, error)}: {error}"
     except AssertionError as error:
         return "failed", _failing(tree, error)
-    except Exception as error:  # noqa: BLE001 - the tests compare what a model returned
+    except Exception as error:  # noqa: BLE001 - the tests compare values that a model returned
         return "failed", f"{_failing(tree, error)}: {type(error).__name__}: {error}"
     return "passed", ""
 
@@ -110,16 +116,16 @@ def _calls_check(node: ast.stmt) -> bool:
 
 
 def _failing(tree: ast.Module, error: BaseException) -> str:
-    """The innermost statement of the tests that the exception came through: the first test that fails."""
+    """The innermost statement of the tests in the traceback: the first test that fails."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
     line = lines[-1] if lines else 0
     inside = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= (line or 0) <= (n.end_lineno or 0)]
-    # The call of check that was added has line 1, as has the first statement of the tests.
+    # The added call of `check` has line 1, like the first statement of the tests; the shorter range is preferred.
     return ast.unparse(max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0))))[:300] if inside else "the tests"
 
 
-def _programs(tests: str, call: Any) -> Found:
-    """Runs stdin/stdout pairs; output is compared line by line, trailing space aside."""
+def _programs(tests: str, call: Callable[[object], Any]) -> TestOutcome:
+    """Runs stdin/stdout pairs. Outputs are compared line by line without trailing whitespace."""
     pairs = json.loads(tests)
     for pair in pairs:
         shown = f"input {pair['input'][:100]!r}"
@@ -128,7 +134,7 @@ def _programs(tests: str, call: Any) -> Found:
         except LateError:
             return "timeout", shown
         except CandidateError as error:
-            return _kind(str(error)), f"{shown}: {error}"
+            return _reason(str(error)), f"{shown}: {error}"
         if _lines(printed) != _lines(pair["output"]):
             return "failed", f"{shown}: printed {printed[:100]!r}, not {pair['output'][:100]!r}"
     return ("passed", "") if pairs else ("no_tests", "there are no tests")
@@ -138,7 +144,7 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def _kind(problem: str) -> str:
+def _reason(problem: str) -> str:
     if problem.startswith(("MemoryError", "returned MemoryError")):
         return "memory"
     if problem.startswith(("PermissionError", "BlockingIOError")) or "can't start new thread" in problem:

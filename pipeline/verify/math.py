@@ -1,16 +1,19 @@
-"""Math answers: our extraction and guards, math-verify for equivalence alone. Runs inside a killable worker."""
+"""Math verification: our own extraction and checks, and math-verify for the equivalence of expressions.
+
+It runs in a worker process that can be killed.
+"""
 
 from __future__ import annotations
 
 import re
 
 from . import shapes
-from .extract import bare, clean, find, normal
-from .numbers import Number, lone_number, number, same
+from .extract import clean_answer, find_answer, normalize, strip_units
+from .numbers import Number, numbers_equal, parse_lone_number, parse_number
 from .words import FUNCTIONS
 
 MAX_EXPRESSION = 400
-"""Characters beyond which an answer is not handed to math-verify."""
+"""Longer answers, in characters, are not passed to math-verify."""
 _HEDGED = re.compile(
     r"\bnot\b|\bor\b|\beither\b|\bmaybe\b|\bperhaps\b|\bcannot\b|\bunknown\b|\bbetween\b"
     r"|\b(?:more|less|greater|fewer) than\b|\bat (?:least|most)\b|n't\b|不是|不等于|不确定|或者?|可能",
@@ -22,55 +25,56 @@ _CHOICE = re.compile(
 
 
 def check(response: str, gold: str) -> tuple[bool | None, str, str, str]:
-    """(correct, reason, extracted, detail); reasons: correct, wrong, no_answer, ambiguous.
+    """Returns (correct, reason, extracted, detail). Reasons: correct, wrong, no_answer, ambiguous, error.
 
-    `correct` is none, with the reason `error`, only where the gold answer says nothing.
+    `correct` is None, with the reason `error`, only if the gold answer is empty.
     """
     wanted = gold_answer(gold)
     if not wanted:
         return None, "error", "", "the gold answer is empty"
-    found = find(response)
-    if found is None:
+    final = find_answer(response)
+    if final is None:
         return False, "no_answer", "", "the response names no final answer"
-    shown = bare(found.answer)
-    if (told := _ambiguous(found.answer, wanted)) is not None:
-        return False, "ambiguous", shown, told
-    if found.later is not None and _differs(found.answer, found.later):
-        return False, "ambiguous", shown, f"a later answer differs: {found.later}"
-    correct = equivalent(wanted, found.answer)
+    shown = strip_units(final.answer)
+    if (ambiguity := _ambiguity(final.answer, wanted)) is not None:
+        return False, "ambiguous", shown, ambiguity
+    if final.later is not None and _differs(final.answer, final.later):
+        return False, "ambiguous", shown, f"a later answer differs: {final.later}"
+    correct = equivalent(wanted, final.answer)
     return correct, "correct" if correct else "wrong", shown, ""
 
 
 def gold_answer(gold: str) -> str:
-    """The answer in a gold answer, which may be a whole solution with a box or `####`; empty where it says nothing."""
+    """The answer in a gold answer, which may be a full solution with a box or `####`. Empty if there is none."""
     if "\\boxed" in gold or "####" in gold:
-        found = find(gold)
-        return found.answer if found else ""
-    return clean(normal(gold))
+        final = find_answer(gold)
+        return final.answer if final else ""
+    return clean_answer(normalize(gold))
 
 
 def _differs(answer: str, later: str) -> bool:
-    """Whether a later statement is a value, and another one."""
+    """Whether a later answer is a value that differs from the answer."""
     second = _value(later)
     return second is not None and (_value(answer) is None or not equivalent(answer, later))
 
 
-def _ambiguous(answer: str, gold: str) -> str | None:
-    """Why the answer names no single value, if it doesn't; a list of values is fine where the gold answer is one."""
+def _ambiguity(answer: str, gold: str) -> str | None:
+    """Why the answer is not a single value, or None if it is. A list is accepted if the gold answer is a list."""
     if _HEDGED.search(gold) or answer.casefold() == gold.casefold():
         return None
     if hedge := _HEDGED.search(answer):
-        listed = hedge.group().casefold() in ("or", "或", "或者") and len(shapes.split(answer)) > 1
+        listed = hedge.group().casefold() in ("or", "或", "或者") and len(shapes.split_list(answer)) > 1
         if not (listed and (shapes.is_list(gold) or "\\pm" in gold)):
             return f"hedged: {hedge.group()}"
     return None
 
 
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether two final answers are the same; the guards come before math-verify, which would accept too much.
+    """Whether two final answers are equal. Our own checks run first, because math-verify accepts too much.
 
     Args:
-        gold: first, for math-verify is not symmetric; both as `extract.clean` leaves them.
+        gold: the gold answer; the order matters, because math-verify is not symmetric.
+        answer: the response's answer. Both must be cleaned by `extract.clean_answer`.
     """
     if gold == answer:
         return True
@@ -78,8 +82,8 @@ def equivalent(gold: str, answer: str) -> bool:
         match = _CHOICE.fullmatch(answer)
         return match is not None and choice.group(1) == (match.group(1) or match.group(2))
     if (wanted := _value(gold)) is not None:
-        found = [n for a in _readings(answer) if (n := _value(a)) is not None]
-        return any(same(wanted, n) for n in found) or (not found and _symbolic(gold, _right_side(answer)))
+        values = [n for a in _readings(answer) if (n := _value(a)) is not None]
+        return any(numbers_equal(wanted, n) for n in values) or (not values and _symbolic(gold, _right_side(answer)))
     if "=" not in gold and answer.count("=") == 1:
         answer = _right_side(answer)
     if "=" in gold and "=" not in answer and re.match(r"^\s*[a-zA-Z](?:\([a-zA-Z]\))?\s*=[^=]*$", gold):
@@ -88,23 +92,23 @@ def equivalent(gold: str, answer: str) -> bool:
 
 
 def _value(text: str) -> Number | None:
-    return number(text) or lone_number(text)
+    return parse_number(text) or parse_lone_number(text)
 
 
 def _readings(answer: str) -> list[str]:
-    """The answer, and what it says without a label, a left side or an aside."""
-    found = [answer]
+    """The answer, and the answer without a choice label, the left side of an equation, or a remark in parentheses."""
+    readings = [answer]
     if choice := re.match(r"^(?:\([A-J]\)|[A-J][).:])\s*(\S.*)$", answer):
-        found.append(choice.group(1))
+        readings.append(choice.group(1))
     if aside := re.match(r"^(.*\d.*?)\s+\([^()]*\)$", answer):
-        found.append(aside.group(1))
-    found += [_right_side(a) for a in found if "=" in a]
-    # "about 5" is 5 where 5 is asked for.
-    found += [
+        readings.append(aside.group(1))
+    readings += [_right_side(a) for a in readings if "=" in a]
+    # "about 5" counts as 5.
+    readings += [
         re.sub(r"^(?:approximately|approx\.?|about|exactly|only|just|约|大约|共|一共)\s*", "", a, flags=re.I)
-        for a in found
+        for a in readings
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(readings))
 
 
 def _right_side(text: str) -> str:
@@ -112,12 +116,12 @@ def _right_side(text: str) -> str:
 
 
 def _structured(gold: str, answer: str) -> bool:
-    """Bases, times, intervals, sets and tuples, part by part; the rest is for math-verify."""
+    """Compares bases, times, intervals, sets and tuples part by part, and everything else with math-verify."""
     if shapes.is_time(gold) or shapes.is_time(answer):
         return shapes.same_time(gold, answer)
     if ":" in gold or ":" in answer or any(re.fullmatch(r"\d{4}-\d\d?-\d\d?", t) for t in (gold, answer)):
         return _squeezed(gold) == _squeezed(answer)
-    bases = shapes.base(gold), shapes.base(answer)
+    bases = shapes.parse_base(gold), shapes.parse_base(answer)
     if any(bases):
         return bases[0] == bases[1]
     if "\\cup" in gold or "\\cup" in answer:
@@ -125,14 +129,14 @@ def _structured(gold: str, answer: str) -> bool:
             [p.strip() for p in gold.split("\\cup")], [p.strip() for p in answer.split("\\cup")], equivalent
         )
     gold, answer = (re.sub(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*", "", t) for t in (gold, answer))
-    around = shapes.brackets(gold), shapes.brackets(answer)
-    wanted, given = shapes.split(shapes.inside(gold)), shapes.split(shapes.inside(answer))
-    if around != ("", ""):
-        if set(around) == {"{}", ""}:  # {1, 2} may be written 1, 2
+    brackets = shapes.brackets(gold), shapes.brackets(answer)
+    wanted, given = shapes.split_list(shapes.strip_brackets(gold)), shapes.split_list(shapes.strip_brackets(answer))
+    if brackets != ("", ""):
+        if set(brackets) == {"{}", ""}:  # {1, 2} may be written 1, 2
             return len(wanted) == len(given) > 0 and shapes.same_set(wanted, given, equivalent)
-        if around[0] != around[1] or len(wanted) != len(given):
+        if brackets[0] != brackets[1] or len(wanted) != len(given):
             return False
-        if around[0] == "{}":
+        if brackets[0] == "{}":
             return shapes.same_set(wanted, given, equivalent)
         return all(equivalent(g, a) for g, a in zip(wanted, given, strict=True))
     if len(wanted) > 1 or len(given) > 1:
@@ -147,10 +151,11 @@ def _squeezed(text: str) -> str:
 
 
 def _symbolic(gold: str, answer: str) -> bool:
-    """math-verify's word, on text that is mathematics from end to end (it would silently take a part of a sentence)."""
+    """Compares two expressions with math-verify. Both must be mathematics only: from a sentence, math-verify would
+    silently parse just a part."""
     if gold.replace(" ", "") == answer.replace(" ", ""):
         return True
-    if re.search(r"[A-Za-z]{3,}", gold) and not _is_math(gold):  # words, whatever their case
+    if re.search(r"[A-Za-z]{3,}", gold) and not _is_math(gold):  # words are compared without case
         return _squeezed(gold) == _squeezed(answer)
     if max(len(gold), len(answer)) > MAX_EXPRESSION or not _is_math(gold) or not _is_math(answer):
         return False
@@ -159,7 +164,7 @@ def _symbolic(gold: str, answer: str) -> bool:
             return False
     letters = [set(re.findall(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", t)) for t in (gold, answer)]
     if letters[0] != letters[1] and {c.casefold() for c in letters[0]} == {c.casefold() for c in letters[1]}:
-        return False  # math-verify takes X for x
+        return False  # math-verify treats X and x as equal
     from math_verify import parse, verify
 
     wanted, given = (parse(f"${t}$", parsing_timeout=None) for t in (gold, answer))

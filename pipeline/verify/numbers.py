@@ -1,4 +1,5 @@
-"""Numbers as people write them: separators, fractions, mixed numbers, powers of ten, percent, money, units, words."""
+"""Parses numbers as people write them: separators, fractions, mixed numbers, powers of ten, percent, money, units,
+words."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from .words import CHANGING, CHINESE, FACTORS, ONES, POWERS, TENS, UNITS
+from .words import CHINESE, FACTORS, MEANING_CHANGING, ONES, POWERS, TENS, UNITS
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(
@@ -24,23 +25,23 @@ MAX_CHARS = 400
 
 
 class Number(NamedTuple):
-    """A value with what stood around it."""
+    """A value with its percent sign, unit and precision."""
 
     value: Fraction
     percent: bool = False
     unit: str = ""
-    """Of those that name a quantity: "cm^2", "km/h", "$"."""
+    """A unit that names a quantity, such as "cm^2", "kph" or "$"; empty for others."""
     digits: int = 0
-    """Decimal places it was written with; 0 for fractions."""
+    """Decimal places as written; 0 for fractions."""
 
 
-def number(text: str) -> Number | None:
-    """The number that the text is, unit included; none if it is anything else."""
+def parse_number(text: str) -> Number | None:
+    """Parses a text that is a number, with or without a unit; None for any other text."""
     text = text.strip()
     if len(text) > MAX_CHARS:
         return None
-    if (spelt := _spelt(text)) is not None:
-        return spelt
+    if (spelled := _parse_words(text)) is not None:
+        return spelled
     if percent := re.fullmatch(r"百分之\s*(\d+(?:\.\d+)?)", text):
         return Number(Fraction(percent[1]), percent=True)
     match = _NUMBER.fullmatch(text)
@@ -51,14 +52,19 @@ def number(text: str) -> Number | None:
         return None
     if "-" in (match["sign"], match["sign2"]):
         value = -value
-    return _with_rest(value, match)
+    return _parse_suffix(value, match)
 
 
-def lone_number(text: str) -> Number | None:
-    """The only number of a short statement ("Janet makes $18 every day"), none where a word changes what it means."""
+def parse_lone_number(text: str) -> Number | None:
+    """Parses the only number of a short statement ("Janet makes $18 every day"). None if a word changes its meaning."""
     words = re.findall(r"[a-z']+", text.casefold())
     numerals = re.findall(r"\d(?:[\d,. ]*\d)?(?:/\d+)?", text)
-    if len(text) > 150 or len(numerals) != 1 or CHANGING.intersection(words) or re.search(r"[+*^_=<>\\|{}#@]", text):
+    if (
+        len(text) > 150
+        or len(numerals) != 1
+        or MEANING_CHANGING.intersection(words)
+        or re.search(r"[+*^_=<>\\|{}#@]", text)
+    ):
         return None
     start = text.index(numerals[0])
     lead = text[:start]
@@ -66,16 +72,16 @@ def lone_number(text: str) -> Number | None:
     if re.search(r"[a-zA-Z\d]-?$", lead) or re.search(r"不|没|或|非", text):
         return None
     begin = start - len(signed.group(1)) if signed else start
-    return number(text[begin:])
+    return parse_number(text[begin:])
 
 
-def same(wanted: Number, given: Number) -> bool:
-    """Whether two numbers are one answer: 50% is 50 and never 0.5; cm are not m."""
+def numbers_equal(wanted: Number, given: Number) -> bool:
+    """Whether two numbers are the same answer: 50% equals 50 but not 0.5, and cm are not m."""
     if wanted.unit and given.unit and wanted.unit != given.unit:
         return False
     if wanted.value == given.value:
         return True
-    # A decimal of six places or more may stand for a fraction that has no end.
+    # A decimal with six or more places may stand for a fraction with infinitely many.
     places = max(wanted.digits, given.digits)
     if places < 6 or 0 < min(wanted.digits, given.digits) < 6:
         return False
@@ -102,10 +108,10 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
 
 
-def _with_rest(value: Fraction, match: re.Match[str]) -> Number | None:
-    """The number with what follows it, none if that is neither percent nor a factor nor units."""
+def _parse_suffix(value: Fraction, match: re.Match[str]) -> Number | None:
+    """The number with the percent sign, factor or unit that follows it. None if other text follows."""
     rest = match["rest"]
-    glued = bool(rest) and not rest[:1].isspace()
+    no_space = bool(rest) and not rest[:1].isspace()
     rest = rest.strip()
     percent = re.match(r"%|per ?cent(?:age)?(?: points?)?\b|个百分点", rest, re.IGNORECASE)
     if percent:
@@ -114,15 +120,19 @@ def _with_rest(value: Fraction, match: re.Match[str]) -> Number | None:
     if word and word.group().casefold().removesuffix("s") in FACTORS:
         value *= FACTORS[word.group().casefold().removesuffix("s")]
         rest = rest[word.end() :].strip()
-    unit = _unit(rest, glued=glued and not percent)
+    unit = _unit(rest, no_space=no_space and not percent)
     if unit is None:
         return None
     digits = len((match["plain"] or "").partition(".")[2])
     return Number(value, bool(percent), unit or UNITS.get((match["money"] or "").casefold(), ""), digits)
 
 
-def _unit(text: str, *, glued: bool) -> str | None:
-    """What the words after a number measure; empty for things that are counted, none if they are no units."""
+def _unit(text: str, *, no_space: bool) -> str | None:
+    """The unit in the words after a number. Empty for counted things ("apples"), None if the words are not a unit.
+
+    Args:
+        no_space: no space separates the words from the number.
+    """
     text = text.strip(" .()[]*").replace("{", "").replace("}", "")
     text = re.sub(r"^of\b\s*", "", text)
     if not text:
@@ -136,11 +146,11 @@ def _unit(text: str, *, glued: bool) -> str | None:
     if re.search(r"不|没|或|非", text):
         return None
     words = re.findall(r"[a-zA-Z']+|平方|立方|[\u4e00-\u9fff]+|[$€£¥¢]|/|\^\d", text.casefold())
-    if CHANGING.intersection(words) or len(words) > 12:
+    if MEANING_CHANGING.intersection(words) or len(words) > 12:
         return None
     if re.search(r"[-,]", text) and not re.fullmatch(r"[a-zA-Z]+(?:-[a-zA-Z]+)*(?:[\s,].*)?", text):
         return None
-    if glued and re.match(r"[a-zA-Z]", text) and words[0].removesuffix("s") not in UNITS and words[0] not in UNITS:
+    if no_space and re.match(r"[a-zA-Z]", text) and words[0].removesuffix("s") not in UNITS and words[0] not in UNITS:
         return None
     if any(len(w) == 1 and re.match(r"[a-z]", w) and w not in UNITS and w != "a" for w in words):
         return None
@@ -148,7 +158,7 @@ def _unit(text: str, *, glued: bool) -> str | None:
 
 
 def _canonical(words: list[str]) -> str:
-    """The unit in one spelling; empty where some word names no quantity."""
+    """The unit in its canonical spelling; empty if a word is not a unit that names a quantity."""
     parts, power = [], ""
     for word in words:
         if word in POWERS:
@@ -166,8 +176,8 @@ def _canonical(words: list[str]) -> str:
     return "".join(parts).replace("km/h", "kph").replace("mi/h", "mph")
 
 
-def _spelt(text: str) -> Number | None:
-    """A small number in words."""
+def _parse_words(text: str) -> Number | None:
+    """Parses a small number written in words."""
     words = re.findall(r"[a-z]+", text.casefold())
     if words and re.fullmatch(r"[a-zA-Z -]+", text):
         if words[0] in TENS:
@@ -183,7 +193,7 @@ def _spelt(text: str) -> Number | None:
         if set(rest).intersection([*ONES, *TENS, *FACTORS]):
             return None
         percent = rest[:1] == ["percent"]
-        unit = _unit(" ".join(rest[1:] if percent else rest), glued=False)
+        unit = _unit(" ".join(rest[1:] if percent else rest), no_space=False)
         return None if unit is None else Number(Fraction(value), percent, unit)
     if re.fullmatch(f"[{CHINESE}][个只块元]?", text):
         return Number(Fraction(CHINESE.index(text[0])))

@@ -1,4 +1,4 @@
-"""Verification in worker processes that can be killed: tasks in, verdicts out, in any order."""
+"""The verifier pool: runs checks in worker processes that can be killed."""
 
 from __future__ import annotations
 
@@ -11,73 +11,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from queue import Queue
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from ..errors import FusechatError, UserError
+from .messages import CheckRequest, WorkerMessage
+from .tasks import CheckTask, Verdict, is_stdio_pairs, unfit_reason
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 START_S = 60.0
-"""Seconds that a fresh worker may take to say that it is there."""
+"""Seconds that a new worker may take until it is ready."""
 MAX_CODE = 20_000
 """Characters of the code that a verdict keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What verification found.
-
-    Reasons of math: correct, wrong, no_answer, ambiguous, timeout. Of code: passed, failed, error, timeout, memory,
-    forbidden, no_code. `correct` is none where nothing can be said (`error`): no gold answer, tests that do not run.
-    """
-
-    correct: bool | None
-    reason: str
-    detail: str = ""
-    """Of code: the first failing test and why it fails. Of math: why there is no answer or more than one."""
-    extracted: str = ""
-    """The answer or the code that was found in the response."""
-    seconds: float = 0.0
-    """Wall clock of the check, once it has a worker."""
-    memory_bytes: int = 0
-    """Peak resident memory of the candidate's process, Python's own included."""
-    findings: tuple[str, ...] = ()
-    """What static analysis says about the code, `line: message`; they decide nothing."""
-
-    @property
-    def told(self) -> str:
-        """The detail and the findings in one text, as a run keeps them."""
-        return "; ".join([*([self.detail] if self.detail else []), *(f"line {f}" for f in self.findings)])[:2000]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckTask:
-    """One response to verify: `gold` for math, `tests` and `entry_point` for code."""
-
-    id: str
-    domain: str
-    response: str
-    gold: str | None = None
-    tests: str | None = None
-    """Assert lines, a `check(candidate)` function, or a JSON list of {"input", "output"} for programs."""
-    entry_point: str | None = None
-    """The function that the tests call; programs need none."""
-    prompt: str = ""
-    """Where it holds Python that defines the entry point (HumanEval), the response may complete or follow it."""
-
-
 class VerifierPool:
-    """Worker processes for math and code; usable from any thread, task or actor.
+    """Worker processes for math and code. It can be used from any thread, task or actor.
 
     Args:
-        num_workers: checks at the same time; each has a process for math and one for code, started when first needed.
-        timeout_s: wall-clock seconds a check; past them its worker is killed and the verdict is `timeout`.
-        memory_mb: address space of a check.
-        sandbox: layers that must hold before model-written code runs (see sandbox.py).
+        num_workers: number of parallel checks. Each has one process for math and one for code, started on first use.
+        timeout_s: wall-clock seconds per check. After that its worker is killed and the verdict is `timeout`.
+        memory_mb: address space per check, in MiB.
+        sandbox: level of the sandbox for model-written code (see sandbox.py).
 
     Raises:
-        UserError: on entering, if a layer of the sandbox is missing on this machine; it is named.
+        UserError: on entering the context, if this machine lacks a layer of the sandbox; the message names it.
     """
 
     def __init__(
@@ -101,28 +59,28 @@ class VerifierPool:
         self.close()
 
     def close(self) -> None:
-        """Ends all workers."""
+        """Stops all workers."""
         for workers in self._workers:
             for worker in workers.values():
                 worker.stop()
 
     def run(self, tasks: Iterable[CheckTask]) -> Iterator[tuple[str, Verdict]]:
-        """Verdicts as they come, in any order; a task is taken when a worker is free for it."""
+        """Yields (task id, verdict) as checks finish, in any order. A task is read only when a worker is free."""
         source = iter(tasks)
-        turn, stopped = threading.Lock(), threading.Event()
+        source_lock, stopped = threading.Lock(), threading.Event()
         done: Queue[tuple[str, Verdict] | BaseException | None] = Queue(maxsize=8 * len(self._workers))
 
         def serve(workers: dict[str, _Worker]) -> None:
             try:
                 while not stopped.is_set():
-                    with turn:
+                    with source_lock:
                         task = next(source, None)
                     if task is None:
                         break
-                    problem = _unfit(task)
+                    problem = unfit_reason(task)
                     verdict = Verdict(None, "error", problem) if problem else workers[task.domain].check(task)
                     done.put((task.id, verdict))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, which raises it
+            except BaseException as error:  # noqa: BLE001 - passed to the caller's thread, which raises it
                 done.put(error)
             finally:
                 done.put(None)
@@ -140,53 +98,27 @@ class VerifierPool:
                     raise item
                 else:
                     yield item
-        finally:  # a caller who leaves early leaves no thread at a worker
+        finally:  # if the caller stops early, wait until no thread uses a worker
             stopped.set()
             while running:
                 running -= done.get() is None
 
 
-def is_pairs(tests: str | None) -> bool:
-    """Whether the tests are stdin/stdout pairs, which need no entry point: a JSON list of {"input", "output"}."""
-    if tests is None or not tests.lstrip().startswith("["):
-        return False
-    try:
-        pairs = json.loads(tests)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(pairs, list) and all(
-        isinstance(p, dict) and isinstance(p.get("input"), str) and isinstance(p.get("output"), str) for p in pairs
-    )
-
-
-def _unfit(task: CheckTask) -> str | None:
-    """Why the task can't be checked at all."""
-    if task.domain == "math":
-        return None if task.gold is not None and task.gold.strip() else "there is no gold answer"
-    if task.domain != "code":
-        return f"nothing verifies the domain {task.domain!r}: math and code can be"
-    if not task.tests:
-        return "there are no tests"
-    if task.entry_point is None and not is_pairs(task.tests):
-        return 'tests that are no JSON list of {"input", "output"} need an entry_point'
-    return None
-
-
 class _Worker:
-    """One process; restarted after every kill."""
+    """One worker process. It is restarted after every kill."""
 
     def __init__(self, timeout_s: float, memory_mb: int, sandbox: str, domain: str) -> None:
         self._timeout_s, self._memory_mb, self._sandbox, self._domain = timeout_s, memory_mb, sandbox, domain
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Starts the process and waits until it is ready.
 
         Raises:
-            UserError: the sandbox refuses.
-            FusechatError: it does not start.
+            UserError: this machine lacks a layer of the sandbox.
+            FusechatError: the process does not start.
         """
         if self._process is not None:
             return
@@ -200,15 +132,16 @@ class _Worker:
             env=env,
             start_new_session=True,
         )
-        hello = self._read(START_S)
-        if hello is None:
+        first_message = self._read(START_S)
+        if first_message is None:
             self.stop()
             raise FusechatError("a verification worker did not start")
-        if "missing" in hello:
+        if "missing" in first_message:
             self.stop()
+            layers = ", ".join(first_message["missing"])
             raise UserError(
-                f"score.verify.sandbox: {self._sandbox} needs {', '.join(hello['missing'])}, which this machine does "
-                "not have; code of models is not run without it"
+                f"score.verify.sandbox: {self._sandbox} needs {layers}, which this machine does not have; "
+                "model-written code is not run without it"
             )
 
     def _arguments(self) -> list[str]:
@@ -226,30 +159,30 @@ class _Worker:
                     pipe.close()
 
     def check(self, task: CheckTask) -> Verdict:
-        """One verdict; a worker that dies or hangs costs only the check it was at."""
-        with self._turn:
+        """Runs one check. A worker that dies or hangs affects only this check."""
+        with self._lock:
             return self._check(task)
 
     def _check(self, task: CheckTask) -> Verdict:
         self.start()
-        began = time.monotonic()  # what the worker before it did is not this check's time
-        request = {
+        started = time.monotonic()  # after the start of the process, which is not part of the check
+        request: CheckRequest = {
             "domain": task.domain,
             "response": task.response,
             "gold": task.gold,
-            "entry_point": None if is_pairs(task.tests) else task.entry_point,
+            "entry_point": None if is_stdio_pairs(task.tests) else task.entry_point,
             "prompt": task.prompt,
         }
         try:
             self._send(json.dumps(request))
-            # The worker keeps the deadline of code itself; this one is for the worker.
+            # For code, the worker itself enforces the deadline; the 2 s more are for the worker.
             reply = self._read(self._timeout_s + (2.0 if task.domain == "code" else 0.0))
             if reply is not None and "tests" in reply:
                 self._send(task.tests or "")
                 reply = self._read(self._timeout_s + 2.0)
         except OSError:
             reply = None
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         if reply is None:
             died = self._died()
             self.stop()
@@ -257,6 +190,7 @@ class _Worker:
                 return Verdict(False, "error", "the check's process died", seconds=seconds)
             limit = "its memory" if died else f"{self._timeout_s:g} s"
             return Verdict(False, "timeout", f"no verdict within {limit}", seconds=seconds)
+        assert "reason" in reply
         if reply["reason"] in ("timeout", "memory") or "no verdict" in reply["detail"]:
             self.stop()
         return Verdict(
@@ -270,7 +204,7 @@ class _Worker:
         )
 
     def _died(self) -> bool:
-        """Whether the process ended by itself; its pipe may close a moment before it is gone."""
+        """Whether the process ended on its own. Its pipe may close shortly before it exits."""
         assert self._process is not None
         try:
             self._process.wait(0.1 if self._process.poll() is None else 0)
@@ -284,20 +218,20 @@ class _Worker:
         self._process.stdin.write(len(data).to_bytes(4, "big") + data)
         self._process.stdin.flush()
 
-    def _read(self, timeout_s: float) -> dict[str, Any] | None:
-        """One line of JSON; none if it doesn't come in time."""
+    def _read(self, timeout_s: float) -> WorkerMessage | None:
+        """Reads one message (a line of JSON); None if it does not arrive in time."""
         assert self._process is not None and self._process.stdout is not None
         deadline = time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
-                left = deadline - time.monotonic()
-                if left <= 0 or not selector.select(left):
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0 or not selector.select(remaining_s):
                     return None
                 chunk = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not chunk:
                     return None
                 self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+        message: WorkerMessage = json.loads(line)
+        return message

@@ -1,11 +1,11 @@
-"""Walls around model-written code: what is the same for every check is raised once, the rest just before it runs.
+"""The sandbox for model-written code. It is set up in two steps.
 
-A worker settles (`settle`): whatever it forks inherits these walls and can't lose them. Each process that it forks for
-a check then takes another user, limits of its own, and a filter without the calls that the worker itself needs
-(`confine`).
+`confine_worker` restricts a worker once. All processes that the worker forks inherit these restrictions and can't
+remove them. `confine_process` then restricts each process that is forked for a check: it switches to another user, sets
+resource limits, and also blocks the system calls that the worker itself needs.
 
-Levels: `basic` needs no_new_privs, rlimits and seccomp; `strict` needs an unprivileged user and Landlock as well. A
-level that lost a layer is refused (`missing_layers`), never quietly weakened.
+Levels: `basic` needs no_new_privs, rlimits and seccomp; `strict` also needs an unprivileged user and Landlock. If a
+layer of the level is not available (`missing_layers`), checks are refused; the sandbox is never silently weaker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .syscalls import filters
 
@@ -31,49 +31,49 @@ PR_SET_DUMPABLE, PR_SET_PDEATHSIG = 4, 1
 SECCOMP_MODE_FILTER = 2
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
-ALL_ACCESS = (1 << 13) - 1  # every right of Landlock's first version
+ALL_ACCESS = (1 << 13) - 1  # every access right of Landlock's first version
 CAPABILITY_VERSION_3 = 0x20080522
 MAX_DESCRIPTORS = 32
 
 
-class Limits(NamedTuple):
-    """What a check may use, and the level of its walls."""
+class ResourceLimits(NamedTuple):
+    """The resource limits of a check, and the level of its sandbox."""
 
     level: str
     timeout_s: float
     memory_mb: int
     statm: int
-    """Descriptor of the worker's /proc/self/statm, opened before Landlock closes /proc."""
+    """Descriptor of the worker's /proc/self/statm, opened before Landlock blocks /proc."""
 
     def address_space(self) -> int:
-        """Bytes that a process may map that this one forks now: what it inherits, and the memory of a check."""
+        """Address space in bytes for a process that is forked now: what it inherits, plus the memory of a check."""
         return int(os.pread(self.statm, 64, 0).split()[0]) * _PAGE + (self.memory_mb << 20)
 
 
 def missing_layers(level: str) -> list[str]:
-    """Layers of the level that this machine does not give, each probed in a process of its own."""
+    """The layers of the level that do not work on this machine. Each is tested in its own process."""
     probes: dict[str, Callable[[], None]] = {
         "unprivileged": drop_privileges,
         "no_new_privs": no_new_privileges,
         "landlock": _probe_landlock,
         "seccomp": _probe_seccomp,
     }
-    with contextlib.suppress(OSError):  # made before the forks, which then only read them
+    with contextlib.suppress(OSError):  # built before the forks, which then share the memory
         for program in filters():
             _loaded(program)
     names = LAYERS[level]
-    if os.geteuid() == 0 and "unprivileged" not in names:  # root is never kept, whatever the level
+    if os.geteuid() == 0 and "unprivileged" not in names:  # no level runs code as root
         names = ("unprivileged", *names)
-    return [name for name in names if not _holds(probes[name])]
+    return [name for name in names if not _probe_succeeds(probes[name])]
 
 
-def settle(level: str) -> None:
-    """Raises, for good, the walls that a worker and all that it forks have in common.
+def confine_worker(level: str) -> None:
+    """Applies, irreversibly, the restrictions that a worker shares with all its forked processes.
 
-    From here on nothing can be imported but from Python's own library, and no file can be written.
+    Afterwards only Python's own library can be imported, and no file can be written.
 
     Raises:
-        OSError: a wall could not be raised; no code may run then.
+        OSError: a restriction could not be applied; the caller must not run any code.
     """
     _drop_groups()
     no_new_privileges()
@@ -83,32 +83,32 @@ def settle(level: str) -> None:
         resource.setrlimit(kind, (value, value))
     if level == "strict":
         landlock()
-    _filter_calls(filters()[0])
+    install_filter(filters()[0])
 
 
-def confine(limits: Limits, address_space: int) -> None:
-    """Raises the walls around the calling process, for good, inside those of its worker.
+def confine_process(limits: ResourceLimits, address_space: int) -> None:
+    """Restricts the calling process, irreversibly, in addition to the restrictions of its worker.
 
     Raises:
-        OSError: a wall is not there or could not be raised; the caller must not run the code then.
+        OSError: a restriction is missing or could not be applied; the caller must not run the code.
     """
     if limits.level == "strict" or os.geteuid() == 0:
         drop_privileges()
-    _prctl(PR_SET_PDEATHSIG, 9)  # now: another user forgets it, and dumpable too
+    _prctl(PR_SET_PDEATHSIG, 9)  # after the change of user, which resets this and PR_SET_DUMPABLE
     _prctl(PR_SET_DUMPABLE, 0)
     cpu_s = int(limits.timeout_s) + 2
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
-        raise OSError("the worker has not settled")
+        raise OSError("the worker is not confined")
     if limits.level == "strict":
-        _read_nothing("/")
-    _filter_calls(filters()[1])
+        _require_no_read_access("/")
+    install_filter(filters()[1])
 
 
 def keep_only(*fds: int) -> None:
-    """Closes all descriptors but these; stdio becomes what the worker's stderr is: /dev/null."""
+    """Closes all descriptors except these. stdin and stdout become the worker's stderr, which is /dev/null."""
     for fd in (0, 1):
         os.dup2(2, fd)
     low = 3
@@ -119,10 +119,10 @@ def keep_only(*fds: int) -> None:
 
 
 def drop_privileges() -> None:
-    """Another user without groups and capabilities, where the process is root; nothing to drop otherwise.
+    """If the process is root, switches to a user without groups and capabilities.
 
     Raises:
-        OSError: privileges are left.
+        OSError: the process still has privileges.
     """
     if os.geteuid() == 0:
         _drop_groups()
@@ -141,12 +141,12 @@ def _drop_groups() -> None:
 
 
 def no_new_privileges() -> None:
-    """exec can't raise privileges from here on."""
+    """Prevents exec from gaining privileges."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def landlock() -> None:
-    """No file may be opened but for reading Python's own library.
+    """Allows opening files only to read Python's own library.
 
     Raises:
         OSError: the kernel has no Landlock.
@@ -163,32 +163,33 @@ def landlock() -> None:
 
 
 def seccomp() -> None:
-    """Refuses the system calls that a computation does not need, with EPERM.
+    """Denies the system calls that a computation does not need, with EPERM.
 
     Raises:
-        OSError: the kernel or the machine has no filter for it.
+        OSError: the kernel has no seccomp, or there is no filter for this processor architecture.
     """
     for program in filters():
-        _filter_calls(program)
+        install_filter(program)
 
 
-def _filter_calls(program: bytes) -> None:
+def install_filter(program: bytes) -> None:
+    """Installs a seccomp program for the calling process and all that it forks."""
     _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(_loaded(program)[0]))
 
 
 @functools.cache
-def _loaded(program: bytes) -> tuple[Any, Any]:
+def _loaded(program: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
     """struct sock_fprog, and the program that it points to."""
     code = ctypes.create_string_buffer(program)
     return ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))), code
 
 
-def _holds(probe: Callable[[], None]) -> bool:
+def _probe_succeeds(probe: Callable[[], None]) -> bool:
     child = os.fork()
     if child == 0:
         try:
             probe()
-        except BaseException:  # noqa: BLE001 - whatever it is, the layer does not hold
+        except BaseException:  # noqa: BLE001 - whatever the cause, the layer does not work
             os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -197,10 +198,10 @@ def _holds(probe: Callable[[], None]) -> bool:
 def _probe_landlock() -> None:
     no_new_privileges()
     landlock()
-    _read_nothing("/")
+    _require_no_read_access("/")
 
 
-def _read_nothing(path: str) -> None:
+def _require_no_read_access(path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
@@ -220,7 +221,7 @@ def _probe_seccomp() -> None:
 
 _PAGE = resource.getpagesize()
 _LIBC = ctypes.CDLL(None, use_errno=True)
-# Found and shaped once: a process that is forked for a check copies every page that it has to write to.
+# Set up once in the worker: a forked process copies every memory page that it writes to.
 _PRCTL, _CAPGET = _LIBC.prctl, _LIBC.capget
 _PRCTL.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 _CAPABILITY_HEADER, _CAPABILITIES = struct.pack("Ii", CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)

@@ -1,37 +1,42 @@
-"""The outer shape of an answer: lists, sets, tuples and intervals, numbers in other bases, times of day."""
+"""The outer structure of an answer: lists, sets, tuples and intervals, numbers in other bases, times of day."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 
-from .numbers import number
+from .numbers import parse_number
 
 _BASE = re.compile(
     r"\(?([0-9A-Fa-f]+)\)?\s*(?:_\s*\{?\s*(\w+)\s*\}?|\(?\s*(?:in\s+)?base[\s-]+(\w+)\s*\)?)", re.IGNORECASE
 )
 _TIME = re.compile(r"(\d{1,2})(?::(\d\d)(?::(\d\d))?)?\s*(?:([ap])\.?\s?m\.?)?(?:\s+o'clock)?", re.IGNORECASE)
 _LIST = re.compile(r"\s*(?:,?\s*\b(?:and|or)\b|和|或者?|与|、|,|;)\s*", re.IGNORECASE)
-_NAMES = {"two": "2", "three": "3", "five": "5", "eight": "8", "ten": "10", "twelve": "12", "sixteen": "16"}
+_BASE_NAMES = {"two": "2", "three": "3", "five": "5", "eight": "8", "ten": "10", "twelve": "12", "sixteen": "16"}
 _OPEN, _CLOSE = "([{", ")]}"
 
 
 def brackets(text: str) -> str:
-    """Opening and closing bracket of a set, interval or tuple: `[1, 2]` is not `(1, 2)`."""
+    """The opening and closing bracket of a set, interval or tuple (`[1, 2]` is not `(1, 2)`); else empty."""
     text = _plain(text)
-    if text[:1] in tuple(_OPEN) and text[-1:] in tuple(_CLOSE) and _closes_last(text) and len(split(text[1:-1])) > 1:
+    if (
+        text[:1] in tuple(_OPEN)
+        and text[-1:] in tuple(_CLOSE)
+        and _closes_last(text)
+        and len(split_list(text[1:-1])) > 1
+    ):
         return text[0] + text[-1]
     return "{}" if text[:1] == "{" and text[-1:] == "}" and _closes_last(text) else ""
 
 
-def inside(text: str) -> str:
-    """The text without its outer brackets, where they are a set's, an interval's or a tuple's."""
+def strip_brackets(text: str) -> str:
+    """The text without the outer brackets of a set, interval or tuple."""
     return _plain(text)[1:-1] if brackets(text) else _plain(text)
 
 
-def split(text: str) -> list[str]:
-    """Parts at commas and connectives that no bracket encloses."""
-    if number(text) is not None:
+def split_list(text: str) -> list[str]:
+    """Splits at commas and connectives outside brackets."""
+    if parse_number(text) is not None:
         return [text]
     parts, depth, start, i = [], 0, 0, 0
     while i < len(text):
@@ -46,30 +51,30 @@ def split(text: str) -> list[str]:
 
 
 def is_list(text: str) -> bool:
-    """Whether the text is several values."""
-    return number(text) is None and len(split(inside(text))) > 1
+    """Whether the text is a list of values."""
+    return parse_number(text) is None and len(split_list(strip_brackets(text))) > 1
 
 
 def same_set(gold: Sequence[str], answer: Sequence[str], equal: Callable[[str, str], bool]) -> bool:
-    """The same members in any order, each as often."""
+    """Whether both hold the same members, equally often, in any order."""
     if len(gold) != len(answer) or len(gold) > 50:
         return False
-    left = list(answer)
+    remaining = list(answer)
     for wanted in gold:
-        hit = next((i for i, given in enumerate(left) if equal(wanted, given)), None)
-        if hit is None:
+        match = next((i for i, given in enumerate(remaining) if equal(wanted, given)), None)
+        if match is None:
             return False
-        del left[hit]
-    return not left
+        del remaining[match]
+    return not remaining
 
 
-def base(text: str) -> tuple[str, str] | None:
-    """Digits and base of a number that says its base; none for others."""
+def parse_base(text: str) -> tuple[str, str] | None:
+    """The digits and the base of a number that names its base; None for others."""
     match = _BASE.fullmatch(text.strip())
     if match is None or not re.search(r"\d", match.group(1)):
         return None
     named = (match.group(2) or match.group(3)).casefold()
-    return match.group(1).casefold().lstrip("0") or "0", _NAMES.get(named, named)
+    return match.group(1).casefold().lstrip("0") or "0", _BASE_NAMES.get(named, named)
 
 
 def is_time(text: str) -> bool:
@@ -79,17 +84,17 @@ def is_time(text: str) -> bool:
 
 
 def same_time(gold: str, answer: str) -> bool:
-    """15:30 is 3:30 p.m.; where the gold answer leaves the half of the day open, any will do."""
-    found = [_TIME.fullmatch(t.strip()) for t in (gold, answer)]
-    if not found[0] or not found[1]:
+    """Whether two times are equal: 15:30 is 3:30 p.m. A gold answer without a.m. or p.m. matches either."""
+    matches = [_TIME.fullmatch(t.strip()) for t in (gold, answer)]
+    if not matches[0] or not matches[1]:
         return False
-    halves = [(m[4] or "").casefold() for m in found if m]
-    hours = [int(m[1]) % 12 + 12 * (h == "p") if h else int(m[1]) for m, h in zip(found, halves, strict=True) if m]
+    halves = [(m[4] or "").casefold() for m in matches if m]
+    hours = [int(m[1]) % 12 + 12 * (h == "p") if h else int(m[1]) for m, h in zip(matches, halves, strict=True) if m]
     if halves[1] and not halves[0] and hours[0] <= 12:
         hours = [hour % 12 for hour in hours]
     elif halves[0] and not halves[1] and hours[1] <= 12 and hours[0] <= 12:
-        return False  # 3:30 a.m. is not simply 3:30
-    rest = [(int(m[2] or 0), int(m[3] or 0)) for m in found if m]
+        return False  # a gold answer of 3:30 a.m. requires the a.m.
+    rest = [(int(m[2] or 0), int(m[3] or 0)) for m in matches if m]
     return hours[0] == hours[1] and rest[0] == rest[1]
 
 

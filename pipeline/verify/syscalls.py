@@ -1,8 +1,8 @@
-"""Seccomp filters for model-written code: which system calls a computation does not need.
+"""Seccomp filters for model-written code: they deny the system calls that a computation does not need.
 
-They come in two programs, since a process that forks must still fork: `shared` is installed once by the worker and goes
-on to what it forks, `own` denies the few calls that the worker needs itself and is installed by each check's processes.
-The kernel asks every program and takes the strictest answer.
+There are two filter programs, because the worker must still be able to fork. The worker installs `shared` once, and its
+forked processes inherit it. The processes of each check also install `own`, which denies the few calls that the worker
+itself needs. The kernel runs all installed programs and applies the strictest result.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ANY_OF, EQUAL = 0x45, 0x15
 OPEN, OPENAT, FCNTL = 2, 257, 72
 OPENAT_AARCH64, FCNTL_AARCH64 = 56, 25
-# fcntl's F_SETOWN, F_SETSIG and F_SETOWN_EX make a pipe send any signal to any process of the same user.
+# With fcntl's F_SETOWN, F_SETSIG and F_SETOWN_EX, a pipe can send any signal to any process of the same user.
 OWNERS = (8, 10, 15)
 
 Rule = tuple[int, int, int, int]
-"""System call, position of its argument, comparison, value: refused where it holds."""
+"""System call, index of its argument, comparison, value: denied if the comparison holds."""
 
 
 @functools.cache
 def filters() -> tuple[bytes, bytes]:
-    """The programs `shared` and `own`; made once, before the forks.
+    """The programs `shared` and `own`, built once before the forks.
 
     Raises:
-        OSError: nobody wrote them for this machine.
+        OSError: there is no filter for this processor architecture.
     """
     machine = os.uname().machine
     if machine == "x86_64":
@@ -67,7 +67,7 @@ def filters() -> tuple[bytes, bytes]:
 def program(arch: int, denied: tuple[int, ...], rules: list[Rule], *, x32: bool) -> bytes:
     """A BPF program over struct seccomp_data: number at 0, architecture at 4, arguments from 16 in steps of 8."""
     lines = [_load(4), _jump(EQUAL, arch, 1, 0), _end(KILL), _load(0)]
-    if x32:  # the same calls under other numbers
+    if x32:  # the same calls with other numbers
         lines += [_jump(0x35, 0x40000000, 0, 1), _end(KILL)]
     for number in denied:
         lines += [_jump(EQUAL, number, 0, 1), _end(DENY)]

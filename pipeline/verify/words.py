@@ -1,4 +1,4 @@
-"""The words that numbers are written with, and those that change what a number means: tables, no rules."""
+"""Word tables for parsing numbers: numerals, units, and words that change the meaning of a number."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ UNITS = {
     for unit, names in [line.split(":")]
     for name in (unit.strip(), *names.split())
 }
-"""Units that name a quantity: two of them that differ are two answers. Others ("apples") may stand or be left out."""
+"""Units that name a quantity: answers with different ones differ. Other words ("apples") may be present or absent."""
 POWERS = {"square": "2", "sq": "2", "平方": "2", "cubic": "3", "cu": "3", "立方": "3"}
-_CHANGING = """
+_MEANING_CHANGING = """
     not no nor or and but then if plus minus times more less fewer greater than squared cubed factorial to mod
     base over is isn isn't was wasn't wrong incorrect false when unless except remainder half twice double
     triple third quarter thirds quarters between least most about mistake wait actually divided multiplied sqrt
     root negative cannot can't maybe either should would th st nd rd through by off power
 """
-CHANGING = frozenset(_CHANGING.split())
-"""Words after which a number is no longer the number that was written."""
+MEANING_CHANGING = frozenset(_MEANING_CHANGING.split())
+"""Words that change the meaning of a number next to them."""
 _FUNCTIONS = """
     sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt frac cdot times pi infty pm mp
     cup cap le ge leq geq neq lt gt in binom theta alpha beta gamma delta lambda mu phi omega sigma rho tau
@@ -75,4 +75,4 @@ _FUNCTIONS = """
     min gcd lcm mod div sum prod int lim to setminus mid vec hat bar overline abs dots ldots forall notin cases
 """
 FUNCTIONS = frozenset(_FUNCTIONS.split())
-"""Words that are mathematics."""
+"""Words that are part of a mathematical expression."""

@@ -1,4 +1,4 @@
-"""The worker process: reads tasks as frames, answers with JSON lines. `python -m fusechat.pipeline.verify.worker`."""
+"""The worker process: reads requests as frames, writes JSON lines. `python -m fusechat.pipeline.verify.worker`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import json
 import os
 import resource
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from .messages import CheckRequest, CheckResult, WorkerMessage
 
 
 def main() -> None:
-    """Arguments: seconds a check, MiB of address space a check, name of the sandbox level, math or code.
+    """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, and math or code.
 
-    What checks code forks for each of them, so it imports little beyond `code.PRELOADED`: no sympy.
+    A code worker forks for each check, so it imports little beyond `code.PRELOADED`, and no sympy.
     """
     timeout_s, memory_mb, level, domain = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    # Nothing that a library prints may look like a verdict.
+    # Redirected so that nothing a library prints can look like a verdict.
     answers = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
     from .frames import MAX_TESTS, receive
 
-    # What sympy makes of an answer, and what the parser makes of code, grows in this process.
+    # sympy's expressions and parsed code are allocated in this process.
     resource.setrlimit(resource.RLIMIT_AS, ((memory_mb + 2048) << 20, resource.RLIM_INFINITY))
     if domain == "math":
         import logging
 
-        import math_verify  # noqa: F401 - takes a while, which no check should pay for
+        import math_verify  # noqa: F401 - slow to import, so not during a check
 
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
@@ -35,40 +38,40 @@ def main() -> None:
 
         missing = sandbox.missing_layers(level)
         if missing:
-            _say(answers, {"missing": missing})
+            _send(answers, {"missing": missing})
             return
         statm = os.open("/proc/self/statm", os.O_RDONLY)
-        limits = sandbox.Limits(level, timeout_s, memory_mb, statm)
+        limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
         code.preload()
-        sandbox.settle(level)
-    _say(answers, {"ready": True})
+        sandbox.confine_worker(level)
+    _send(answers, {"ready": True})
     while True:
         try:
             task = json.loads(receive(0, MAX_TESTS))
         except EOFError:
             return
         if task["domain"] == "math":
-            _say(answers, _math(task))
+            _send(answers, _check_math(task))
             continue
         verdict = code.check(
             task["response"],
             task["entry_point"],
             task["prompt"],
             0,
-            lambda: _say(answers, {"tests": True}),
+            lambda: _send(answers, {"tests": True}),
             limits,
         )
-        _say(answers, verdict)
+        _send(answers, verdict)
         if verdict["reason"] in ("timeout", "memory") or "no verdict" in verdict["detail"]:
-            return  # the judge may have been killed before it read its tests; a fresh worker has a clean pipe
+            return  # the judge may have been killed before it read the tests; a new worker has an empty pipe
 
 
-def _math(task: dict[str, Any]) -> dict[str, Any]:
+def _check_math(task: CheckRequest) -> CheckResult:
     from . import math
 
     try:
-        correct, reason, extracted, detail = math.check(task["response"], task["gold"])
-    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001 - a parser's failure is a verdict
+        correct, reason, extracted, detail = math.check(task["response"], task["gold"] or "")
+    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001 - if the parser fails, the answer is wrong
         correct, reason, extracted = False, "wrong", ""
         detail = f"could not be compared: {type(error).__name__}: {error}"
     return {
@@ -81,7 +84,7 @@ def _math(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _say(out: Any, message: dict[str, Any]) -> None:
+def _send(out: TextIO, message: WorkerMessage) -> None:
     out.write(json.dumps(message) + "\n")
     out.flush()
 

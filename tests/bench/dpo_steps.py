@@ -50,11 +50,11 @@ def _measure(args: Namespace) -> dict[str, float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         job = trainers.job("dpo", config, folder)
-        arguments = trainers.arguments(worker.arguments(job))
+        arguments = trainers.arguments(worker.training_arguments(job))
         net, tokenizer, pairs = trainers.model(args.shape), trainers.tokenizer(), _pairs(args)
         started = time.monotonic()
         if args.side == "fusechat":
-            trainer = dpo._trainer(job, arguments, net, tokenizer, pairs)
+            trainer = dpo.make_trainer(job, arguments, net, tokenizer, pairs)
         else:
             from trl import DPOConfig, DPOTrainer
 

@@ -64,14 +64,14 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
             rows.append({"prompt_ids": ids[:prompt], "chosen_ids": ids[prompt:size], "rejected_ids": ids[size:]})
     with tempfile.TemporaryDirectory() as folder:
         job = trainers.job(stage, config, folder, use_gpu=gpu)
-        arguments = trainers.arguments(worker.arguments(job))
-        make = sft._trainer if stage == "sft" else dpo._trainer
+        arguments = trainers.arguments(worker.training_arguments(job))
+        make = sft.make_trainer if stage == "sft" else dpo.make_trainer
         trainer = make(job, arguments, net, trainers.tokenizer(), Dataset.from_list(rows))
         found = trainers.timed_steps(trainer)
     sequences = args.batch * int(found["steps"]) * (1 if stage == "sft" else 2)
     name = mfu.device_name(gpu)
-    peak = mfu.peak(name)
-    speed = mfu.operations(net.config, mfu.multiplied(trainer.model), [size] * sequences) / found["seconds"]
+    peak = mfu.peak_flops(name)
+    speed = mfu.training_flops(net.config, mfu.matmul_parameters(trainer.model), [size] * sequences) / found["seconds"]
     return {
         "stage": stage,
         "device": name,
@@ -80,7 +80,7 @@ def _measure(args: argparse.Namespace, stage: str) -> dict[str, Any]:
         "tokens_per_s": round(sequences * size / found["seconds"], 1),
         "tflops": round(speed / 1e12, 4),
         "mfu": round(speed / peak, 4) if peak else None,
-        "peak_gib": round(mfu.memory_gib(gpu), 2),
+        "peak_gib": round(mfu.peak_memory_gib(gpu), 2),
     }
 
 

@@ -42,10 +42,10 @@ def _measure(args: Namespace) -> dict[str, float]:
         packing=True,
     )
     job = trainers.job("sft", config, "")
-    arguments = trainers.arguments(worker.arguments(job))
+    arguments = trainers.arguments(worker.training_arguments(job))
     net, tokenizer, rows = trainers.model(args.shape), trainers.tokenizer(), _rows(args)
     if args.side == "fusechat":
-        trainer = sft._trainer(job, arguments, net, tokenizer, rows)
+        trainer = sft.make_trainer(job, arguments, net, tokenizer, rows)
     else:
         from trl import SFTConfig, SFTTrainer
 

@@ -16,8 +16,8 @@ import small
 
 from fusechat.pipeline.machine.hardware import allocator_env, num_cores
 from fusechat.pipeline.recipe import Optimization
-from fusechat.training.driver import Job
-from fusechat.training.mfu import memory_gib
+from fusechat.training.driver import TrainingJob
+from fusechat.training.mfu import peak_memory_gib
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -126,13 +126,13 @@ def arguments(trainer: dict[str, Any]) -> dict[str, Any]:
     return trainer | {"save_strategy": "no", "logging_steps": 1_000_000, "output_dir": tempfile.gettempdir()}
 
 
-def job(stage: str, config: Optimization, output: str, *, use_gpu: bool = False) -> Job:
+def job(stage: str, config: Optimization, output: str, *, use_gpu: bool = False) -> TrainingJob:
     """A training of one worker, as the product's own steps take it.
 
     Args:
         output: folder of the reference log-probabilities, which SFT has none of.
     """
-    return Job(
+    return TrainingJob(
         stage=stage,
         model="",
         output=output,
@@ -162,7 +162,12 @@ def timed_steps(trainer: Any) -> dict[str, float]:
     trainer.add_callback(Clock())
     trainer.train()
     (began, seen), (ended, all_seen) = marks[0], marks[-1]
-    return {"seconds": ended - began, "steps": len(marks) - 1, "tokens": all_seen - seen, "peak_gib": memory_gib(False)}
+    return {
+        "seconds": ended - began,
+        "steps": len(marks) - 1,
+        "tokens": all_seen - seen,
+        "peak_gib": peak_memory_gib(False),
+    }
 
 
 def side(script: str, name: str, options: list[str]) -> dict[str, float]:

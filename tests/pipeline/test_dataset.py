@@ -29,7 +29,8 @@ from fusechat.pipeline.identities import digest, prompt_id
 from fusechat.pipeline.recipe import DOMAINS, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
-from fusechat.pipeline.report import page
+from fusechat.pipeline.report.content import collect_content
+from fusechat.pipeline.report.page import draw
 from fusechat.pipeline.selection import apply_rule
 from fusechat.pipeline.storage.manifest import Manifest
 from fusechat.pipeline.storage.parts import Parts
@@ -145,9 +146,10 @@ def test_margins_on_the_command_line(made: tuple[RunDir, Recipe], tmp_path: Path
 
 def test_the_reports_curve_is_what_the_command_counts(made: tuple[RunDir, Recipe]) -> None:
     run, recipe = made
-    found = page.collect(run, recipe)
-    curve = found["yields"]
-    assert "<svg" in page.draw(found)["yields"]
+    content = collect_content(run, recipe)
+    curve = content["yields"]
+    assert curve is not None
+    assert "<svg" in draw(content)["yields"]
     assert set(curve["curves"]) == {"instruction", "math", "code"}  # chinese is all SFT
     assert curve["tops"]["instruction"] == recipe.select.instruction.margin.max
     ends = range(0, len(curve["edges"]), 30)

@@ -102,7 +102,7 @@ def test_no_prompt_ends_by_the_split_alone(domain: Domain, sft_share: bool) -> N
 
 def test_the_flow_picture_holds_every_prompt_in_one_band() -> None:
     found = every_reason()
-    laid = plots.flow(found["by_domain"])
+    laid = plots.layout_flow(found["by_domain"])
     assert sum(num for _, _, num, _, _ in laid.bands) == found["num_prompts"]
     assert {(d, r): num for d, r, num, _, _ in laid.bands} == {
         (d, r): num for d, counts in found["by_domain"].items() for r, num in counts.items()

@@ -154,8 +154,8 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
 
     from fusechat.pipeline.recipe import Dpo, Optimization
     from fusechat.pipeline.recipe.precision import of_training
-    from fusechat.training import data, dpo, sft, trainer_callback, worker
-    from fusechat.training.driver import Job
+    from fusechat.training import data, dpo, sft, trainer_callback, trainer_internals, worker
+    from fusechat.training.driver import TrainingJob
 
     def make(
         config: Optimization,
@@ -170,7 +170,7 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
         heldout: pa.Table | None = None,
     ) -> Any:
         stage = "dpo" if isinstance(config, Dpo) else "sft"
-        job = Job(
+        job = TrainingJob(
             stage=stage,
             model=str(model),
             output=str(tmp_path / "output"),
@@ -185,20 +185,24 @@ def build(target: Path, tmp_path: Path) -> Callable[..., Any]:
         )
         job.path().mkdir(exist_ok=True)
         tokenizer = data.load_tokenizer(model, chat_template)
-        tokenize, trainer = (data.tokenize_pairs, dpo._trainer) if stage == "dpo" else (data.tokenize_sft, sft._trainer)
-        template = data.Template(tokenizer, data.end_ids(model))
+        tokenize, make_trainer = (
+            (data.tokenize_pairs, dpo.make_trainer) if stage == "dpo" else (data.tokenize_sft, sft.make_trainer)
+        )
+        template = data.ChatTemplate(tokenizer, data.generation_end_ids(model))
         tokens = tokenize(rows, template, config.max_length)
         held = Dataset(tokenize(heldout, template, config.max_length).table) if heldout is not None else None
         net = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-        arguments = worker.arguments(job) | {"save_strategy": "no"}
-        made = trainer(job, arguments, net, tokenizer, Dataset(tokens.table), held)
+        arguments = worker.training_arguments(job) | {"save_strategy": "no"}
+        made = make_trainer(job, arguments, net, tokenizer, Dataset(tokens.table), held)
         made.remove_callback(PrinterCallback)
         made.job = job
         trainer_callback.attach(
             made,
             job,
             True,
-            trainer_callback.rows_of(tokens.row_ids, made._get_train_sampler().of_step, Dataset(tokens.table)),
+            trainer_callback.training_rows(
+                tokens.row_ids, trainer_internals.train_sampler(made).rows_of_step, Dataset(tokens.table)
+            ),
         )
         return made
 

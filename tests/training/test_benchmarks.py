@@ -99,7 +99,7 @@ def test_the_table_as_markdown_and_latex(run: RunDir) -> None:
     assert r"gsm\_8k & 60 & 33.3 $\pm$ 11.6$^{!}$ & 66.7 $\pm$ 11.6$^{*!}$ \\" in source
     rows = [line for line in source.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in rows} == {3}
-    assert benchmarks.tex("a_b & 5% {x} \\ ~ ^ # $") == (
+    assert benchmarks.escape_latex("a_b & 5% {x} \\ ~ ^ # $") == (
         r"a\_b \& 5\% \{x\} \textbackslash{} \textasciitilde{} \textasciicircum{} \# \$"
     )
 
@@ -121,7 +121,7 @@ def test_the_section_of_the_report(run: RunDir) -> None:
     ):
         assert told_there in section
     assert "60 " in section[section.index("without a preference") :]  # the silent judge's pairs are counted
-    assert section.count("<details>") == 3 * benchmarks.EXAMPLES  # both domains got better, Chinese also worse
+    assert section.count("<details>") == 3 * benchmarks.EXAMPLES_PER_KIND  # both domains got better, Chinese also worse
     text = run.local_path("report", "report.md").read_text("utf-8")
     assert "## Benchmarks" in text
     assert "\n# heading" not in text
@@ -131,9 +131,9 @@ def test_one_suite_has_bars_and_no_radar(run: RunDir) -> None:
     found = run.read_json("evaluate", "suites.json")
     found["suites"], found["groups"] = found["suites"][:1], {}
     found["suites"][0]["group"] = ""
-    lines = benchmarks.lines(found)
+    lines = benchmarks.table_rows(found)
     assert [line.kind for line in lines] == ["suite"]
-    assert not suite_plots.can_radar(lines, list(MODELS))
+    assert not suite_plots.has_radar(lines, list(MODELS))
     assert suite_plots.bars(lines, list(MODELS)).startswith("<svg")
 
 

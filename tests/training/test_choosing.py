@@ -20,15 +20,15 @@ COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_le
 
 def test_held_out_rows_hang_on_the_prompt_alone(sft_rows: Any) -> None:
     rows = sft_rows(200)
-    trained, held = best_checkpoint.split(rows, "sft", 0.2)
+    trained, held = best_checkpoint.split_holdout(rows, "sft", 0.2)
     assert 20 < held.num_rows < 60
     ids = [set(t.column("row_id").to_pylist()) for t in (trained, held)]
     assert not ids[0] & ids[1]
     assert ids[0] | ids[1] == set(rows.column("row_id").to_pylist())
-    assert set(best_checkpoint.split(rows.slice(50), "sft", 0.2)[1].column("row_id").to_pylist()) <= ids[1]
-    assert best_checkpoint.split(rows, "sft", 0)[1].num_rows == 0
+    assert set(best_checkpoint.split_holdout(rows.slice(50), "sft", 0.2)[1].column("row_id").to_pylist()) <= ids[1]
+    assert best_checkpoint.split_holdout(rows, "sft", 0)[1].num_rows == 0
     with pytest.raises(StageError, match=r"none of 3 rows would be held out; change dpo\.holdout"):
-        best_checkpoint.split(rows.slice(0, 3), "dpo", 1e-6)
+        best_checkpoint.split_holdout(rows.slice(0, 3), "dpo", 1e-6)
 
 
 def test_a_metric_needs_held_out_rows_and_they_a_metric() -> None:
@@ -54,8 +54,8 @@ def test_the_better_checkpoints_weights_are_chosen(build: Any, pairs: Any, metri
         trainer.model.load_state_dict(after if step == good else before)
         folder = trainer.job.path("checkpoints", f"checkpoint-{step}")
         trainer.save_model(str(folder))
-        checkpoints.mark_whole(folder)
-    assert best_checkpoint.choose(trainer, trainer.job) == good
+        checkpoints.mark_complete(folder)
+    assert best_checkpoint.load_best(trainer, trainer.job) == good
     assert all(torch.equal(after[name], p) for name, p in trainer.model.state_dict().items())
     said = json.loads(trainer.job.path("evaluation.json").read_text())
     assert (said["metric"], said["chosen"]) == (metric, good)
@@ -68,7 +68,7 @@ def test_a_training_ends_with_the_better_of_its_last_two(
 ) -> None:
     config = Dpo(learning_rate=1e-3, beta=0.1, num_epochs=2, holdout=0.2, choose="accuracy", save_steps=3, **COMMON)
     rows: pa.Table = pairs(20)
-    trained, held = best_checkpoint.split(rows, "dpo", 0.2)
+    trained, held = best_checkpoint.split_holdout(rows, "dpo", 0.2)
     result = dpo.train(
         rows,
         model=target,

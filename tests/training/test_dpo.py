@@ -64,7 +64,7 @@ def test_dpo_starts_at_ln_2_and_its_second_loss_is_the_formulas(
     one = dpo.train(rows, output=tmp_path / "one", config=config, **common)
     after = AutoModelForCausalLM.from_pretrained(one.model, dtype=torch.float64)
     before = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float64)
-    lines = data.tokenize_pairs(rows, data.Template(tokenizer), 128).table.to_pylist()
+    lines = data.tokenize_pairs(rows, data.ChatTemplate(tokenizer), 128).table.to_pylist()
     expected = sum(_expected(line, after, before, beta, kind) for line in lines) / len(lines)
     assert abs(expected - math.log(2)) > 1e-2, "the step must have moved the loss for the test to mean something"
     assert both[1].loss == pytest.approx(expected, abs=1e-5)
@@ -118,7 +118,7 @@ def test_the_head_agrees_with_plain_float64(target: Path) -> None:
     ours = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32)
     plain = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float64)
     weight = torch.rand(3, 19)
-    lm_head.install(ours)
+    lm_head.patch_forward(ours)
     found = ours(input_ids=ids, labels=labels, fused_lm_head=True)
     (found.log_probs * weight).sum().backward()
 

@@ -19,13 +19,13 @@ def test_operations_are_those_counted_by_hand(target: Path) -> None:
     net = AutoModelForCausalLM.from_pretrained(target)
     layer = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64 + 2 * 32  # q, k and v, o, MLP, two norms
     head = net.config.vocab_size * 32
-    assert mfu.multiplied(net) == 2 * layer + 32 + head
+    assert mfu.matmul_parameters(net) == 2 * layer + 32 + head
     # a product of n tokens with a matrix of p values takes 2np operations forward, twice that backward; scores and
     # their product with the values take 2 x 2 x width x n^2 in each layer, causal half of it
     expected = sum(6 * (2 * layer + 32 + head) * n + 3 * 2 * (2 * 2 * 32 * n * n) / 2 for n in (10, 100))
-    assert mfu.operations(net.config, mfu.multiplied(net), [10, 100]) == expected
+    assert mfu.training_flops(net.config, mfu.matmul_parameters(net), [10, 100]) == expected
     net.config.tie_word_embeddings = True
-    assert mfu.multiplied(net) == sum(p.numel() for p in net.parameters())
+    assert mfu.matmul_parameters(net) == sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_operations_are_those_counted_by_hand(target: Path) -> None:
     [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA L40S", 362), ("NVIDIA L4", 121), ("Tesla T4", None), ("CPU", None)],
 )
 def test_a_device_is_known_by_its_name(name: str, tflops: float | None) -> None:
-    assert mfu.peak(name) == (tflops * 1e12 if tflops else None)
+    assert mfu.peak_flops(name) == (tflops * 1e12 if tflops else None)
 
 
 def test_a_tracker_whose_package_is_missing_is_refused() -> None:
-    ray_train.refuse_missing_packages(Training(report_to=("tensorboard",)))
+    ray_train.check_packages(Training(report_to=("tensorboard",)))
     with pytest.raises(RecipeError, match=r"training\.report_to: the package mlflow is not installed"):
-        ray_train.refuse_missing_packages(Training(report_to=("tensorboard", "mlflow")))
+        ray_train.check_packages(Training(report_to=("tensorboard", "mlflow")))
 
 
 def test_a_dpo_shows_its_lengths_in_jsonl_and_in_tensorboard(

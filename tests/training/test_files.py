@@ -16,26 +16,26 @@ def _checkpoint(folder: Path, step: int) -> Path:
     checkpoint.mkdir(parents=True)
     for name in ("model.safetensors", "optimizer.pt", "rng_state_0.pth"):
         (checkpoint / name).write_bytes(b"x" * step)
-    checkpoints.mark_whole(checkpoint)
+    checkpoints.mark_complete(checkpoint)
     return checkpoint
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda c: (c / "optimizer.pt").write_bytes(b"x"),
     "a file is gone": lambda c: (c / "rng_state_0.pth").unlink(),
-    "no marker": lambda c: (c / checkpoints.WHOLE).unlink(),
-    "half a marker": lambda c: (c / checkpoints.WHOLE).write_text('{"model'),
-    "an empty marker": lambda c: (c / checkpoints.WHOLE).write_bytes(b""),
+    "no marker": lambda c: (c / checkpoints.COMPLETE_MARKER).unlink(),
+    "half a marker": lambda c: (c / checkpoints.COMPLETE_MARKER).write_text('{"model'),
+    "an empty marker": lambda c: (c / checkpoints.COMPLETE_MARKER).write_bytes(b""),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
     before, last = _checkpoint(tmp_path, 10), _checkpoint(tmp_path, 20)
-    assert checkpoints.last_whole(tmp_path) == last
+    assert checkpoints.latest_complete(tmp_path) == last
     DAMAGES[damage](last)
-    assert checkpoints.last_whole(tmp_path) == before
-    assert checkpoints.last_whole(tmp_path, remove_half=True) == before
+    assert checkpoints.latest_complete(tmp_path) == before
+    assert checkpoints.latest_complete(tmp_path, remove_incomplete=True) == before
     assert not last.exists()
 
 
@@ -49,7 +49,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage
     ],
 )
 def test_a_full_disk_is_recognised_whoever_says_it(error: Exception, full: bool) -> None:
-    assert checkpoints.is_full(error) is full
+    assert checkpoints.is_disk_full(error) is full
 
 
 @pytest.mark.parametrize(

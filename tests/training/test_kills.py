@@ -161,11 +161,11 @@ def test_a_killed_driver_and_a_sigterm_change_nothing(undisturbed: Any, target: 
                 family = psutil.Process(process.pid).children(recursive=True)
                 return any(member.status() == psutil.STATUS_STOPPED for member in family)
             return False
-        return max((line["step"] for line in files.read_jsonl(output / "metrics.jsonl")), default=0) >= step
+        return max((line["step"] for line in files.read_metrics(output / "metrics.jsonl")), default=0) >= step
 
     killed = at(random.randrange(21, 60))
     kill_tree(killed)
-    assert files.step_of(files.last_whole(checkpoints)) >= 10
+    assert files.step_of(files.latest_complete(checkpoints)) >= 10
     half = checkpoints / "checkpoint-9999"  # as a kill while saving leaves it
     half.mkdir()
     (half / "trainer_state.json").write_text("{")

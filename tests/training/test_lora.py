@@ -77,7 +77,7 @@ def test_the_result_is_a_plain_folder_through_a_kill(
     forked_workers.dies = (0, 6)
     with pytest.raises(StageError, match="training workers"):
         sft.train(sft_rows(20), output=tmp_path / "killed", **common)
-    assert checkpoints.step_of(checkpoints.last_whole(tmp_path / "killed" / "checkpoints")) == 4
+    assert checkpoints.step_of(checkpoints.latest_complete(tmp_path / "killed" / "checkpoints")) == 4
     result = sft.train(sft_rows(20), output=tmp_path / "killed", **common)
 
     folder, other = (tmp_path / name / "model" for name in ("killed", "calm"))
@@ -112,7 +112,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValidationError, match="kernels needs num_gpus above 0"):
         Training(kernels="hub")
     with pytest.raises(RecipeError, match=r"training\.kernels: .*liger_kernel is not installed here"):
-        ray_train.refuse_missing_packages(Training(kernels="liger", num_gpus=1))
+        ray_train.check_packages(Training(kernels="liger", num_gpus=1))
 
 
 def test_the_plan_counts_what_is_trained() -> None:
@@ -127,7 +127,7 @@ def test_the_plan_counts_what_is_trained() -> None:
 def test_what_is_not_trained_costs_two_thirds(build: Any, sft_rows: Any, target: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    whole = mfu.multiplied(AutoModelForCausalLM.from_pretrained(target))
+    whole = mfu.matmul_parameters(AutoModelForCausalLM.from_pretrained(target))
     net = build(SFT, sft_rows(4)).model
     matrices = sum(p.numel() for p in trained(net).values())
-    assert mfu.multiplied(net) == pytest.approx(whole * 2 / 3 + matrices)
+    assert mfu.matmul_parameters(net) == pytest.approx(whole * 2 / 3 + matrices)

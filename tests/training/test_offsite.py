@@ -1,4 +1,4 @@
-"""Checkpoints on S3, against a server process on this machine: sent in the background, retried, fetched whole."""
+"""Checkpoints on S3, against a server process on this machine: sent in the background, retried, downloaded whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import stores
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.storage.s3 import S3
 from fusechat.training import checkpoints
-from fusechat.training.s3_checkpoints import Offsite
+from fusechat.training.s3_checkpoints import S3CheckpointStore
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing")
 
@@ -43,9 +43,9 @@ def url(server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, monkeypatch
 def checkpoint(folder: Path, step: int, size: int = 1000) -> Path:
     made = folder / f"checkpoint-{step}"
     made.mkdir(parents=True)
-    for name in ("model.safetensors", "optimizer.pt", checkpoints.METRICS):
+    for name in ("model.safetensors", "optimizer.pt", checkpoints.METRICS_FILE):
         (made / name).write_bytes(os.urandom(size))
-    checkpoints.mark_whole(made)
+    checkpoints.mark_complete(made)
     return made
 
 
@@ -54,88 +54,88 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_was_sent_comes_back_whole_on_a_new_disk(url: str, tmp_path: Path) -> None:
-    sender = Offsite("sft", url)
+    store = S3CheckpointStore("sft", url)
     made = [checkpoint(tmp_path / "here", step) for step in (10, 20, 100)]
     for one in made:
-        sender.send(one)
-        sender.wait()
-    sender.check()
+        store.upload(one)
+        store.wait()
+    store.raise_if_failed()
     there = {Path(p).parent.name for p in S3().find(url.removeprefix("s3://"))}
     assert there == {"checkpoint-20", "checkpoint-100"}  # the last two
 
-    fetched = Offsite("sft", url).fetch(tmp_path / "new")
-    assert fetched == tmp_path / "new" / "checkpoint-100"
-    assert content(fetched) == content(made[-1])
-    assert Offsite("sft", url).fetch(tmp_path / "new") is None  # it is here already
+    downloaded = S3CheckpointStore("sft", url).download_newer(tmp_path / "new")
+    assert downloaded == tmp_path / "new" / "checkpoint-100"
+    assert content(downloaded) == content(made[-1])
+    assert S3CheckpointStore("sft", url).download_newer(tmp_path / "new") is None  # it is here already
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["checkpoint-10", "checkpoint-100", "checkpoint-20"]
 
 
 def test_half_an_upload_gives_way_to_the_one_before(url: str, tmp_path: Path) -> None:
-    sender = Offsite("sft", url)
+    store = S3CheckpointStore("sft", url)
     for step in (10, 20):
-        sender.send(checkpoint(tmp_path / "here", step))
-        sender.wait()
-    S3().fs.delete_file(f"{url.removeprefix('s3://')}/checkpoint-20/{checkpoints.WHOLE}")  # it is the last to be sent
-    fetched = sender.fetch(tmp_path / "new")
-    assert fetched is not None and fetched.name == "checkpoint-10"
+        store.upload(checkpoint(tmp_path / "here", step))
+        store.wait()
+    S3().fs.delete_file(f"{url.removeprefix('s3://')}/checkpoint-20/{checkpoints.COMPLETE_MARKER}")  # sent last
+    downloaded = store.download_newer(tmp_path / "new")
+    assert downloaded is not None and downloaded.name == "checkpoint-10"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["checkpoint-10"]
 
 
-def counted(sender: Offsite, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+def counted(store: S3CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Released whenever an upload is begun."""
-    tries, put = threading.Semaphore(0), sender._put
+    tries, put = threading.Semaphore(0), store.put_files
 
     def count(held: Path, name: str) -> None:
         tries.release()
         put(held, name)
 
-    monkeypatch.setattr(sender, "_put", count)
+    monkeypatch.setattr(store, "put_files", count)
     return tries
 
 
 def test_a_store_that_hangs_does_not_stop_training(
     server: tuple[str, subprocess.Popen[bytes]], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sender = Offsite("sft", url, attempts=1000, wait_s=0)  # what hangs is never given up here
-    tries = counted(sender, monkeypatch)
+    store = S3CheckpointStore("sft", url, attempts=1000, wait_s=0)  # what hangs is never given up here
+    tries = counted(store, monkeypatch)
     made = [checkpoint(tmp_path / "here", step) for step in (10, 20, 30)]
     server[1].send_signal(signal.SIGSTOP)
     try:
         for one in made:
-            sender.send(one)
-            sender.check()
+            store.upload(one)
+            store.raise_if_failed()
             tries.acquire()  # the first is under way
             tries.release()
-        assert sender._sent is not None and not sender._sent.done()  # nothing waited for it
+        assert store.pending is not None and not store.pending.done()  # nothing waited for it
         for file in made[0].iterdir():  # as the Trainer removes old checkpoints
             file.unlink()
         made[0].rmdir()
     finally:
         server[1].send_signal(signal.SIGCONT)
-    sender.wait()
-    sender.check()
-    fetched = sender.fetch(tmp_path / "new")
-    assert fetched is not None and fetched.name == "checkpoint-30"
+    store.wait()
+    store.raise_if_failed()
+    downloaded = store.download_newer(tmp_path / "new")
+    assert downloaded is not None and downloaded.name == "checkpoint-30"
     # the first was under way, the second was overtaken by the third
     assert {Path(p).parent.name for p in S3().find(url.removeprefix("s3://"))} == {"checkpoint-10", "checkpoint-30"}
 
 
 def test_an_upload_is_tried_again_before_it_is_fatal(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = url.replace("s3://", "s3://not-yet-")
-    sender = Offsite("sft", missing, attempts=20, wait_s=0.01)
-    tries = counted(sender, monkeypatch)
-    sender.send(checkpoint(tmp_path / "here", 10))
+    store = S3CheckpointStore("sft", missing, attempts=20, wait_s=0.01)
+    tries = counted(store, monkeypatch)
+    store.upload(checkpoint(tmp_path / "here", 10))
     for _ in range(2):
         tries.acquire()
-    sender.check()  # nothing is fatal yet
+    store.raise_if_failed()  # nothing is fatal yet
     httpx.put(f"{os.environ['AWS_ENDPOINT_URL']}/{missing.split('/')[2]}").raise_for_status()
-    sender.wait()
-    sender.check()
-    assert sender.fetch(tmp_path / "new") is not None
+    store.wait()
+    store.raise_if_failed()
+    assert store.download_newer(tmp_path / "new") is not None
 
-    refused = Offsite("sft", url.replace("s3://", "s3://never-"), attempts=2, wait_s=0.01)
-    refused.send(checkpoint(tmp_path / "here", 20))
+    refused = S3CheckpointStore("sft", url.replace("s3://", "s3://never-"), attempts=2, wait_s=0.01)
+    refused.upload(checkpoint(tmp_path / "here", 20))
     refused.wait()
     with pytest.raises(StageError, match=r"after 2 tries: there is no such bucket.*training\.checkpoints"):
-        refused.check()
+        refused.raise_if_failed()
     assert not list((tmp_path / "here").glob("sending-*"))

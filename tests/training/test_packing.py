@@ -90,7 +90,7 @@ def test_packed_training_walks_the_curve_of_unpacked(build: Any, sft_rows: Any) 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=40), st.integers(1, 9))
 def test_a_deal_holds_every_row_once_in_full_groups(lengths: list[int], micro: int) -> None:
     rows = list(range(len(lengths)))
-    dealt = packing.deal(rows, lengths, micro)
+    dealt = packing.balanced_order(rows, lengths, micro)
     assert sorted(dealt) == rows
     totals = [sum(lengths[i] for i in dealt[g : g + micro]) for g in range(0, len(dealt) - micro + 1, micro)]
     if len(dealt) % micro == 0:
@@ -99,7 +99,7 @@ def test_a_deal_holds_every_row_once_in_full_groups(lengths: list[int], micro: i
 
 def test_a_deal_is_level() -> None:
     lengths = [(37 * i) % 101 + 1 for i in range(64)]
-    dealt = packing.deal(range(64), lengths, 8)
+    dealt = packing.balanced_order(range(64), lengths, 8)
     totals = [sum(lengths[i] for i in dealt[g : g + 8]) for g in range(0, 64, 8)]
     assert max(totals) < 1.05 * min(totals)
 
@@ -108,4 +108,4 @@ def test_a_target_that_carries_state_past_a_row_is_refused(build: Any, sft_rows:
     net = build(CONFIG.model_copy(update={"packing": False}), sft_rows(8)).model
     net.config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(RecipeError, match=r"sft\.packing: .*linear_attention"):
-        packing.install(net)
+        packing.install_attention(net)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.recipe import Dpo, Sft, Training
 from fusechat.training import checkpoints, dpo, ray_train, sft, sharding
-from fusechat.training.driver import Job
+from fusechat.training.driver import TrainingJob
 
 from .conftest import training_workers
 
@@ -57,7 +57,7 @@ def train(target: Path, sft_rows: Any, pairs: Any) -> Callable[..., Path]:
 def check_same(whole: Path, sharded: Path) -> None:
     from safetensors.torch import load_file
 
-    losses, found = ([line["loss"] for line in checkpoints.read_jsonl(o / "metrics.jsonl")] for o in (whole, sharded))
+    losses, found = ([line["loss"] for line in checkpoints.read_metrics(o / "metrics.jsonl")] for o in (whole, sharded))
     assert len(losses) == STEPS
     assert found == pytest.approx(losses, abs=1e-5)
     weights, shares = (load_file(output / "model" / "model.safetensors") for output in (whole, sharded))
@@ -76,7 +76,7 @@ def test_a_sharded_training_is_that_of_whole_copies(
     forked_workers.dies = (random.randrange(2), random.randrange(4, STEPS))
     with pytest.raises(StageError, match="training workers"):
         train(stage, tmp_path / "sharded", shard=True)
-    assert checkpoints.last_whole(tmp_path / "sharded" / "checkpoints")
+    assert checkpoints.latest_complete(tmp_path / "sharded" / "checkpoints")
     check_same(whole, train(stage, tmp_path / "sharded", shard=True))
 
 
@@ -99,7 +99,7 @@ def test_ray_train_starts_both_workers_anew_when_one_is_killed(
 
 
 def test_offloading_is_asked_of_transformers_and_has_a_group_on_cpus() -> None:
-    job = Job(
+    job = TrainingJob(
         stage="sft",
         model="m",
         output="o",
@@ -112,12 +112,12 @@ def test_offloading_is_asked_of_transformers_and_has_a_group_on_cpus() -> None:
         shard=True,
         cpu_offload=True,
     )
-    asked = sharding.loading(job)["distributed_config"]
+    asked = sharding.from_pretrained_arguments(job)["distributed_config"]
     assert (asked.fsdp_size, asked.fsdp_cpu_offload, asked.fsdp_mixed_precision) == (2, True, False)
-    assert sharding.loading(replace(job, shard=False)) == {}
+    assert sharding.from_pretrained_arguments(replace(job, shard=False)) == {}
     on_gpus = {"num_workers": 2, "num_gpus": 1, "shard": True}
-    assert ray_train._backend(Training(**on_gpus, cpu_offload=True)) == "cpu:gloo,cuda:nccl"
-    assert ray_train._backend(Training(**on_gpus)) == "nccl"
+    assert ray_train.process_group_backend(Training(**on_gpus, cpu_offload=True)) == "cpu:gloo,cuda:nccl"
+    assert ray_train.process_group_backend(Training(**on_gpus)) == "nccl"
 
 
 def test_sharding_needs_workers() -> None:

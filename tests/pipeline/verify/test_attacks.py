@@ -226,7 +226,7 @@ LOSE = """
 import os, sys
 from fusechat.pipeline.verify import sandbox, syscalls
 sandbox.no_new_privileges()
-sandbox._filter_calls(syscalls.program(syscalls.ARCH_X86_64, (int(sys.argv[1]),), [], x32=False))
+sandbox.install_filter(syscalls.program(syscalls.ARCH_X86_64, (int(sys.argv[1]),), [], x32=False))
 os.execv(sys.executable, [sys.executable, "-I", "-m", "fusechat.pipeline.verify.worker", "2", "512", "strict", "code"])
 """
 """A kernel that refuses one system call, and the worker on it."""

@@ -52,7 +52,7 @@ def test_a_row_for_every_row_in_the_same_order(tmp_path: Path) -> None:
     assert [(r["correct"], r["reason"]) for r in rows] == [(correct, reason) for _, correct, reason in ROWS]
     assert [r["id"] for r in rows] == [row["id"] if isinstance(row, dict) else "" for row, _, _ in ROWS]
     assert rows[4]["detail"] == "assert f(2) == 2"
-    assert rows[7]["detail"].startswith("in.jsonl:8: is no JSON")
+    assert rows[7]["detail"].startswith("in.jsonl:8: is not JSON")
     assert rows[11]["detail"].startswith("in.jsonl:12: entry_point: is missing")
     assert done.stderr.startswith("13 rows: 6 bad_row, 3 passed, ") and "first bad row: in.jsonl:8: " in done.stderr
     assert done.stdout == "" and sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
@@ -81,13 +81,13 @@ def test_an_unusable_file_is_one_line(tmp_path: Path, content: str | None, args:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"id": None}, "id: a text (given: None)"),
-        ({"response": 7}, "response: a text (given: 7)"),
-        ({"tests": 7}, "tests: a text, or a list"),
-        ({"tests": [{"input": 1}]}, "tests: a text, or a list"),
-        ({"tests": " "}, "tests: a text, or a list"),
-        ({"entry_point": "f; import os"}, "entry_point: a function's name"),
-        ({"domain": "math", "gold": True}, "gold: a text that is not empty"),
+        ({"id": None}, "id: must be a string (given: None)"),
+        ({"response": 7}, "response: must be a string (given: 7)"),
+        ({"tests": 7}, "tests: must be a string, or a list"),
+        ({"tests": [{"input": 1}]}, "tests: must be a string, or a list"),
+        ({"tests": " "}, "tests: must be a string, or a list"),
+        ({"entry_point": "f; import os"}, "entry_point: must be a function name"),
+        ({"domain": "math", "gold": True}, "gold: must be a non-empty string"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_said(changed: dict[str, Any], said: str) -> None:

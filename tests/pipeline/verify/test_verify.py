@@ -154,7 +154,8 @@ def test_verdicts_carry_time_memory_and_findings(pool: VerifierPool) -> None:
     assert verdict.findings == ("1: 'os' imported but unused", "3: local variable 'big' is assigned to but never used")
     assert code(pool, "def f(x):\n    return y").findings == ("2: undefined name 'y'",)
     assert (
-        verdict.told == "line 1: 'os' imported but unused; line 3: local variable 'big' is assigned to but never used"
+        verdict.summary
+        == "line 1: 'os' imported but unused; line 3: local variable 'big' is assigned to but never used"
     )
 
 

@@ -1,0 +1,253 @@
+"""The numbers and texts of a run's report, collected from the files of the run alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
+from ..records import FINISHED, RESPONSE, SCORE
+from ..storage.manifest import STAGES
+from ..storage.parts import Parts
+from ..storage.run_dir import RunDir
+from . import benchmarks
+from .content_types import (
+    Example,
+    FunnelRow,
+    ReportContent,
+    ResponseCounts,
+    RewardRelations,
+    StageSummary,
+    Yields,
+)
+
+NUM_EXAMPLES = 12
+
+
+def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
+    """Every number and text of the report."""
+    responses = Parts(run, "sample", RESPONSE, "response_id").read().to_pylist()
+    scores = {s["response_id"]: s for s in Parts(run, "score", SCORE, "response_id").read().to_pylist()}
+    responses = [r for r in responses if r["response_id"] in scores] if scores else responses
+    agreement = _read_json(run, "score", "agreement.json")
+    chosen = agreement["chosen"] if agreement else None
+    funnel = _read_json(run, "select", "funnel.json")
+    metrics = _read_json(run, "evaluate", "metrics.json")
+    windows = {d: recipe.select.rule(d).margin for d in DOMAINS}
+    return {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "funnel": funnel,
+        "funnel_rows": _funnel_rows(funnel),
+        "agreement": agreement,
+        "responses": _responses_by_source(responses, scores),
+        "relations": _relations(agreement),
+        "rewards": _rewards(responses, scores, chosen),
+        "unit": _unit(recipe, chosen),
+        "margins": _margins(responses, scores, chosen),
+        "yields": _yields(run, recipe),
+        "windows": {d: (window.min, window.max) for d, window in windows.items()},
+        "curves": {s: _loss_curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
+        "metrics": metrics,
+        "benchmarks": benchmarks.load_benchmarks(run),
+        "headline": _headline(metrics),
+        "examples": _examples(run),
+        "stages": _stages(run),
+    }
+
+
+def _read_json(run: RunDir, *parts: str) -> dict[str, Any] | None:
+    if not run.exists(*parts):
+        return None
+    content: dict[str, Any] = run.read_json(*parts)
+    return content
+
+
+def _relations(agreement: dict[str, Any] | None) -> RewardRelations:
+    """Empty where the score stage of this run did not write the relations."""
+    relations = (agreement or {}).get("run", {})
+    return {
+        "verdicts": relations.get("verdicts", {}),
+        "lengths": relations.get("lengths", {}),
+        "ranks": relations.get("ranks", []),
+    }
+
+
+def _unit(recipe: Recipe, chosen: str | None) -> str:
+    kind = next((r.kind for r in recipe.rewards if r.name == chosen), "")
+    names = {
+        "likelihood": "mean log-probability, nats a token",
+        "judge": "rating",
+        "armorm": "ArmoRM score",
+        "classifier": "logit",
+    }
+    return f"{chosen}: {names.get(kind, 'score')}"
+
+
+def _funnel_rows(funnel: dict[str, Any] | None) -> list[FunnelRow]:
+    """The template compares the sum of the counts with the number of prompts."""
+    if not funnel:
+        return []
+    total = funnel["num_prompts"]
+    rows: list[FunnelRow] = [
+        {"reason": r, "num": n, "share": n / total if total else 0} for r, n in funnel["reasons"].items()
+    ]
+    return sorted(rows, key=lambda x: (not x["reason"].startswith("selected"), -x["num"]))
+
+
+def _responses_by_source(responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]]) -> list[ResponseCounts]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for r in responses:
+        groups[r["source"], r["domain"]].append(r)
+    table: list[ResponseCounts] = []
+    for (source, domain), rows in sorted(groups.items()):
+        verified = [v for r in rows if (v := scores.get(r["response_id"], {}).get("correct")) is not None]
+        table.append(
+            {
+                "source": source,
+                "domain": domain,
+                "num": len(rows),
+                "finished": sum(r["finish_reason"] in FINISHED for r in rows),
+                "rejected": sum(bool(r["reject"]) for r in rows),
+                "correct": sum(verified) if verified else None,
+                "verified": len(verified),
+                "tokens": sum(r["completion_tokens"] for r in rows) / len(rows),
+            }
+        )
+    return table
+
+
+def _reward(score: dict[str, Any] | None, chosen: str | None) -> float | None:
+    """The score of the chosen reward model, if it is finite."""
+    value: float | None = dict(score["rewards"]).get(chosen) if score else None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _rewards(
+    responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]], chosen: str | None
+) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for r in responses:
+        value = _reward(scores.get(r["response_id"]), chosen)
+        if value is not None:
+            correct = scores[r["response_id"]]["correct"]
+            verdict = "" if correct is None else " correct" if correct else " wrong"
+            groups[f"{r['source']} {r['domain']}{verdict}"].append(value)
+    return dict(sorted(groups.items()))
+
+
+def _margins(
+    responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]], chosen: str | None
+) -> dict[str, list[float]]:
+    """Best minus worst reward of one source, once for each prompt and source, before the margin window is applied."""
+    groups: dict[tuple[str, str, str], list[tuple[float, bool | None]]] = defaultdict(list)
+    for r in responses:
+        value = _reward(scores.get(r["response_id"]), chosen)
+        if value is not None and r["finish_reason"] in FINISHED:
+            groups[r["domain"], r["prompt_id"], r["source"]].append((value, scores[r["response_id"]]["correct"]))
+    margins: dict[str, list[float]] = defaultdict(list)
+    for (domain, _, _), members in groups.items():
+        if domain in VERIFIED_DOMAINS:
+            right, wrong = [v for v, c in members if c], [v for v, c in members if c is False]
+            if right and wrong:
+                margins[domain].append(max(right) - min(wrong))
+        elif len(members) > 1 and domain == "instruction":
+            values = [v for v, _ in members]
+            margins[domain].append(max(values) - min(values))
+    return dict(margins)
+
+
+def _yields(run: RunDir, recipe: Recipe) -> Yields | None:
+    """Prompts with a pair, by the upper end of a window that starts at the recipe's smallest margin."""
+    from ..dataset import margins
+
+    if not run.exists("select", "candidates.parquet"):
+        return None
+    candidates = margins.stored(run)
+    if not candidates.height:
+        return None
+    windows = {d: recipe.select.rule(d).margin for d in candidates["domain"].unique()}
+    low = min(w.min for w in windows.values())
+    ends = margins.edges(candidates, low)
+    curves = margins.curve(candidates, low, ends)
+    return {"edges": ends, "curves": curves, "low": low, "tops": {d: w.max for d, w in windows.items()}}
+
+
+def _loss_curve(run: RunDir, stage: str) -> list[tuple[int, float]]:
+    lines = run.local_path(stage, "metrics.jsonl").read_text("utf-8").splitlines()
+    return [(m["step"], m["loss"]) for line in lines if "loss" in (m := json.loads(line))]
+
+
+def _headline(metrics: dict[str, Any] | None) -> str:
+    if not metrics:
+        return "The models have not been evaluated."
+    verified = {(c["model"], c["baseline"]): c for c in metrics["comparisons"] if c["domain"] == "verified"}
+    comparison = verified.get(("dpo", "target"))
+    if comparison is None:
+        return "There are no verified held-out answers."
+    before, after = metrics["models"]["target"]["verified"], metrics["models"]["dpo"]["verified"]
+    low, high = comparison["low"], comparison["high"]
+    verb = "rose" if low > 0 else "fell" if high < 0 else "did not change beyond chance"
+    return (
+        f"Held-out accuracy {verb}: {100 * before['accuracy']:.1f}% before, {100 * after['accuracy']:.1f}% after SFT "
+        f"and DPO, a difference of {100 * comparison['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f}, {comparison['num_items']} prompts)."
+    )
+
+
+def _examples(run: RunDir) -> list[Example]:
+    """Up to NUM_EXAMPLES prompts with the answers of the three models, chosen by a fixed rule.
+
+    There are four kinds: got better, got worse, judged (not verified) and unchanged. The kinds take turns, and each
+    gives its prompts in the order of their ids.
+    """
+    if not run.exists("evaluate", "answers.parquet"):
+        return []
+    prompts: dict[str, Example] = {}
+    for a in run.read_table("evaluate", "answers.parquet").to_pylist():
+        entry = prompts.setdefault(
+            a["prompt_id"], {"id": a["id"], "domain": a["domain"], "prompt": a["prompt"], "answers": {}}
+        )
+        entry["answers"][a["model"]] = a
+    kinds: dict[str, list[Example]] = {"got better": [], "got worse": [], "judged": [], "unchanged": []}
+    for _, entry in sorted(prompts.items()):
+        if not {"target", "dpo"} <= entry["answers"].keys():
+            continue
+        before, after = entry["answers"]["target"]["correct"], entry["answers"]["dpo"]["correct"]
+        if after is None:
+            kind = "judged"
+        elif before == after:
+            kind = "unchanged"
+        else:
+            kind = "got better" if after else "got worse"
+        kinds[kind].append({**entry, "kind": kind})
+    chosen: list[Example] = []
+    while len(chosen) < NUM_EXAMPLES and any(kinds.values()):
+        for members in kinds.values():
+            if members and len(chosen) < NUM_EXAMPLES:
+                chosen.append(members.pop(0))
+    return chosen
+
+
+def _stages(run: RunDir) -> list[StageSummary]:
+    summaries: list[StageSummary] = []
+    for stage in STAGES[:-1]:
+        manifest = run.manifest(stage)
+        if manifest is None:
+            summaries.append({"stage": stage, "run": False})
+            continue
+        summaries.append(
+            {
+                "stage": stage,
+                "run": True,
+                "seconds": manifest.seconds,
+                "tokens": manifest.tokens,
+                "counts": ", ".join(f"{v} {k}" for k, v in manifest.counts.items()),
+                "fingerprint": manifest.fingerprint[:16],
+                "versions": ", ".join(f"{k} {v}" for k, v in Counter(manifest.versions).items()),
+            }
+        )
+    return summaries

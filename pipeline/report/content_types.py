@@ -1,0 +1,93 @@
+"""Types of what the report shows, in the order in which the templates read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+from .benchmarks import Benchmarks
+
+
+class FunnelRow(TypedDict):
+    """A reason of the selection, with its prompts."""
+
+    reason: str
+    num: int
+    share: float
+
+
+class ResponseCounts(TypedDict):
+    """The responses of one source in one domain."""
+
+    source: str
+    domain: str
+    num: int
+    finished: int
+    rejected: int
+    correct: int | None
+    verified: int
+    tokens: float
+    """Mean completion tokens."""
+
+
+class RewardRelations(TypedDict):
+    """How rewards relate to verdicts, to response length and to each other, as score/agreement.json has it."""
+
+    verdicts: dict[str, dict[str, Any]]
+    lengths: dict[str, dict[str, Any]]
+    ranks: list[dict[str, Any]]
+
+
+class Yields(TypedDict):
+    """Arguments of `plots.yield_curves`."""
+
+    edges: Sequence[float]
+    curves: Mapping[str, Sequence[int]]
+    low: float
+    tops: dict[str, float | None]
+
+
+class Example(TypedDict):
+    """A held-out prompt with the answers of the models."""
+
+    id: str
+    domain: str
+    prompt: str
+    answers: dict[str, dict[str, Any]]
+    """Model -> row of evaluate/answers.parquet."""
+    kind: NotRequired[str]
+
+
+class StageSummary(TypedDict):
+    """What the manifest of a stage says; only `stage` and `run` where the stage was not run."""
+
+    stage: str
+    run: bool
+    seconds: NotRequired[float]
+    tokens: NotRequired[int]
+    counts: NotRequired[str]
+    fingerprint: NotRequired[str]
+    versions: NotRequired[str]
+
+
+class ReportContent(TypedDict):
+    """The context of the report's templates."""
+
+    recipe: str
+    seed: int
+    funnel: dict[str, Any] | None
+    funnel_rows: list[FunnelRow]
+    agreement: dict[str, Any] | None
+    responses: list[ResponseCounts]
+    relations: RewardRelations
+    rewards: dict[str, list[float]]
+    unit: str
+    margins: dict[str, list[float]]
+    yields: Yields | None
+    windows: dict[str, tuple[float, float | None]]
+    curves: dict[str, list[tuple[int, float]]]
+    metrics: dict[str, Any] | None
+    benchmarks: Benchmarks | None
+    headline: str
+    examples: list[Example]
+    stages: list[StageSummary]

@@ -1,0 +1,52 @@
+"""The JSON messages between the verifier pool and its worker processes."""
+
+from __future__ import annotations
+
+from typing import TypedDict, final
+
+
+class CheckRequest(TypedDict):
+    """A check, as the pool sends it. The tests follow later, when the worker asks for them."""
+
+    domain: str
+    response: str
+    gold: str | None
+    entry_point: str | None
+    prompt: str
+
+
+@final
+class Ready(TypedDict):
+    """The worker's first message: it accepts checks."""
+
+    ready: bool
+
+
+@final
+class MissingLayers(TypedDict):
+    """The worker's first message if this machine lacks layers of the sandbox; it then exits."""
+
+    missing: list[str]
+
+
+@final
+class TestsWanted(TypedDict):
+    """The worker asks for the tests of the current check."""
+
+    tests: bool
+
+
+@final
+class CheckResult(TypedDict):
+    """The verdict on a response; see `tasks.Verdict`."""
+
+    correct: bool | None
+    reason: str
+    detail: str
+    extracted: str
+    findings: list[str]
+    memory: int
+    """Peak memory of the candidate's process in bytes."""
+
+
+WorkerMessage = Ready | MissingLayers | TestsWanted | CheckResult
