@@ -16,7 +16,7 @@ class CheckRequest(TypedDict):
 
 
 @final
-class Ready(TypedDict):
+class WorkerReady(TypedDict):
     """The worker's first message: it accepts checks."""
 
     ready: bool
@@ -49,4 +49,4 @@ class CheckResult(TypedDict):
     """Peak memory of the candidate's process in bytes."""
 
 
-WorkerMessage = Ready | MissingLayers | TestsWanted | CheckResult
+WorkerMessage = WorkerReady | MissingLayers | TestsWanted | CheckResult
