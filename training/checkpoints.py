@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.pipeline import errors
+from fusechat.pipeline.storage.atomic import write_atomically
 
 COMPLETE_MARKER = "whole"
 """File in a checkpoint folder that marks it as complete. It is written last and holds the sizes of the other files."""
@@ -36,13 +37,7 @@ class MetricsLine(TypedDict):
 
 def write(path: Path, content: bytes) -> None:
     """Writes a file atomically: it is either complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
+    write_atomically(path, content, f"{path.name}.partial")
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

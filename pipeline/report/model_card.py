@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
 
-from fusechat.training import checkpoints
-
 from ..dataset.card import block, sources, table
 from ..recipe import Recipe
+from ..storage.atomic import write_atomically
 from ..storage.run_dir import RunDir
 from . import benchmarks
 
@@ -34,7 +34,7 @@ def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
             older model.
     """
     folder = run.local_path(stage, run.read_json(stage, "result.json")["folder"], "model")
-    checkpoints.write(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
+    write_atomically(folder / "README.md", card(run, recipe, stage, evaluated=evaluated).encode("utf-8", "replace"))
 
 
 def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
@@ -98,7 +98,8 @@ def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
     rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
-    lines = {s: list(checkpoints.read_metrics(run.local_path(s, "metrics.jsonl"))) for s in trained}
+    files = {s: run.local_path(s, "metrics.jsonl") for s in trained}
+    lines = {s: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for s, file in files.items()}
     rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])
     rows.append(["tokens", *(sum(line["tokens"] for line in lines[s]) for s in trained)])
     return [
