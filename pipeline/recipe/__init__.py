@@ -1,4 +1,4 @@
-"""The recipe: its schema, one file a section, and what reads a recipe file (load.py)."""
+"""The recipe: its models, one file per section (*_options.py), and the loader of recipe files (load.py)."""
 
 from .cluster_options import Cluster, Serve
 from .evaluate_options import (
