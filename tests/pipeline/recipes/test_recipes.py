@@ -127,7 +127,7 @@ def test_the_demo_loads_and_its_files_are_there(size: str) -> None:
 
 
 def test_every_key_of_the_recipe_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "recipe.md").read_text("utf-8")
     schema = Recipe.model_json_schema()
     keys = {k for node in (schema, *schema["$defs"].values()) for k in node.get("properties", {})}
     missing = sorted(k for k in keys if f"`{k}`" not in page)
@@ -135,7 +135,7 @@ def test_every_key_of_the_recipe_is_documented() -> None:
 
 
 def test_the_example_of_the_page_loads(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "recipe.md").read_text("utf-8")
     path = tmp_path / "example.yaml"
     path.write_text(page.split("```yaml\n")[1].split("```")[0], "utf-8")
     assert recipes.load(path, ("sources.qwen2.5-7b.sampling.temperature=0.6",)).sources[0].sampling.temperature == 0.6

@@ -241,7 +241,7 @@ def test_or_is_counted_where_the_recipe_says_so(tmp_path: Path) -> None:
         load(tmp_path, ["["], invalid="reject")
 
 
-SHARED = Path(__file__).parents[3] / "shared" / "prompts"
+SHARED = Path(__file__).parents[4] / "shared" / "prompts"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public sets' rows are not part of the product")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
-DEMO = Path(__file__).parents[2] / "pipeline" / "recipes" / "demo"
+DEMO = Path(__file__).parents[3] / "pipeline" / "recipes" / "demo"
 FILES = ("instruction", "math", "code", "chinese", "heldout")
 Row = dict[str, Any]
 

@@ -22,7 +22,7 @@ from fusechat.pipeline.stages import graph
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.manifest import STAGES
 
-EARLIER = Path(__file__).parents[1] / "data/earlier_run"
+EARLIER = Path(__file__).parents[2] / "data/earlier_run"
 
 
 @pytest.fixture
