@@ -2,74 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from example_recipe import make_run, source
+from example_rows import generated
 
 from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.planning.sampling_cost import describe, estimate, modelled_rate, parameters_of, simulate
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Recipe, Source
+from fusechat.pipeline.recipe import Source
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.messages import Generated
 from fusechat.pipeline.sampling.plan import requests, response
 from fusechat.pipeline.sampling.throughput import Meter, Reading, Watch
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 
 
-def source(name: str = "a", **changes: Any) -> dict[str, Any]:
-    samples = {"math": 2, "instruction": 1}
-    return {"name": name, "model": {"path": f"models/{name}-1b"}, "samples": samples, **changes}
+ONE_BILLION = source(model={"path": "models/a-1b"}, samples={"math": 2, "instruction": 1})
+"""A source whose model's name says that it has 1G parameters."""
 
 
 def run(folder: Path, num: int = 40, **changes: Any) -> Run:
-    for name in ("a-1b", "b-1b", "target"):
-        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
-        (folder / "models" / name / "config.json").write_text("{}")
+    """A run of `num` math prompts, which have been read."""
     rows = [
         {"id": str(i), "domain": "math", "prompt": f"What is {i} + {i}? " + "x" * 80, "gold": "1"} for i in range(num)
     ]
-    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    tree: dict[str, Any] = {
-        "name": "t",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [source()],
-        "rewards": [{"kind": "likelihood", "name": "l", "source": "a"}],
-        "target": {"model": {"path": "models/target"}},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "cluster": {"num_cpus": 2},
-    }
-    found = Run(Recipe.model_validate({**tree, **changes}), folder, Progress(Console(quiet=True)))
-    walk(found, ("prompts",))
-    return found
+    made = make_run(folder, rows, **{"sources": [ONE_BILLION], "cluster": {"num_cpus": 2}, **changes})
+    walk(made, ("prompts",))
+    return made
 
 
 def sampled(work: Run, num: int, tokens: int) -> None:
     """As if `num` prompts had been sampled."""
-    asked = work.pinned_sources[0]
+    pinned = work.pinned_sources[0]
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
-    for _, rows in requests(asked, work.train_prompts, set())[:num]:
-        made = [
-            response(
-                r,
-                Generated(
-                    response_id=r["response_id"],
-                    text="t",
-                    finish_reason="stop",
-                    reject="",
-                    prompt_tokens=30,
-                    completion_tokens=tokens,
-                ),
-            )
-            for r in rows
-        ]
+    for _, rows in requests(pinned, work.train_prompts, set())[:num]:
+        made = [response(r, generated(r["response_id"], prompt_tokens=30, completion_tokens=tokens)) for r in rows]
         parts.write_all(made, work.recipe.sample.buckets)
 
 
@@ -109,7 +79,7 @@ def test_a_finished_source_takes_no_time(tmp_path: Path) -> None:
 
 def test_an_endpoint_takes_what_its_limits_leave(tmp_path: Path) -> None:
     far = {"kind": "endpoint", "name": "far", "url": "http://127.0.0.1:1/v1", "model": "m", "samples": {"math": 3}}
-    work = run(tmp_path, sources=[source(), {**far, "requests_per_minute": 60}])
+    work = run(tmp_path, sources=[ONE_BILLION, {**far, "requests_per_minute": 60}])
     one = estimate(work)[0][1]
     assert (one.missing, one.seconds, one.gpus) == (120, 120.0, 0)
     assert one.basis.startswith("its rate limits")

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from example_recipe import make_run, source
 
 from fusechat.pipeline.errors import CapacityError, RecipeError
 from fusechat.pipeline.machine import accelerators as assumed
 from fusechat.pipeline.planning import training_cost
 from fusechat.pipeline.planning.memory import LLAMAS, Memory, check, memory, shape_by_size, shape_of
 from fusechat.pipeline.planning.sampling_cost import sampled_lengths
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Dpo, Optimization, Recipe, Sft, Training
+from fusechat.pipeline.recipe import Dpo, Model, Optimization, Sft, Training
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages.walk import walk
 
@@ -111,22 +110,19 @@ def test_hours_are_operations_over_what_the_devices_reach() -> None:
 
 
 def run(folder: Path, target: Path, **changes: Any) -> Run:
+    """A run of 50 prompts with two samples each, whose prompts have been read."""
     rows = [{"id": str(i), "domain": "instruction", "prompt": f"{i} " + "x" * 200} for i in range(50)]
-    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    source = {"name": "a", "model": {"path": str(target)}, "samples": {"instruction": 2}}
-    tree: dict[str, Any] = {
-        "name": "t",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [source],
-        "rewards": [{"kind": "likelihood", "name": "l", "source": "a"}],
-        "target": {"model": {"path": str(target)}},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 2},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-    }
-    found = Run(Recipe.model_validate({**tree, **changes}), folder, Progress(Console(quiet=True)))
-    walk(found, ("prompts",))
-    return found
+    model = {"path": str(target)}
+    made = make_run(
+        folder,
+        rows,
+        sources=[source(model=model, samples={"instruction": 2})],
+        target={"model": model},
+        sft={"learning_rate": 1e-5, "num_epochs": 2},
+        **changes,
+    )
+    walk(made, ("prompts",))
+    return made
 
 
 def inputs(run: Run) -> tuple[Any, ...]:
@@ -166,14 +162,7 @@ def test_the_plan_reads_the_rows_that_were_selected(target: Path, tmp_path: Path
 def test_the_plan_refuses_before_anything_starts(target: Path, tmp_path: Path) -> None:
     training = {"num_gpus": 1, "accelerator_type": "L4", "num_workers": 2}
     work = run(tmp_path, target, training=training)
-    work.recipe = work.recipe.model_copy(
-        update={"target": work.recipe.target.model_copy(update={"model": _hub("meta-llama/Llama-3.1-8B-Instruct")})}
-    )
+    llama = Model(hub="meta-llama/Llama-3.1-8B-Instruct", revision="main")
+    work.recipe = work.recipe.model_copy(update={"target": work.recipe.target.model_copy(update={"model": llama})})
     with pytest.raises(CapacityError, match=r"the sft training of 8G parameters needs .* has 22\.4 GiB \(L4 each\)"):
         describe(work)
-
-
-def _hub(name: str) -> Any:
-    from fusechat.pipeline.recipe import Model
-
-    return Model(hub=name, revision="main")

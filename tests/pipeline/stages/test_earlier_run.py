@@ -8,14 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from example_recipe import quiet_run
 
 from fusechat.pipeline.cluster import connect
 from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.locate import opened
 from fusechat.pipeline.dataset.trace import trace
 from fusechat.pipeline.planning.sampling_cost import estimate
-from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages import graph
@@ -34,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def run_of(folder: Path, *changes: str) -> Run:
     """The earlier run, opened by this version. It can start no Ray, no engine and no training."""
     recipe = load(folder / "recipe.yaml", (f"run_dir={folder / 'run'}", *changes))
-    return Run(recipe, folder, Progress(Console(quiet=True)))
+    return quiet_run(recipe, folder)
 
 
 @pytest.fixture(autouse=True)

@@ -16,14 +16,11 @@ from typing import Any
 
 import endpoints
 import pytest
-import yaml
-from rich.console import Console
+from example_recipe import quiet_run, source, write_jsonl, write_model, write_recipe
 
 from fusechat.pipeline.errors import FusechatError
-from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
-from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -57,42 +54,35 @@ def service() -> Iterator[Service]:
     found.close()
 
 
-def rows(path: Path, found: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
-
-
 def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
-    """Two models behind an endpoint, one suite that is verified and one that is judged."""
+    """A recipe with two models behind an endpoint, a verified suite and a judged one."""
     questions = [f"The question number {i} is: what are {i} plus one hundred and {i + 3} apples?" for i in range(NUM)]
     train = [{"id": f"t{i}", "domain": "instruction", "prompt": f"Describe the town of {i}{i}."} for i in range(20)]
     train[3]["prompt"] = f"Please help me with this. {questions[7]}"
-    rows(folder / "train.jsonl", train)
+    write_jsonl(folder / "train.jsonl", train)
     gold = [{"id": f"m{i}", "domain": "math", "prompt": q, "gold": str(2 * i + 103)} for i, q in enumerate(questions)]
-    rows(folder / "math.jsonl", [*gold, {"id": "bad", "domain": "math", "prompt": "What?", "gold": "\\boxed{"}])
-    rows(
-        folder / "open.jsonl", [{"id": f"o{i}", "domain": "instruction", "prompt": f"Tell of {i}."} for i in range(NUM)]
-    )
+    write_jsonl(folder / "math.jsonl", [*gold, {"id": "bad", "domain": "math", "prompt": "What?", "gold": "\\boxed{"}])
+    tales = [{"id": f"o{i}", "domain": "instruction", "prompt": f"Tell of {i}."} for i in range(NUM)]
+    write_jsonl(folder / "open.jsonl", tales)
+    write_model(folder / "model")
+    model = {"path": "model"}
     endpoint = {"kind": "endpoint", "url": url, "samples": {"instruction": 1}, "max_attempts": 1}
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text("{}")
     half = {"num_cpus": 0.5}
-    tree = {
-        "name": "t",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"], "invalid": "reject"},
-        "sources": [
+    return write_recipe(
+        folder / "r.yaml",
+        run_dir=str(folder / "run"),
+        prompts={"train": ["train.jsonl"], "invalid": "reject"},
+        sources=[
             {**endpoint, "name": "weak", "model": "weak"},
             {**endpoint, "name": "strong", "model": "strong"},
-            {"name": "hosted", "model": {"path": "model"}, "samples": {"instruction": 1}, "placement": half},
+            source("hosted", model=model, placement=half),
         ],
-        "rewards": [{"kind": "likelihood", "name": "l", "source": "hosted"}],
-        "target": {"model": {"path": "model"}},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "sample": {"buckets": 2, "concurrency": 4},
-        "score": {"verify": {"num_workers": 1, "sandbox": "basic"}},
-        "training": {"num_cpus": 0.5},
-        "evaluate": {
+        rewards=[{"kind": "likelihood", "name": "l", "source": "hosted"}],
+        target={"model": model},
+        sample={"buckets": 2, "concurrency": 4},
+        score={"verify": {"num_workers": 1, "sandbox": "basic"}},
+        training={"num_cpus": 0.5},
+        evaluate={
             "placement": half,
             "models": ["weak", "strong"],
             "suites": [
@@ -103,10 +93,7 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
             "judges": [{"name": "reads", "url": url, "model": "judge", "max_attempts": 1}],
             **evaluate,
         },
-    }  # fmt: skip
-    path = folder / "r.yaml"
-    path.write_text(yaml.safe_dump(tree), "utf-8")
-    return path
+    )  # fmt: skip
 
 
 def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
@@ -259,7 +246,7 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
 ) -> None:
     suites = changes.get("suites", [{"name": "sums", "kind": "verified", "files": ["math.jsonl"]}])
     path = recipe(tmp_path, "http://127.0.0.1:9/v1", models=changes.get("models", ["weak"]), suites=suites)
-    walk(Run(load(path), tmp_path, Progress(Console(quiet=True))), ("prompts",))
+    walk(quiet_run(load(path), tmp_path), ("prompts",))
     if str(FAR["hub"]) in str(changes):  # the hub's client reads the environment as it is imported
         for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
             monkeypatch.setenv(name, value)
@@ -273,7 +260,7 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
         assert last.startswith("fusechat: ")
     else:
         with pytest.raises(FusechatError) as error:
-            walk(Run(load(path), tmp_path, Progress(Console(quiet=True))), ("evaluate",))
+            walk(quiet_run(load(path), tmp_path), ("evaluate",))
         last = str(error.value)
     assert line in last
     assert "\n" not in last
@@ -305,7 +292,7 @@ def test_a_second_turn_follows_the_models_own_answer(tmp_path: Path, service: Se
     turns = [{"question_id": i, "turns": [f"Tell of {i}.", f"Tell of {i} and {i} more."]} for i in range(1, 4)]
     suite = {"name": "mt", "kind": "judged", "form": "mt_bench", "files": ["mt.jsonl"], "judge": "reads"}
     path = recipe(tmp_path, service.url, suites=[{**suite, "baseline": "weak"}])
-    rows(tmp_path / "mt.jsonl", turns)
+    write_jsonl(tmp_path / "mt.jsonl", turns)
     assert fusechat("prompts", path).returncode == 0
     done = fusechat("evaluate", path)
     assert done.returncode == 0, done.stdout

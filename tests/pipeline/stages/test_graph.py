@@ -1,4 +1,4 @@
-"""What a stage's output hangs on, and scores that are not those of the recipe's reward models."""
+"""What a stage's output depends on, and scores that are not from the recipe's reward models."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from example_recipe import make_run, source
+from example_rows import prompt_row, response_row, score_row
 
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.identities import prompt_id
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.scoring import model_scores
@@ -20,48 +18,24 @@ from fusechat.pipeline.storage.parts import Parts
 
 
 def run_of(folder: Path, **sections: Any) -> Run:
-    """A run in the folder, of a recipe with one source, a likelihood and a classifier; its models are there."""
-    for name in ("a", "skywork", "target"):
-        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
-        if not (config := folder / "models" / name / "config.json").exists():
-            config.write_text("{}")
-    (folder / "train.jsonl").write_text('{"id": "i", "domain": "instruction", "prompt": "Name a colour."}\n')
-    tree = {
-        "name": "small",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [{"name": "a", "model": {"path": "models/a"}, "samples": {"instruction": 2}}],
-        "rewards": [
-            {"name": "likelihood", "kind": "likelihood", "source": "a"},
-            {"name": "skywork", "kind": "classifier", "model": {"path": "models/skywork"}},
-        ],
-        "target": {"model": {"path": "models/target"}},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        **sections,
-    }
-    return Run(Recipe.model_validate(tree), folder, Progress(Console(quiet=True)))
+    """A run of a recipe with one source, two samples of its prompt, a likelihood and a classifier."""
+    rewards = [
+        {"name": "likelihood", "kind": "likelihood", "source": "a"},
+        {"name": "skywork", "kind": "classifier", "model": {"path": "models/skywork"}},
+    ]
+    return make_run(folder, **{"sources": [source(samples={"instruction": 2})], "rewards": rewards, **sections})
 
 
 def scored(run: Run, chosen: str, made_by: dict[str, str]) -> None:
     """Writes what the stages before selection leave: one prompt, two responses, their scores."""
-    messages = [{"role": "user", "content": "Name a colour."}]
-    prompt = {"prompt_id": prompt_id(messages), "id": "i", "domain": "instruction", "messages": messages}
-    prompt |= {"file": "train.jsonl", "line": 1}
-    mine = {"prompt_id": prompt["prompt_id"], "domain": "instruction", "source": "a"}
-    answers = {"r0": ("Red.", 0.2), "r1": ("Blue.", 0.15)}
-    Parts(run.dir, "prompts/train", PROMPT, "prompt_id").write_all([prompt], run.recipe.sample.buckets)
+    buckets = run.recipe.sample.buckets
+    prompt = prompt_row(0, "Name a colour.", "instruction")
+    responses = [response_row(prompt, "r0", text="Red."), response_row(prompt, "r1", text="Blue.")]
+    scores = [score_row(r, {chosen: reward}) for r, reward in zip(responses, (0.2, 0.15), strict=True)]
+    Parts(run.dir, "prompts/train", PROMPT, "prompt_id").write_all([prompt], buckets)
     run.dir.write_table(REJECT.empty_table(), "prompts", "rejects.parquet")
-    common = {**mine, "revision": "r", "sample_index": 0, "seed": 0, "params": "{}", "template": "t", "flags": []}
-    common |= {"finish_reason": "stop", "reject": "", "prompt_tokens": 1, "completion_tokens": 1}
-    responses = [{**common, "response_id": i, "text": text} for i, (text, _) in answers.items()]
-    Parts(run.dir, "sample", RESPONSE, "response_id").write_all(responses, run.recipe.sample.buckets)
-    scores = [
-        {**mine, "response_id": i, "rewards": [(chosen, reward)], "reward_rejects": [], "correct": None}
-        | {"verdict": "unverified", "detail": ""}
-        for i, (_, reward) in answers.items()
-    ]
-    Parts(run.dir, "score", SCORE, "response_id").write_all(scores, run.recipe.sample.buckets)
+    Parts(run.dir, "sample", RESPONSE, "response_id").write_all(responses, buckets)
+    Parts(run.dir, "score", SCORE, "response_id").write_all(scores, buckets)
     run.dir.write_json({"chosen": chosen, "made_by": made_by}, "score", "agreement.json")
 
 
@@ -87,7 +61,7 @@ def test_scores_of_another_revision_of_the_reward_model_are_refused(tmp_path: Pa
     assert cause in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not later.dir.exists("select", "sft.parquet")
-    # And what the line says to run has work to do: the scores hang on the weights.
+    # The command that the message names has work to do: the scores depend on the weights.
     assert graph.settings(later, "score") != before
 
 
@@ -117,5 +91,5 @@ def test_a_changed_setting_makes_stale_what_hangs_on_it_and_no_more(
     tmp_path: Path, sections: dict[str, Any], stale: set[str]
 ) -> None:
     before, after = run_of(tmp_path), run_of(tmp_path, **sections)
-    told = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
-    assert {s for s in told if graph.settings(before, s) != graph.settings(after, s)} == stale
+    stages = ("prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report")
+    assert {s for s in stages if graph.settings(before, s) != graph.settings(after, s)} == stale
