@@ -22,7 +22,7 @@ PROMPT = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
 """The only line of the recipe's prompt file."""
 
 
-def source(name: str = "a", **changes: Any) -> dict[str, Any]:
+def source_tree(name: str = "a", **changes: Any) -> dict[str, Any]:
     """A source that samples one response for each instruction prompt. `changes` replace or add keys."""
     return {"name": name, "model": MODEL, "samples": {"instruction": 1}, **changes}
 
@@ -37,7 +37,7 @@ def recipe_tree(**changes: Any) -> dict[str, Any]:
         "name": "small",
         "run_dir": "run",
         "prompts": {"train": ["train.jsonl"]},
-        "sources": [source()],
+        "sources": [source_tree()],
         "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
         "target": {"model": MODEL},
         "sft": {"learning_rate": 1e-5, "num_epochs": 1},

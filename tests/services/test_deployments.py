@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from example_recipe import HUB_MODEL, make_recipe, source_tree
 
 from fusechat.pipeline.cluster.needs import engine_need, serving_needs
 from fusechat.pipeline.cluster.placement import Need
@@ -15,26 +16,19 @@ from fusechat.pipeline.recipe import Engine, Placement, Recipe
 from fusechat.services.deployments import ServeDeployments, Service, _reason, service_of
 
 GIB = 2**30
-MODEL = {"hub": "owner/model", "revision": "main"}
-SOURCE = {"name": "a", "model": MODEL, "samples": {"math": 1}}
 
 
 def recipe(**changes: Any) -> Recipe:
-    tree = {
-        "name": "small",
-        "run_dir": "runs/small",
-        "prompts": {"train": ["p.jsonl"]},
-        "sources": [SOURCE, {**SOURCE, "name": "b", "placement": {"num_cpus": 0.9}}],
-        "rewards": [
+    """A recipe with two sources, two rewards that ask a source, and one that needs a GPU of its own."""
+    return make_recipe(
+        sources=[source_tree(), source_tree("b", placement={"num_cpus": 0.9})],
+        rewards=[
             {"name": "likelihood", "kind": "likelihood", "source": "a"},
             {"name": "judge", "kind": "judge", "source": "b", "rubric": "{prompt} {response}"},
-            {"name": "armorm", "kind": "armorm", "model": MODEL, "placement": {"num_gpus": 1, "min_replicas": 1}},
+            {"name": "armorm", "kind": "armorm", "model": HUB_MODEL, "placement": {"num_gpus": 1, "min_replicas": 1}},
         ],
-        "target": {"model": MODEL},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-    }
-    return Recipe.model_validate({**tree, **changes})
+        **changes,
+    )
 
 
 def never_built() -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from example_recipe import source_tree, write_recipe
 
 from fusechat.pipeline.cli import main
 from fusechat.pipeline.cli.evaluate import entry
@@ -20,27 +20,10 @@ VERIFIED = {"name": "v", "kind": "verified", "files": ["v.jsonl"]}
 OWN = {"name": "other", "model": {"hub": "o/n", "revision": "main"}}
 
 
-def tree(**evaluate: Any) -> dict[str, Any]:
-    model = {"path": "models/a"}
-    return {
-        "name": "small",
-        "run_dir": "run",
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [
-            {"name": "a", "model": model, "samples": {"instruction": 1}},
-            {"name": "old", "kind": "imported"},
-        ],
-        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "evaluate": evaluate,
-    }
-
-
 def read(folder: Path, **evaluate: Any) -> Recipe:
-    (folder / "r.yaml").write_text(yaml.safe_dump(tree(**evaluate)))
-    return load(folder / "r.yaml")
+    """Writes a recipe with this evaluation and loads it. Its source `a` is served, its source `old` is not."""
+    sources = [source_tree(), {"name": "old", "kind": "imported"}]
+    return load(write_recipe(folder / "r.yaml", sources=sources, evaluate=evaluate))
 
 
 def test_what_models_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
+from example_recipe import PROMPT, source_tree, write_jsonl, write_model, write_recipe
 
 from fusechat.pipeline.cli import main
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "trl", "pyarrow", "pydantic")
-ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
 
 
 class Said(NamedTuple):
@@ -57,35 +56,19 @@ def fusechat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return call
 
 
-def tree(**changes: Any) -> dict[str, Any]:
-    model = {"path": "models/a"}
-    return {
-        "name": "small",
-        "run_dir": "run",
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [{"name": "a", "model": model, "samples": {"instruction": 1}}],
-        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "training": {"num_cpus": 0.5},
-        "evaluate": {"placement": {"num_cpus": 0.5}},
-        **changes,
-    }
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with a recipe, a prompt file and a model that has no weights."""
     write(tmp_path)
-    (tmp_path / "train.jsonl").write_text(json.dumps(ROW) + "\n")
-    (tmp_path / "models" / "a").mkdir(parents=True)
-    (tmp_path / "models" / "a" / "config.json").write_text("{}")
+    write_jsonl(tmp_path / "train.jsonl", [PROMPT])
+    write_model(tmp_path / "models" / "a")
     return tmp_path
 
 
 def write(folder: Path, **changes: Any) -> None:
-    (folder / "r.yaml").write_text(yaml.safe_dump(tree(**changes)))
+    """Writes the recipe r.yaml; half a CPU is enough for its training and its evaluation."""
+    half = {"num_cpus": 0.5}
+    write_recipe(folder / "r.yaml", **{"training": half, "evaluate": {"placement": half}, **changes})
 
 
 def mistake(said: Said) -> str:
@@ -237,11 +220,11 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
         ({"run_dir": "train.jsonl/run"}, "fusechat: train.jsonl/run: can't be written: Not a directory"),
         ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system serves this place"),
         (
-            {"sources": [{**tree()["sources"][0], "chat_template": "absent.jinja"}]},
+            {"sources": [source_tree(chat_template="absent.jinja")]},
             "absent.jinja: chat template can't be read: ",
         ),
         (
-            {"sources": [{**tree()["sources"][0], "model": {"path": "models/absent"}}]},
+            {"sources": [source_tree(model={"path": "models/absent"})]},
             "models/absent: no model there: config.json is missing",
         ),
     ],
@@ -280,7 +263,7 @@ def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Pat
     ("changes", "line"),
     [
         (
-            {"sources": [{**tree()["sources"][0], "name": "huge-70b", "placement": {"num_cpus": 500}}]},
+            {"sources": [source_tree("huge-70b", placement={"num_cpus": 500})]},
             "fusechat: huge-70b needs 500 CPU beside the batch workers (0.2 CPU), the cluster has 2 CPU; "
             "change sources.huge-70b.placement or sources.huge-70b.engine",
         ),
@@ -292,7 +275,7 @@ def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Pat
     ],
 )
 def test_what_does_not_fit_is_refused_before_ray_starts(place: Path, changes: dict[str, Any], line: str) -> None:
-    name = changes.get("sources", tree()["sources"])[0]["name"]
+    name = changes.get("sources", [source_tree()])[0]["name"]
     rewards = [{"name": "likelihood", "kind": "likelihood", "source": name}]
     write(place, rewards=rewards, cluster={"num_cpus": 2}, **changes)
     said = process("run", "r.yaml", cwd=place)

@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from example_recipe import make_recipe, source_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusechat.pipeline.cluster import connect, needs
 from fusechat.pipeline.cluster.placement import Need, Resources, check, describe, describe_nodes, place, turns
 from fusechat.pipeline.errors import CapacityError
-from fusechat.pipeline.recipe import Cluster, Recipe
+from fusechat.pipeline.recipe import Cluster
 
 GIB = 2**30
 
@@ -139,40 +140,24 @@ def test_each_turn_fits_and_each_need_has_one_turn(
 # --- the whole plan against a cluster
 
 
-def recipe(**changes: object) -> Recipe:
-    model = {"hub": "owner/model", "revision": "main"}
-    tree: dict[str, object] = {
-        "name": "small",
-        "run_dir": "runs/small",
-        "prompts": {"train": ["p.jsonl"]},
-        "sources": [
-            {"name": "a", "model": model, "samples": {"math": 1}, "placement": {"num_cpus": 0.9}},
-            {
-                "name": "b-70b",
-                "model": model,
-                "samples": {"math": 1},
-                "engine": {"tensor_parallel_size": 4},
-                "placement": {"num_cpus": 1, "num_gpus": 1, "min_replicas": 2, "max_replicas": 2},
-            },
-        ],
-        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-    }
-    return Recipe.model_validate({**tree, **changes})
-
-
+SOURCES = [
+    source_tree(placement={"num_cpus": 0.9}),
+    source_tree(
+        "b-70b",
+        engine={"tensor_parallel_size": 4},
+        placement={"num_cpus": 1, "num_gpus": 1, "min_replicas": 2, "max_replicas": 2},
+    ),
+]
 GPUS: list[Resources] = [{"CPU": 16.0, "GPU": 8.0}]
 
 
 def test_a_plan_that_fits_passes() -> None:
-    wanted = recipe(training={"num_workers": 8, "num_gpus": 1})
+    wanted = make_recipe(sources=SOURCES, training={"num_workers": 8, "num_gpus": 1})
     needs.check_capacity(wanted, GPUS)
 
 
 def test_a_source_that_does_not_fit_is_named_with_its_setting() -> None:
-    wanted = recipe()
+    wanted = make_recipe(sources=SOURCES)
     with pytest.raises(CapacityError) as caught:
         needs.check_capacity(wanted, connect.local_nodes(Cluster(num_cpus=2)))
     assert caught.value.who == "b-70b"
@@ -182,12 +167,12 @@ def test_a_source_that_does_not_fit_is_named_with_its_setting() -> None:
 
 
 def test_a_training_that_does_not_fit_is_named_with_its_setting() -> None:
-    wanted = recipe(training={"num_workers": 9, "num_gpus": 1})
+    wanted = make_recipe(sources=SOURCES, training={"num_workers": 9, "num_gpus": 1})
     with pytest.raises(CapacityError, match=r"^training needs 9 x \(1 CPU, 1 GPU\), .* change training\.num_workers"):
         needs.check_capacity(wanted, GPUS)
 
 
 def test_an_evaluation_that_does_not_fit_is_named_with_its_setting() -> None:
-    wanted = recipe(evaluate={"placement": {"num_gpus": 9}})
+    wanted = make_recipe(sources=SOURCES, evaluate={"placement": {"num_gpus": 9}})
     with pytest.raises(CapacityError, match=r"^evaluate needs 1 CPU, 9 GPU .* change evaluate\.placement"):
         needs.check_capacity(wanted, GPUS)

@@ -16,37 +16,30 @@ from typing import Any
 import pytest
 import ray
 import yaml
+from example_recipe import PROMPT, source_tree, write_jsonl, write_recipe
 
 from fusechat.pipeline.cluster.connect import free_port
 from fusechat.pipeline.cluster.job_package import pack
 from fusechat.pipeline.errors import InputError, RecipeError
 from fusechat.pipeline.recipe.load import load
 
-ROW = {"id": "i", "domain": "instruction", "prompt": "Name a colour."}
-
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe whose prompts can be read; its models are never looked at by the stage `prompts`."""
+    """A recipe whose prompts can be read. Its models are not read by the stage `prompts`."""
     folder = tmp_path / "ours"
-    folder.mkdir()
-    model = {"path": "/models/a"}
-    tree = {
-        "name": "small",
-        "run_dir": str(tmp_path / "run"),
-        "prompts": {"train": ["sets/train.jsonl"]},
-        "sources": [{"name": "a", "model": model, "samples": {"instruction": 1}, "placement": {"num_cpus": 0.5}}],
-        "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "training": {"num_cpus": 0.5},
-        "evaluate": {"placement": {"num_cpus": 0.5}},
-    }
-    (folder / "sets").mkdir()
-    (folder / "sets/train.jsonl").write_text("".join(json.dumps(ROW | {"id": str(i)}) + "\n" for i in range(50)))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
-    return folder / "recipe.yaml"
+    (folder / "sets").mkdir(parents=True)
+    write_jsonl(folder / "sets/train.jsonl", [PROMPT | {"id": str(i)} for i in range(50)])
+    model, half = {"path": "/models/a"}, {"num_cpus": 0.5}
+    return write_recipe(
+        folder / "recipe.yaml",
+        run_dir=str(tmp_path / "run"),
+        prompts={"train": ["sets/train.jsonl"]},
+        sources=[source_tree(model=model, placement=half)],
+        target={"model": model},
+        training=half,
+        evaluate={"placement": half},
+    )
 
 
 def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:

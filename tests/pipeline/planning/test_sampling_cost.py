@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_recipe import make_run, source
+from example_recipe import make_run, source_tree
 from example_rows import generated
 
 from fusechat.pipeline.cluster.placement import Need
@@ -19,8 +19,7 @@ from fusechat.pipeline.sampling.throughput import Meter, Reading, Watch
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 
-
-ONE_BILLION = source(model={"path": "models/a-1b"}, samples={"math": 2, "instruction": 1})
+ONE_BILLION = source_tree(model={"path": "models/a-1b"}, samples={"math": 2, "instruction": 1})
 """A source whose model's name says that it has 1G parameters."""
 
 
@@ -99,12 +98,12 @@ def test_an_endpoint_takes_what_its_limits_leave(tmp_path: Path) -> None:
     ],
 )
 def test_a_models_name_tells_its_size(model: dict[str, Any], expected: float) -> None:
-    assert parameters_of(Source.model_validate(source(model=model))) == expected
+    assert parameters_of(Source.model_validate(source_tree(model=model))) == expected
 
 
 def test_more_gpus_and_smaller_models_are_faster() -> None:
     def rate(model: str, gpus: int) -> float:
-        made = source(
+        made = source_tree(
             model={"hub": model, "revision": "x"},
             engine={"tensor_parallel_size": gpus},
             placement={"num_gpus": 1, "accelerator_type": "H100"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_recipe import make_run, source
+from example_recipe import make_run, source_tree
 
 from fusechat.pipeline.errors import CapacityError, RecipeError
 from fusechat.pipeline.machine import accelerators as assumed
@@ -116,7 +116,7 @@ def run(folder: Path, target: Path, **changes: Any) -> Run:
     made = make_run(
         folder,
         rows,
-        sources=[source(model=model, samples={"instruction": 2})],
+        sources=[source_tree(model=model, samples={"instruction": 2})],
         target={"model": model},
         sft={"learning_rate": 1e-5, "num_epochs": 2},
         **changes,

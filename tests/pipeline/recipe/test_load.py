@@ -8,28 +8,22 @@ from typing import Any
 
 import pytest
 import yaml
+from example_recipe import HUB_MODEL, recipe_tree, source_tree
 
 from fusechat.pipeline.errors import InputError, RecipeError, UserError
 from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.recipe import load as recipes
 
-MODEL = {"hub": "owner/model", "revision": "main"}
-GOOD: dict[str, Any] = {
-    "name": "small",
-    "run_dir": "runs/small",
-    "prompts": {"train": ["p.jsonl"]},
-    "sources": [
-        {"name": "a-1.5b", "model": MODEL, "samples": {"math": 2}, "sampling": {"temperature": 0.5}},
-        {"name": "b", "model": MODEL, "samples": {"math": 1, "code": 1}},
+GOOD = recipe_tree(
+    sources=[
+        source_tree("a-1.5b", model=HUB_MODEL, samples={"math": 2}, sampling={"temperature": 0.5}),
+        source_tree("b", samples={"math": 1, "code": 1}),
     ],
-    "rewards": [
+    rewards=[
         {"name": "judge", "kind": "judge", "source": "b", "rubric": "{prompt} {response}"},
         {"name": "likelihood", "kind": "likelihood", "source": "a-1.5b"},
     ],
-    "target": {"model": MODEL},
-    "sft": {"learning_rate": 1.0e-5, "num_epochs": 1},
-    "dpo": {"learning_rate": 1.0e-6, "beta": 10},
-}
+)
 
 
 def write(tmp_path: Path, tree: Any) -> Path:
@@ -39,7 +33,7 @@ def write(tmp_path: Path, tree: Any) -> Path:
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
-    """The good recipe with one value set, or one key taken away (value `...`)."""
+    """The good recipe with one value set, or with one key removed (value `...`)."""
     tree = copy.deepcopy(GOOD)
     node: Any = tree
     *parents, last = [int(p) if p.isdecimal() else p for p in key.split(".")]

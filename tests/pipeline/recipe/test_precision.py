@@ -1,8 +1,7 @@
-"""Precision: what `auto` becomes, where it is kept, and what is said when a run goes on in another one."""
+"""Precision: what `auto` becomes, where it is stored, and what is reported when a run continues in another one."""
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_recipe import HUB_MODEL, recipe_tree, source_tree, write_jsonl
 from rich.console import Console
 
 from fusechat.pipeline.progress import Progress
@@ -17,28 +17,23 @@ from fusechat.pipeline.recipe import Recipe, precision
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages.walk import walk
 
-MODEL = {"hub": "owner/model", "revision": "main"}
 GPU = {"placement": {"num_gpus": 1}}
-TREE: dict[str, Any] = {
-    "name": "small",
-    "run_dir": "run",
-    "prompts": {"train": ["p.jsonl"]},
-    "sources": [{"name": "a", "model": MODEL, "samples": {"math": 1}}],
-    "rewards": [
+SOURCE = source_tree(model=HUB_MODEL, samples={"math": 1})
+TREE = recipe_tree(
+    sources=[SOURCE],
+    rewards=[
         {"name": "likelihood", "kind": "likelihood", "source": "a"},
-        {"name": "own", "kind": "classifier", "model": MODEL},
+        {"name": "own", "kind": "classifier", "model": HUB_MODEL},
     ],
-    "target": {"model": MODEL},
-    "sft": {"learning_rate": 1.0e-5, "num_epochs": 1},
-    "dpo": {"learning_rate": 1.0e-6, "beta": 10},
-}
+    target={"model": HUB_MODEL},
+)
 KEYS = ("sources.a.engine.dtype", "rewards.own.dtype", "sft.bf16", "dpo.bf16", "evaluate.engine.dtype")
 Processor = Callable[[str], None]
 
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
-    """Pretends to be a processor whose precision is the one given."""
+    """Simulates a processor whose native precision is the given one."""
 
     def pretend(dtype: str) -> None:
         monkeypatch.setattr(precision, "cpu_precision", lambda: dtype)
@@ -49,11 +44,11 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
 
 
 def recipe(**changes: Any) -> Recipe:
-    return Recipe.model_validate(copy.deepcopy(TREE) | changes)
+    return Recipe.model_validate(TREE | changes)
 
 
 def opened(folder: Path, out: io.StringIO | None = None, **changes: Any) -> Run:
-    (folder / "p.jsonl").write_text('{"id": "1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}\n')
+    write_jsonl(folder / "train.jsonl", [{"id": "1", "domain": "math", "prompt": "1 + 1?", "gold": "2"}])
     console = Console(file=out or io.StringIO(), soft_wrap=True, highlight=False)
     return Run(recipe(run_dir=str(folder / "run"), **changes), folder, Progress(console))
 
@@ -67,7 +62,7 @@ def test_auto_is_what_suits_the_processor(dtype: str, processor: Processor) -> N
 def test_auto_is_bfloat16_on_gpus_whatever_the_drivers_processor_is(processor: Processor) -> None:
     processor("float32")
     found = recipe(
-        sources=[TREE["sources"][0] | GPU],
+        sources=[SOURCE | GPU],
         rewards=[TREE["rewards"][0], TREE["rewards"][1] | GPU],
         training={"num_gpus": 1},
         evaluate=GPU,
@@ -79,9 +74,9 @@ def test_a_precision_by_name_is_taken(processor: Processor) -> None:
     processor("float32")
     found = precision.settled(
         recipe(
-            sources=[TREE["sources"][0] | {"engine": {"dtype": "float16"}}],
+            sources=[SOURCE | {"engine": {"dtype": "float16"}}],
             sft=TREE["sft"] | {"bf16": True},
-            evaluate={"models": ["target", {"name": "x", "model": MODEL, "engine": {"dtype": "bfloat16"}}]},
+            evaluate={"models": ["target", {"name": "x", "model": HUB_MODEL, "engine": {"dtype": "bfloat16"}}]},
         )
     )
     assert precision.taken(found) == dict.fromkeys(KEYS, "float32") | {
@@ -121,7 +116,7 @@ def test_what_auto_became_is_said_in_one_line(dtype: str, has: str, processor: P
 
 def test_bfloat16_by_name_is_done_with_a_warning_that_says_what_it_costs(processor: Processor) -> None:
     processor("float32")
-    asked = recipe(sources=[TREE["sources"][0] | {"engine": {"dtype": "bfloat16"}}])
+    asked = recipe(sources=[SOURCE | {"engine": {"dtype": "bfloat16"}}])
     assert precision.taken(precision.settled(asked))["sources.a.engine.dtype"] == "bfloat16"
     (warning,) = [line for line in precision.decisions(asked) if "warning" in line]
     assert "sources.a.engine.dtype" in warning and "6 times as long as in float32" in warning
@@ -153,7 +148,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(processor: Processor, t
 
 def test_a_run_of_an_earlier_version_keeps_its_identities(processor: Processor, tmp_path: Path) -> None:
     processor("bfloat16")
-    source = TREE["sources"][0] | {"engine": {"dtype": "float32"}}
+    source = SOURCE | {"engine": {"dtype": "float32"}}
     run = opened(tmp_path, sources=[source])
     walk(run, ("prompts",))
     file = tmp_path / "run" / "run.json"
@@ -166,7 +161,7 @@ def test_a_run_of_an_earlier_version_keeps_its_identities(processor: Processor, 
     walk(again, ("prompts",))
     assert json.loads(file.read_text())["unmarked"] == ["sources.a.engine.dtype"]
     assert opened(tmp_path, sources=[source]).pinned_sources[0].revision == "owner/model@main"
-    other = TREE["sources"][0] | {"engine": {"dtype": "float16"}}
+    other = SOURCE | {"engine": {"dtype": "float16"}}
     assert opened(tmp_path, sources=[other]).pinned_sources[0].revision == "owner/model@main/float16"
 
 

@@ -1,4 +1,4 @@
-"""Sizes of a recipe: which one a machine takes, what it changes, what is said; the demo's own sizes."""
+"""Sizes of a recipe: which one a machine takes, what it changes, what is reported; the demo's own sizes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from example_recipe import recipe_tree, source_tree
 
 from fusechat.pipeline.cluster.needs import reserved_needs
 from fusechat.pipeline.errors import CapacityError, RecipeError
@@ -17,18 +18,11 @@ from fusechat.pipeline.recipe.load import find, load
 from fusechat.services.engine_args import cpu_env
 from fusechat.training.ray_train import worker_env
 
-MODEL = {"hub": "owner/model", "revision": "main"}
-TREE: dict[str, Any] = {
-    "name": "small",
-    "run_dir": "run",
-    "prompts": {"train": ["p.jsonl"]},
-    "sources": [{"name": "a", "model": MODEL, "samples": {"math": 4}}],
-    "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-    "target": {"model": MODEL},
-    "sft": {"learning_rate": 1.0e-5, "num_epochs": 3},
-    "dpo": {"learning_rate": 1.0e-6, "beta": 10},
-    "size_minutes": 10,
-    "sizes": {
+TREE = recipe_tree(
+    sources=[source_tree(samples={"math": 4})],
+    sft={"learning_rate": 1e-5, "num_epochs": 3},
+    size_minutes=10,
+    sizes={
         "small": {
             "work": {"sample": {"tflop": 30, "seconds": 60}},
             "memory_gb": 4,
@@ -36,13 +30,13 @@ TREE: dict[str, Any] = {
         },
         "full": {"work": {"sample": {"tflop": 300, "seconds": 60}}, "memory_gb": 8},
     },
-}
+)
 Machine = Callable[..., None]
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Pretends that the machine computes so many GFLOP/s and has so many GiB."""
+    """Simulates a machine with the given GFLOP/s, GiB of memory, cores and CPU limit."""
 
     def pretend(gflops: float = 1000, memory: float = 64, cores: int = 2, limit: float = float("inf")) -> None:
         monkeypatch.setattr(sizes, "cpu_precision", lambda: "float32")

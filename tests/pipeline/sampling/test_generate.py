@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from example_recipe import make_run, source_tree
+from example_rows import generated
 
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling import generate
-from fusechat.pipeline.sampling.messages import Generated, rejected
+from fusechat.pipeline.sampling.messages import rejected
 from fusechat.pipeline.sampling.plan import requests, response
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 
 
 def run(folder: Path, carried: list[str]) -> Run:
-    for name in ("a", "target"):
-        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
-        (folder / "models" / name / "config.json").write_text("{}")
+    """A run whose prompts have been read; the first of six carries responses of the source `old`."""
     rows: list[dict[str, Any]] = [{"id": str(i), "domain": "chinese", "prompt": f"question {i}"} for i in range(6)]
     rows[0]["responses"] = {"old": carried}
-    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    tree = {
-        "name": "t",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"]},
-        "sources": [
-            {"name": "a", "model": {"path": "models/a"}, "samples": {"chinese": 2}},
-            {"name": "old", "kind": "imported"},
-        ],
-        "rewards": [{"kind": "likelihood", "name": "l", "source": "a"}],
-        "target": {"model": {"path": "models/target"}},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-6, "beta": 10},
-        "sample": {"buckets": 2},
-    }
-    found = Run(Recipe.model_validate(tree), folder, Progress(Console(quiet=True)))
-    walk(found, ("prompts",))
-    return found
+    sources = [source_tree(samples={"chinese": 2}), {"name": "old", "kind": "imported"}]
+    made = make_run(folder, rows, sources=sources, sample={"buckets": 2})
+    walk(made, ("prompts",))
+    return made
 
 
 def sample(work: Run, text: str = "same") -> None:
-    """As the source would: a part for each sample; the last is a reject."""
+    """Writes what the source would: a part for each sample; the last sample is a reject."""
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
     rows = [r for _, found in requests(work.pinned_sources[0], work.train_prompts, set()) for r in found]
     for r in rows[:-1]:
-        made = Generated(
-            response_id=r["response_id"],
-            text=text,
-            finish_reason="length",
-            reject="",
-            prompt_tokens=1,
-            completion_tokens=1,
-        )
-        parts.write_all([response(r, made)], 2)
+        parts.write_all([response(r, generated(r["response_id"], text, finish_reason="length"))], 2)
     parts.write_all([response(rows[-1], rejected(rows[-1]["response_id"], "prompt_too_long: 9"))], 2)
 
 
@@ -83,7 +57,7 @@ def test_the_stage_ends_with_one_shard_a_bucket_and_counts_everything(tmp_path: 
         (2, "  ", ["empty"]),
     ]
     again = generate.finish(work, 0)
-    assert again == outcome  # and ending twice changes nothing
+    assert again == outcome  # finishing twice changes nothing
 
 
 def test_what_it_made_hangs_on_the_texts_alone(tmp_path: Path) -> None:

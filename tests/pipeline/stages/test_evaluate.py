@@ -16,7 +16,7 @@ from typing import Any
 
 import endpoints
 import pytest
-from example_recipe import quiet_run, source, write_jsonl, write_model, write_recipe
+from example_recipe import quiet_run, source_tree, write_jsonl, write_model, write_recipe
 
 from fusechat.pipeline.errors import FusechatError
 from fusechat.pipeline.recipe.load import load
@@ -75,7 +75,7 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
         sources=[
             {**endpoint, "name": "weak", "model": "weak"},
             {**endpoint, "name": "strong", "model": "strong"},
-            source("hosted", model=model, placement=half),
+            source_tree("hosted", model=model, placement=half),
         ],
         rewards=[{"kind": "likelihood", "name": "l", "source": "hosted"}],
         target={"model": model},

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_recipe import make_run, source
+from example_recipe import make_run, source_tree
 from example_rows import prompt_row, response_row, score_row
 
 from fusechat.pipeline.errors import StageError
@@ -23,7 +23,7 @@ def run_of(folder: Path, **sections: Any) -> Run:
         {"name": "likelihood", "kind": "likelihood", "source": "a"},
         {"name": "skywork", "kind": "classifier", "model": {"path": "models/skywork"}},
     ]
-    return make_run(folder, **{"sources": [source(samples={"instruction": 2})], "rewards": rewards, **sections})
+    return make_run(folder, **{"sources": [source_tree(samples={"instruction": 2})], "rewards": rewards, **sections})
 
 
 def scored(run: Run, chosen: str, made_by: dict[str, str]) -> None:

@@ -13,35 +13,18 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
+from example_recipe import make_run
 from fsspec.implementations.memory import MemoryFileSystem
-from rich.console import Console
+from numbered_rows import SCHEMA, parts, row
 
 from fusechat.pipeline.errors import RunDirectoryError, StageError
-from fusechat.pipeline.identities import bucket_of, digest
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Recipe
-from fusechat.pipeline.run import Run
+from fusechat.pipeline.identities import bucket_of
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.manifest import Manifest, versions
-from fusechat.pipeline.storage.parts import Parts, first_of_each
+from fusechat.pipeline.storage.parts import first_of_each
 from fusechat.pipeline.storage.run_dir import RunDir
 
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("value", pa.int64()),
-    ]
-)
 Mount = Callable[..., Path]
-
-
-def row(num: int, value: int = 0) -> dict[str, Any]:
-    return {"id": f"r{num:03d}", "prompt_id": digest(num), "value": value}
-
-
-def parts(run: RunDir, folder: str = "stage") -> Parts:
-    return Parts(run, folder, SCHEMA, "id")
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -260,7 +243,7 @@ with RunDir(sys.argv[1]).lock():
         assert holder.stdout.readline() == "1\n"
         (tmp_path / ".half.tmp").write_text("the holder writes this just now")
         with pytest.raises(RunDirectoryError, match=f"in use by process {holder.pid}; wait for it or stop it"):
-            walk(run_of(recipe(tmp_path)), ("prompts",))
+            walk(make_run(tmp_path, run_dir=str(tmp_path)), ("prompts",))
         assert (tmp_path / ".half.tmp").exists()
         holder.kill()
     with RunDir(str(tmp_path)).lock():  # a killed holder's lock is free at once
@@ -329,41 +312,16 @@ def test_versions_name_what_a_result_hangs_on() -> None:
 # --- whose directory it is
 
 
-def recipe(run_dir: Path, name: str = "small", target: str = "models/target") -> Recipe:
-    return Recipe.model_validate(
-        {
-            "name": name,
-            "run_dir": str(run_dir),
-            "prompts": {"train": ["train.jsonl"]},
-            "sources": [{"name": "a", "model": {"path": "models/a"}, "samples": {"instruction": 1}}],
-            "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-            "target": {"model": {"path": target}},
-            "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-            "dpo": {"learning_rate": 1e-6, "beta": 10},
-        }
-    )
-
-
-def run_of(wanted: Recipe) -> Run:
-    base = Path(wanted.run_dir).parent
-    for name in ("a", "target", "other"):
-        (base / "models" / name).mkdir(parents=True, exist_ok=True)
-        (base / "models" / name / "config.json").write_text("{}")
-    (base / "train.jsonl").write_text('{"id": "i", "domain": "instruction", "prompt": "Name a colour."}\n')
-    return Run(wanted, base, Progress(Console(quiet=True)))
-
-
 def test_a_second_walk_finds_the_stage_up_to_date_and_rewrites_nothing(tmp_path: Path) -> None:
-    work = tmp_path / "run"
-    assert walk(run_of(recipe(work)), ("prompts",)) == {"prompts": True}
-    before = files(work / "prompts")
+    assert walk(make_run(tmp_path), ("prompts",)) == {"prompts": True}
+    before = files(tmp_path / "run" / "prompts")
     assert {"rejects.parquet", "manifest.json"} < set(before)
-    assert walk(run_of(recipe(work)), ("prompts",)) == {"prompts": False}
-    assert files(work / "prompts") == before
+    assert walk(make_run(tmp_path), ("prompts",)) == {"prompts": False}
+    assert files(tmp_path / "run" / "prompts") == before
 
 
 def test_a_changed_prompt_file_makes_the_stage_work_again(tmp_path: Path) -> None:
-    work = run_of(recipe(tmp_path / "run"))
+    work = make_run(tmp_path)
     walk(work, ("prompts",))
     first = work.fingerprint("prompts")
     with (tmp_path / "train.jsonl").open("a") as file:
@@ -374,29 +332,32 @@ def test_a_changed_prompt_file_makes_the_stage_work_again(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("other", "says"),
-    [({"name": "other"}, "recipe was small, now other"), ({"target": "models/other"}, "target was ")],
+    [
+        ({"name": "other"}, "recipe was small, now other"),
+        ({"target": {"model": {"path": "models/other"}}}, "target was "),
+    ],
 )
 def test_a_run_directory_of_another_recipe_is_refused_and_left_alone(
-    tmp_path: Path, other: dict[str, str], says: str
+    tmp_path: Path, other: dict[str, Any], says: str
 ) -> None:
     work = tmp_path / "run"
-    walk(run_of(recipe(work)), ("prompts",))
+    walk(make_run(tmp_path), ("prompts",))
     before = {k: v for k, v in files(work).items() if k != ".lock"}
     with pytest.raises(RunDirectoryError, match=f"belongs to another recipe \\({says}.*; give another run_dir"):
-        walk(run_of(recipe(work, **other)), ("prompts",))
+        walk(make_run(tmp_path, **other), ("prompts",))
     assert {k: v for k, v in files(work).items() if k != ".lock"} == before
 
 
 def test_a_stage_before_its_inputs_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"stage prompts, .*has not been run; `fusechat run` walks all stages"):
-        walk(run_of(recipe(tmp_path / "run")), ("select",))
+        walk(make_run(tmp_path), ("select",))
 
 
 def test_a_full_disk_stops_a_stage_and_the_same_walk_ends_it_later(mount: Mount, tmp_path: Path) -> None:
     disk = mount("disk", "size=64k")
-    work = run_of(recipe(disk / "run"))
+    work = make_run(disk)
     filler = disk / "filler"
-    filler.write_bytes(b"x" * 40_000)
+    filler.write_bytes(b"x" * 48_000)
     with pytest.raises(RunDirectoryError, match="no space left"):
         walk(work, ("prompts",))
     assert work.dir.manifest("prompts") is None

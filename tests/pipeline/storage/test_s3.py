@@ -18,21 +18,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
 import stores
+from example_recipe import make_run
+from numbered_rows import parts, row
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSelector, S3FileSystem
-from rich.console import Console
 
 from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.identities import digest
-from fusechat.pipeline.progress import Progress
-from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import PROMPT, RESPONSE
-from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage import s3
 from fusechat.pipeline.storage.lease import Lease
@@ -43,22 +40,7 @@ from fusechat.pipeline.storage.s3 import S3
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="moto, the S3 server, is missing")
 
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("value", pa.int64()),
-    ]
-)
 REFUSED = "http://127.0.0.1:9"  # the discard port: nobody listens
-
-
-def row(num: int, value: int = 0) -> dict[str, Any]:
-    return {"id": f"r{num:03d}", "prompt_id": digest(num), "value": value}
-
-
-def parts(run: RunDir) -> Parts:
-    return Parts(run, "stage", SCHEMA, "id")
 
 
 @pytest.fixture(scope="module")
@@ -202,23 +184,8 @@ def test_a_manifest_comes_back_as_it_was(url: str) -> None:
 
 
 def test_the_prompts_stage_runs_and_then_is_up_to_date(url: str, tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    (tmp_path / "train.jsonl").write_text('{"id": "i", "domain": "instruction", "prompt": "Name a colour."}\n')
-    recipe = Recipe.model_validate(
-        {
-            "name": "small",
-            "run_dir": url,
-            "prompts": {"train": ["train.jsonl"]},
-            "sources": [{"name": "a", "model": {"path": "model"}, "samples": {"instruction": 1}}],
-            "rewards": [{"name": "likelihood", "kind": "likelihood", "source": "a"}],
-            "target": {"model": {"path": "model"}},
-            "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-            "dpo": {"learning_rate": 1e-6, "beta": 10},
-        }
-    )
     for worked in (True, False):
-        assert walk(Run(recipe, tmp_path, Progress(Console(quiet=True))), ("prompts",)) == {"prompts": worked}
+        assert walk(make_run(tmp_path, run_dir=url), ("prompts",)) == {"prompts": worked}
     assert Parts(RunDir(url), "prompts/train", PROMPT, "prompt_id").read().num_rows == 1
     assert not [k for k in keys(url) if "/.lock/" in k and not k.endswith("/")]
 
@@ -242,8 +209,8 @@ def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place
 
     async def main() -> None:
         ledger = ResponseWriter(parts, 1)
-        for row in rows:
-            ledger.add(row)
+        for finished in rows:
+            ledger.add(finished)
             await ledger.durable()
 
     asyncio.run(main())
