@@ -67,7 +67,7 @@ def verdict_row(correct: bool | None) -> dict[str, Any]:
     return {"correct": correct, "verdict": "correct" if correct else "wrong", "detail": "d"}
 
 
-def generated(
+def make_generated(
     response_id: str,
     text: str = "t",
     finish_reason: str = "stop",

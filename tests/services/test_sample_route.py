@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import small
+from example_rows import make_generated
 
 from fusechat.pipeline.errors import AskFailedError
 from fusechat.pipeline.models.pinned_source import PinnedSource
@@ -29,14 +30,7 @@ class Answering:
         if self.after is not None:
             await self.after.wait()
         for wanted in request["samples"]:
-            yield Generated(
-                response_id=wanted["response_id"],
-                text="four",
-                finish_reason="stop",
-                reject="",
-                prompt_tokens=3,
-                completion_tokens=1,
-            )
+            yield make_generated(wanted["response_id"], "four", prompt_tokens=3)
 
 
 class Failing:
@@ -57,7 +51,7 @@ class Silent:
         self.asked.set()
         try:
             await asyncio.Event().wait()
-            yield Generated(response_id="", text="", finish_reason="", reject="", prompt_tokens=0, completion_tokens=0)
+            yield make_generated("")
         finally:
             self.left = True
 

@@ -20,6 +20,7 @@ import openai
 import pyarrow as pa
 import pytest
 import serving
+from example_rows import make_generated
 from tiny_model import make_tokenizer
 
 from fusechat.pipeline.identities import prompt_id, seed_of
@@ -27,7 +28,6 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE, Message
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.messages import Generated
 from fusechat.pipeline.sampling.plan import response, wanted
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.services import auth
@@ -168,14 +168,7 @@ def keep(service: serving.Service, messages: list[Message], text: str, domain: s
     (asked,) = run.pinned_sources
     prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}
     ((_, rows),) = wanted(asked, pa.Table.from_pylist([prompt]))
-    made = Generated(
-        response_id=rows[0]["response_id"],
-        text=text,
-        finish_reason="stop",
-        reject="",
-        prompt_tokens=9,
-        completion_tokens=5,
-    )
+    made = make_generated(rows[0]["response_id"], text, prompt_tokens=9, completion_tokens=5)
     Parts(run.dir, "sample", RESPONSE, "response_id").write_all([response(rows[0], made)], run.recipe.sample.buckets)
     return [row["response_id"] for row in rows]
 

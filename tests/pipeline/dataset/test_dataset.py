@@ -14,6 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from example_recipe import HUB_MODEL, make_recipe, source_tree
+from example_rows import prompt_row, response_row, score_row
 from typer.testing import CliRunner
 
 from fusechat.pipeline.cli.main import app
@@ -25,8 +27,8 @@ from fusechat.pipeline.dataset.locate import opened
 from fusechat.pipeline.dataset.push import push
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
-from fusechat.pipeline.identities import digest, prompt_id
-from fusechat.pipeline.recipe import DOMAINS, DomainRule, Margin, Recipe, Select
+from fusechat.pipeline.identities import digest
+from fusechat.pipeline.recipe import DOMAINS, Domain, DomainRule, Margin, Recipe, Select
 from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
 from fusechat.pipeline.report.content import collect_content
@@ -40,56 +42,45 @@ NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
 
 
 def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
-    """A run directory whose selection has been made: all domains, two sources with two samples each."""
+    """A run directory with a finished selection: all domains, two sources with two samples each."""
     run = RunDir(str(folder))
     prompts: list[dict[str, Any]] = []
     responses: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for i in range(num):
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"question {i} {NASTY}"}]
-        identity, domain = prompt_id(messages), DOMAINS[i % 4]  # type: ignore[arg-type]
-        prompts.append({"prompt_id": identity, "id": f"mine-{i}", "domain": domain, "messages": messages})
-        prompts[-1] |= {"file": "p.jsonl", "line": i + 1}
+        domain: Domain = DOMAINS[i % 4]
+        prompt = prompt_row(i, f"question {i} {NASTY}", domain, system="Be brief.", id=f"mine-{i}")
+        prompts.append(prompt)
         for j in range(4):
-            mine: dict[str, Any] = {"response_id": digest(identity, j), "prompt_id": identity, "domain": domain}
-            mine["source"] = "ab"[j % 2]
-            responses.append(
-                mine
-                | {"revision": "rev", "sample_index": j // 2, "seed": 100 + j, "params": "{}", "template": "t"}
-                | {"text": f"answer {i} {j} {NASTY}", "finish_reason": "stop", "reject": ""}
-                | {"prompt_tokens": 3, "completion_tokens": 4, "flags": []}
+            response = response_row(
+                prompt,
+                digest(prompt["prompt_id"], j),
+                source="ab"[j % 2],
+                revision="rev",
+                sample_index=j // 2,
+                seed=100 + j,
+                text=f"answer {i} {j} {NASTY}",
             )
+            responses.append(response)
             correct = j < 2 if domain in ("math", "code") else None
-            scores.append(
-                mine
-                | {"rewards": [("rm", 0.2 - j * (i % 9) / 200)], "reward_rejects": []}
-                | {"correct": correct, "verdict": "v", "detail": ""}
-            )
-    model = {"hub": "x/y", "revision": "main"}
-    tree = {
-        "name": "small",
-        "run_dir": str(folder),
-        "prompts": {"train": ["p.jsonl"]},
-        "sources": [
-            {"name": "a", "model": {"hub": "google/gemma-2-27b-it", "revision": "main"}, "samples": {"math": 2}},
-            {"name": "b", "model": model, "samples": {"math": 2}},
+            scores.append(score_row(response, {"rm": 0.2 - j * (i % 9) / 200}, correct))
+    recipe = make_recipe(
+        run_dir=str(folder),
+        sources=[
+            source_tree(model={"hub": "google/gemma-2-27b-it", "revision": "main"}),
+            source_tree("b", model=HUB_MODEL),
         ],
-        "rewards": [{"name": "rm", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-5, "beta": 1},
-        "sample": {"buckets": 3},
-    }
-    recipe = Recipe.model_validate(tree)
+        rewards=[{"name": "rm", "kind": "likelihood", "source": "a"}],
+        sample={"buckets": 3},
+    )
     Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts, 3)
     reject = {"stage": "prompts", "id": "p.jsonl:99", "reason": "duplicate", "detail": "of p.jsonl:1"}
     run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
     Parts(run, "sample", RESPONSE, "response_id").write_all(responses, 3)
     Parts(run, "score", SCORE, "response_id").write_all(scores, 3)
     run.write_json({"chosen": "rm"}, "score", "agreement.json")
-    run.write_json(
-        {"recipe": "small", "target": tree["target"], "settings": recipe.model_dump(mode="json")}, "run.json"
-    )
+    settings = recipe.model_dump(mode="json")
+    run.write_json({"recipe": recipe.name, "target": settings["target"], "settings": settings}, "run.json")
     apply_rule.run_select(run, recipe, "rm")
     return run, recipe
 

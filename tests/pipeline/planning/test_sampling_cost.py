@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from example_recipe import make_run, source_tree
-from example_rows import generated
+from example_rows import make_generated
 
 from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.planning.sampling_cost import describe, estimate, modelled_rate, parameters_of, simulate
@@ -38,7 +38,7 @@ def sampled(work: Run, num: int, tokens: int) -> None:
     pinned = work.pinned_sources[0]
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
     for _, rows in requests(pinned, work.train_prompts, set())[:num]:
-        made = [response(r, generated(r["response_id"], prompt_tokens=30, completion_tokens=tokens)) for r in rows]
+        made = [response(r, make_generated(r["response_id"], prompt_tokens=30, completion_tokens=tokens)) for r in rows]
         parts.write_all(made, work.recipe.sample.buckets)
 
 

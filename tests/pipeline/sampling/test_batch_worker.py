@@ -14,12 +14,12 @@ from typing import Any
 import clocks
 import pyarrow as pa
 import pytest
+from example_rows import make_generated, prompt_row
 
 from fusechat.pipeline.errors import EngineDiedError, RunDirectoryError, StageError
-from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import Sample, Source
-from fusechat.pipeline.records import PROMPT, RESPONSE, Message
+from fusechat.pipeline.records import PROMPT, RESPONSE
 from fusechat.pipeline.sampling import batch_worker, retry
 from fusechat.pipeline.sampling.batch_worker import BatchWorker, ResponseWriter
 from fusechat.pipeline.sampling.concurrency import ConcurrencyLimit
@@ -82,14 +82,7 @@ class Engine:
                     raise self.die()
                 self.now -= 1
                 left -= 1
-                yield Generated(
-                    response_id=sample["response_id"],
-                    text=f"echo of {text}",
-                    finish_reason="stop",
-                    reject="",
-                    prompt_tokens=3,
-                    completion_tokens=2,
-                )
+                yield make_generated(sample["response_id"], f"echo of {text}")
         finally:
             self.now -= left
 
@@ -106,11 +99,7 @@ def asked(samples: int = 3) -> PinnedSource:
 
 
 def prompts(num: int) -> pa.Table:
-    rows = []
-    for i in range(num):
-        messages = [Message(role="user", content=f"q{i}")]
-        row = {"prompt_id": prompt_id(messages), "id": str(i), "domain": "math", "messages": messages}
-        rows.append({**row, "file": "p.jsonl", "line": i + 1})
+    rows = [prompt_row(i, f"q{i}", "math") for i in range(num)]
     return pa.Table.from_pylist(rows, schema=PROMPT).sort_by("prompt_id")
 
 
@@ -328,17 +317,7 @@ def row(index: int) -> dict[str, Any]:
     from fusechat.pipeline.sampling.plan import response, wanted
 
     _, rows = next(wanted(asked(), prompts(1)))
-    return response(
-        rows[index],
-        Generated(
-            response_id=rows[index]["response_id"],
-            text="t",
-            finish_reason="stop",
-            reject="",
-            prompt_tokens=1,
-            completion_tokens=1,
-        ),
-    )
+    return response(rows[index], make_generated(rows[index]["response_id"]))
 
 
 def test_a_finished_sample_is_durable_within_the_promised_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from example_recipe import make_run, source_tree
-from example_rows import generated
+from example_rows import make_generated
 
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
@@ -32,7 +32,7 @@ def sample(work: Run, text: str = "same") -> None:
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
     rows = [r for _, found in requests(work.pinned_sources[0], work.train_prompts, set()) for r in found]
     for r in rows[:-1]:
-        parts.write_all([response(r, generated(r["response_id"], text, finish_reason="length"))], 2)
+        parts.write_all([response(r, make_generated(r["response_id"], text, finish_reason="length"))], 2)
     parts.write_all([response(rows[-1], rejected(rows[-1]["response_id"], "prompt_too_long: 9"))], 2)
 
 

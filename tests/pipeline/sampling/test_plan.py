@@ -9,16 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from example_rows import make_generated, prompt_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.identities import bucket_of, fraction_of, prompt_id, response_id, seed_of
 from fusechat.pipeline.models.pinned_source import PinnedSource, template_identity
 from fusechat.pipeline.recipe import Source
-from fusechat.pipeline.records import PROMPT, RESPONSE, Message
+from fusechat.pipeline.records import PROMPT, RESPONSE, Domain, Message
 from fusechat.pipeline.sampling import plan as sampling
 from fusechat.pipeline.sampling.flags import flag_duplicates, flags
-from fusechat.pipeline.sampling.messages import Generated, rejected
+from fusechat.pipeline.sampling.messages import rejected
 from fusechat.pipeline.sampling.plan import (
     UNIT_PROMPTS,
     Plan,
@@ -55,12 +56,8 @@ def asked(**changes: Any) -> PinnedSource:
     return PinnedSource(source=source(**changes), revision=revision, template=template, seed=seed)
 
 
-def prompts(num: int, domains: tuple[str, ...] = ("math", "instruction", "code")) -> pa.Table:
-    rows = []
-    for i in range(num):
-        messages = [Message(role="user", content=f"question {i}")]
-        row = {"prompt_id": prompt_id(messages), "id": str(i), "domain": domains[i % len(domains)]}
-        rows.append({**row, "messages": messages, "file": "p.jsonl", "line": i + 1})
+def prompts(num: int, domains: tuple[Domain, ...] = ("math", "instruction", "code")) -> pa.Table:
+    rows = [prompt_row(i, f"question {i}", domains[i % len(domains)]) for i in range(num)]
     return pa.Table.from_pylist(rows, schema=PROMPT)
 
 
@@ -70,7 +67,8 @@ def run_dir(path: Path, table: pa.Table, done: set[str] | None = None) -> tuple[
     there, responses = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
     there.write_all(table.to_pylist(), BUCKETS)
     for _, rows in wanted(asked(), table):
-        responses.write_all([response(r, answer(r)) for r in rows if r["response_id"] in (done or ())], BUCKETS)
+        finished = [r for r in rows if r["response_id"] in (done or ())]
+        responses.write_all([response(r, make_generated(r["response_id"])) for r in finished], BUCKETS)
     return there, responses
 
 
@@ -89,17 +87,6 @@ def ids(found: Plan, path: Path) -> list[str]:
         for _, rows in requests(asked(), parts.read(u["bucket"])[u["start"] : u["stop"]], done.ids(u["bucket"]))
         for row in rows
     ]
-
-
-def answer(row: dict[str, Any], text: str = "t") -> Generated:
-    return Generated(
-        response_id=row["response_id"],
-        text=text,
-        finish_reason="stop",
-        reject="",
-        prompt_tokens=2,
-        completion_tokens=1,
-    )
 
 
 # --- identities
@@ -300,7 +287,7 @@ def test_a_prompt_that_is_half_done_is_asked_for_the_rest_with_its_own_parameter
 
 def test_a_response_is_a_row_of_the_schema() -> None:
     ((_, rows),) = requests(asked(), prompts(1), set())
-    made = [response(r, answer(r)) for r in rows]
+    made = [response(r, make_generated(r["response_id"])) for r in rows]
     table = pa.Table.from_pylist(made, schema=RESPONSE)
     assert table.column("text").to_pylist() == ["t"] * 3
     assert set(made[0]) == set(RESPONSE.names)
@@ -335,7 +322,9 @@ def test_a_reject_has_no_flags() -> None:
 
 def test_the_first_of_equal_samples_is_no_duplicate_and_flagging_twice_changes_nothing() -> None:
     table = prompts(2, domains=("math",))
-    rows = [response(r, answer(r, "same")) for _, rs in requests(asked(), table, set()) for r in rs]
+    rows = [
+        response(r, make_generated(r["response_id"], "same")) for _, rs in requests(asked(), table, set()) for r in rs
+    ]
     rows[0]["text"] = "another"
     for _ in range(2):
         flag_duplicates(rows)
@@ -350,6 +339,6 @@ def test_samples_under_other_parameters_are_no_duplicates() -> None:
     rows = []
     for changes in ({}, {"sampling": {"temperature": 0.9}}):
         ((_, found),) = requests(asked(samples={"math": 1}, **changes), table, set())
-        rows += [response(r, answer(r, "same")) for r in found]
+        rows += [response(r, make_generated(r["response_id"], "same")) for r in found]
     flag_duplicates(rows)
     assert [r["flags"] for r in rows] == [[], []]

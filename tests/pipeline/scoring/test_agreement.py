@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from example_rows import response_row, verdict_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,12 +13,7 @@ from fusechat.pipeline.scoring import agreement
 
 
 def response(identity: str = "r", **changes: Any) -> dict[str, Any]:
-    row = {"response_id": identity, "prompt_id": "p", "domain": "math", "source": "a", "text": "2", "reject": ""}
-    return {**row, "finish_reason": "stop", **changes}
-
-
-def verdict(correct: bool | None) -> dict[str, Any]:
-    return {"correct": correct, "verdict": "correct" if correct else "wrong", "detail": "d"}
+    return response_row({"prompt_id": "p", "domain": "math"}, identity, **changes)
 
 
 # --- which reward model to trust
@@ -31,7 +27,7 @@ def test_reward_models_are_compared_on_half_right_and_half_wrong_where_there_are
     num_right: int, num_wrong: int, num: int, expected: tuple[int, int]
 ) -> None:
     rows = [response(f"{'abc'[i % 3]}{i}") for i in range(num_right + num_wrong)]
-    verdicts = {r["response_id"]: verdict(i < num_right) for i, r in enumerate(rows)}
+    verdicts = {r["response_id"]: verdict_row(i < num_right) for i, r in enumerate(rows)}
     found = agreement.sample(rows, verdicts, num)
     right = sum(verdicts[r["response_id"]]["correct"] for r in found)
     assert (right, len(found) - right) == expected
@@ -46,7 +42,7 @@ def test_unfinished_empty_and_unverified_responses_are_not_compared() -> None:
         response("chat", domain="instruction"),
         response("good"),
     ]
-    verdicts = {i: verdict(True) for i in ("cut", "empty", "good")} | {"unverifiable": verdict(None)}
+    verdicts = {i: verdict_row(True) for i in ("cut", "empty", "good")} | {"unverifiable": verdict_row(None)}
     assert [r["response_id"] for r in agreement.sample(rows, verdicts, 10)] == ["good"]
 
 
@@ -71,7 +67,7 @@ def test_the_area_equals_a_count_over_all_pairs(scored: list[tuple[int, bool]]) 
 
 def test_agreement_counts_what_was_scored_in_all_and_in_groups() -> None:
     rows = [response("a1"), response("a2"), response("b1", source="b"), response("b2", source="b"), response("b3")]
-    verdicts = {r["response_id"]: verdict(r["response_id"] in ("a1", "b2")) for r in rows}
+    verdicts = {r["response_id"]: verdict_row(r["response_id"] in ("a1", "b2")) for r in rows}
     scores = {"a1": 2.0, "a2": 1.0, "b1": 3.0, "b2": 0.0, "b3": None}
     found = agreement.with_verdicts(rows, verdicts, {i: s for i, s in scores.items() if s is not None})
     assert (found["num"], found["num_correct"], found["auc"]) == (4, 2, 0.25)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any, cast
 
 import pytest
+from example_rows import response_row, verdict_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,12 +25,7 @@ def rated(score: Any, reject: str = "") -> Rated:
 
 
 def response(identity: str = "r", **changes: Any) -> dict[str, Any]:
-    row = {"response_id": identity, "prompt_id": "p", "domain": "math", "source": "a", "text": "2", "reject": ""}
-    return {**row, "finish_reason": "stop", **changes}
-
-
-def verdict(correct: bool | None) -> dict[str, Any]:
-    return {"correct": correct, "verdict": "correct" if correct else "wrong", "detail": "d"}
+    return response_row({"prompt_id": "p", "domain": "math"}, identity, **changes)
 
 
 # --- what a reward model answers
@@ -104,13 +100,13 @@ RULES = Select(
 def test_responses_that_no_rule_selects_need_no_score(
     changes: dict[str, Any], correct: bool | None, reason: str | None
 ) -> None:
-    found = merge.not_scored([response(**changes)], {"r": verdict(correct)}, RULES)
+    found = merge.not_scored([response(**changes)], {"r": verdict_row(correct)}, RULES)
     assert found == ({} if reason is None else {"r": reason})
 
 
 def test_a_wrong_response_beside_a_right_one_is_scored_as_the_pairs_other_half() -> None:
     rows = [response("right"), response("wrong"), response("other", prompt_id="q")]
-    verdicts = {"right": verdict(True), "wrong": verdict(False), "other": verdict(False)}
+    verdicts = {"right": verdict_row(True), "wrong": verdict_row(False), "other": verdict_row(False)}
     assert merge.not_scored(rows, verdicts, RULES) == {"other": "all_wrong"}
 
 
@@ -120,10 +116,10 @@ def test_a_wrong_response_is_not_scored_where_its_own_source_has_no_right_one(
     domain: str, correct: bool | None
 ) -> None:
     rows = [response("right", source="a", domain=domain), response("wrong", source="b", domain=domain)]
-    verdicts = {"right": verdict(True), "wrong": verdict(correct)}
+    verdicts = {"right": verdict_row(True), "wrong": verdict_row(correct)}
     assert merge.not_scored(rows, verdicts, RULES) == {"wrong": "unpaired"}
     rows.append(response("again", source="b", domain=domain))
-    assert merge.not_scored(rows, verdicts | {"again": verdict(True)}, RULES) == {}
+    assert merge.not_scored(rows, verdicts | {"again": verdict_row(True)}, RULES) == {}
 
 
 @given(
@@ -135,7 +131,7 @@ def test_what_is_not_scored_changes_nothing_that_selection_decides(
     drawn: list[tuple[str, bool | None, int]], sft_share: bool, fallback: bool
 ) -> None:
     rows = [response(str(i), source=source, text=f"{i % 4}") for i, (source, _, _) in enumerate(drawn)]
-    verdicts = {str(i): verdict(correct) for i, (_, correct, _) in enumerate(drawn)}
+    verdicts = {str(i): verdict_row(correct) for i, (_, correct, _) in enumerate(drawn)}
     left_out = merge.not_scored(rows, verdicts, RULES)
     rule = DomainRule(sft_fraction=0, fallback_to_sft=fallback)
 
@@ -168,7 +164,7 @@ def test_every_response_has_a_row_whatever_became_of_it() -> None:
         },
         "likelihood": {"scored": scoring.reward_row("scored", rated(-0.5))},
     }
-    table = merge.merge(rows, {"scored": verdict(True)}, rewards, {"skipped": "truncated"})
+    table = merge.merge(rows, {"scored": verdict_row(True)}, rewards, {"skipped": "truncated"})
     assert table.schema == SCORE
     found = {r["response_id"]: r for r in table.to_pylist()}
     assert found.keys() == {r["response_id"] for r in rows}

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from example_recipe import make_recipe, source_tree
+from example_rows import prompt_row, response_row, score_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -278,32 +280,25 @@ def tables(num: int, seed: int = 0) -> tuple[pa.Table, pa.Table, pa.Table]:
     responses: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
     for i in range(num):
-        messages = [{"role": "user", "content": f"question {i}"}]
-        identity, domain = prompt_id(messages), DOMAIN_CYCLE[i % 4]
-        prompts.append({"prompt_id": identity, "id": str(i), "domain": domain, "messages": messages})
-        prompts[-1] |= {"file": "p.jsonl", "line": i + 1}
+        prompt = prompt_row(i, f"question {i}", DOMAIN_CYCLE[i % 4])
+        prompts.append(prompt)
         for j in range(4):
             rejected, cut = draw.random() < 0.1, draw.random() < 0.1
-            mine: dict[str, Any] = {"response_id": f"{identity[:12]}-{j}", "prompt_id": identity, "domain": domain}
-            mine["source"] = "ab"[j % 2]
-            reason = "rejected" if rejected else "length" if cut else "stop"
-            responses.append(
-                mine
-                | {"revision": "r", "sample_index": j // 2, "seed": j, "params": "{}", "template": "t"}
-                | {"text": "" if rejected else f"answer {draw.randrange(99)}", "finish_reason": reason}
-                | {
-                    "reject": "too_long" if rejected else "",
-                    "prompt_tokens": 3,
-                    "completion_tokens": draw.randint(1, 4),
-                }
+            response = response_row(
+                prompt,
+                f"{prompt['prompt_id'][:12]}-{j}",
+                source="ab"[j % 2],
+                sample_index=j // 2,
+                seed=j,
+                text="" if rejected else f"answer {draw.randrange(99)}",
+                finish_reason="rejected" if rejected else "length" if cut else "stop",
+                reject="too_long" if rejected else "",
+                completion_tokens=draw.randint(1, 4),
             )
+            responses.append(response)
             score = draw.choice([None, math.nan, 0.1, 0.12, 0.15, draw.random() / 5])
-            correct = draw.choice([True, False, None]) if domain in ("math", "code") else None
-            scores.append(
-                mine
-                | {"rewards": [("rm", score), ("other", -score if score else None)], "reward_rejects": []}
-                | {"correct": correct, "verdict": "v", "detail": ""}
-            )
+            correct = draw.choice([True, False, None]) if prompt["domain"] in ("math", "code") else None
+            scores.append(score_row(response, {"rm": score, "other": -score if score else None}, correct))
     return (
         pa.Table.from_pylist(prompts, schema=PROMPT),
         pa.Table.from_pylist(responses, schema=RESPONSE),
@@ -407,20 +402,15 @@ def make_run(folder: Path, buckets: int, num: int = 60) -> tuple[RunDir, Recipe]
     rows += [r | {"response_id": r["response_id"] + "-old", "text": "old"} for r in rows[::3]]
     Parts(run, "sample", RESPONSE, "response_id").write_all(rows, buckets)
     Parts(run, "score", SCORE, "response_id").write_all(scores.to_pylist(), buckets)
-    model = {"hub": "x/y", "revision": "main"}
-    tree = {
-        "name": "t",
-        "run_dir": str(folder),
-        "prompts": {"train": ["p.jsonl"]},
-        "sources": [{"name": n, "model": model, "samples": {"math": 1}} for n in "ab"],
-        "rewards": [{"name": "rm", "kind": "likelihood", "source": "a"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-5, "beta": 1},
-        "sample": {"buckets": buckets},
-        "select": RULES.model_dump(),
-    }
-    return run, Recipe.model_validate(tree)
+    recipe = make_recipe(
+        name="t",
+        run_dir=str(folder),
+        sources=[source_tree("a"), source_tree("b")],
+        rewards=[{"name": "rm", "kind": "likelihood", "source": "a"}],
+        sample={"buckets": buckets},
+        select=RULES.model_dump(),
+    )
+    return run, recipe
 
 
 def test_the_stage_writes_the_same_bytes_for_any_number_of_buckets_and_workers(tmp_path: Path) -> None:
@@ -516,11 +506,7 @@ def test_scores_that_say_nothing_have_their_reason(score: float | None, reason: 
     prompts, responses, _ = tables(80)
     rows = [r | {"finish_reason": "stop", "reject": "", "text": r["response_id"]} for r in responses.to_pylist()]
     rule = DomainRule(sft_fraction=0)
-    scores = [
-        {k: r[k] for k in ("response_id", "prompt_id", "domain", "source")}
-        | {"rewards": [("rm", score)], "reward_rejects": [], "correct": None, "verdict": "", "detail": ""}
-        for r in rows
-    ]
+    scores = [score_row(r, {"rm": score}) for r in rows]
     found = select_bucket(
         prompts,
         pa.Table.from_pylist(rows, schema=RESPONSE),
