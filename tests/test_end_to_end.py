@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from command_line import run_fusechat
+from example_recipe import write_jsonl, write_recipe
 
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.storage.parts import Parts
@@ -48,23 +44,23 @@ def recipe(folder: Path) -> Path:
     # One prompt carries a response of another source.
     carries = json.loads(train[-1])
     train[-1] = json.dumps({**carries, "responses": {"old": ["没有。"]}})
-    # One prompt stands there twice, one is longer than the model takes.
+    # One prompt occurs twice, and one is longer than the model accepts.
     long = json.dumps({"id": "long", "domain": "instruction", "prompt": "Shorten this: " + "word " * 2000})
     (folder / "train.jsonl").write_text("\n".join([*train, train[0], long]) + "\n", "utf-8")
     (folder / "heldout.jsonl").write_text("\n".join(heldout) + "\n", "utf-8")
     sums = [{"id": f"s{i}", "domain": "math", "prompt": f"What is {i} + 1?", "gold": f"{i + 1}"} for i in range(3)]
     tales = [{"id": f"t{i}", "domain": "instruction", "prompt": f"Tell a tale of {i} hens."} for i in range(2)]
     for name, found in (("sums", sums), ("tales", tales)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
+        write_jsonl(folder / f"{name}.jsonl", found)
     engine = {"dtype": "bfloat16", "max_model_len": 768}
     placement = {"num_cpus": 0.9}
     rule = {"sft_fraction": 0.5, "fallback_to_sft": True, "keep_truncated": True, "margin": {"min": -100}}
     optimization = {"learning_rate": 1e-5, "num_epochs": 1, "global_batch_size": 4, "micro_batch_size": 4}
-    tree: dict[str, Any] = {
-        "name": "small",
-        "run_dir": str(folder / "run"),
-        "prompts": {"train": ["train.jsonl"], "heldout": ["heldout.jsonl"]},
-        "sources": [
+    return write_recipe(
+        folder / "small.yaml",
+        run_dir=str(folder / "run"),
+        prompts={"train": ["train.jsonl"], "heldout": ["heldout.jsonl"]},
+        sources=[
             {
                 "name": "smollm2",
                 "model": SMOLLM2,
@@ -75,7 +71,7 @@ def recipe(folder: Path) -> Path:
             },
             {"name": "old", "kind": "imported"},
         ],
-        "rewards": [
+        rewards=[
             {"name": "likelihood", "kind": "likelihood", "source": "smollm2"},
             {
                 "name": "judge",
@@ -86,17 +82,17 @@ def recipe(folder: Path) -> Path:
                 "min_mass": 0.001,
             },
         ],
-        # A combination of which every part is there, whatever so small a judge says.
-        "score": {
+        # A combination that has all its parts, whatever so small a judge answers.
+        score={
             "reward": {"domains": dict.fromkeys(("instruction", "math", "code", "chinese"), "likelihood")},
             "agreement_sample": 12,
         },
-        "select": dict.fromkeys(("instruction", "math", "code", "chinese"), rule),
-        "target": {"model": SMOLLM2},
-        "sft": {**optimization, "max_length": 192},
-        "dpo": {**optimization, "max_length": 192, "beta": 10},
-        "training": {"num_cpus": 1},
-        "evaluate": {
+        select=dict.fromkeys(("instruction", "math", "code", "chinese"), rule),
+        target={"model": SMOLLM2},
+        sft={**optimization, "max_length": 192},
+        dpo={**optimization, "max_length": 192, "beta": 10},
+        training={"num_cpus": 1},
+        evaluate={
             "engine": engine,
             "placement": placement,
             "sampling": {"temperature": 0, "max_tokens": 32},
@@ -113,37 +109,12 @@ def recipe(folder: Path) -> Path:
                 },
             ],
         },
-    }
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(tree), "utf-8")
-    return path
-
-
-def fusechat(
-    *arguments: str | Path, kill_when: Path | None = None, term_when: Path | None = None, files: int = 1
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process group of its own.
-
-    Args:
-        kill_when: a folder; once it holds Parquet files, all of the group gets SIGKILL.
-        term_when: the same, but the command alone gets SIGTERM.
-        files: how many it has to hold.
-    """
-    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    folder = kill_when or term_when
-    if folder is not None:
-        while process.poll() is None and len(list(folder.rglob("*.parquet"))) < files:
-            time.sleep(0.05)
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[0]}"
-        if kill_when is not None:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.terminate()
-    output, _ = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def num_files(folder: Path) -> int:
+    """How many Parquet files there are below the folder."""
+    return len(list(folder.rglob("*.parquet")))
 
 
 def texts(run: Path) -> dict[str, str]:
@@ -157,17 +128,19 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     run = tmp_path / "run"
 
     # The first file is the response that a prompt carries.
-    killed = fusechat("run", path, "--set", "sample.concurrency=4", kill_when=run / "sample", files=3)
+    killed = run_fusechat(
+        "run", path, "--set", "sample.concurrency=4", kill_when=lambda: num_files(run / "sample") >= 3
+    )
     assert killed.returncode == -signal.SIGKILL
     before = texts(run)
     assert before
 
-    stopped = fusechat("run", path, term_when=run / "rewards")
+    stopped = run_fusechat("run", path, terminate_when=lambda: num_files(run / "rewards") >= 1)
     assert stopped.returncode == 0, stopped.stdout
     assert "resumable" in stopped.stdout
     assert "sample: done" in stopped.stdout
 
-    done = fusechat("run", path)
+    done = run_fusechat("run", path)
     assert done.returncode == 0, done.stdout
     assert "sample: up to date" in done.stdout
     assert "were done before" in stopped.stdout  # the killed run's samples were not asked for again
@@ -212,7 +185,7 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     assert "held-out accuracy" in done.stdout
 
     stamps = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")}
-    again = fusechat("run", path)
+    again = run_fusechat("run", path)
     assert again.returncode == 0, again.stdout
     assert "ray: starting" in done.stdout and "ray: " not in again.stdout  # it takes seconds: nothing is started
     assert again.stdout.count("up to date") == 8

@@ -23,6 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the modules that tests share
+from example_recipe import make_recipe, source_tree
+
 from fusechat.pipeline.identities import bucket_of, prompt_id
 from fusechat.pipeline.recipe import Recipe
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
@@ -38,19 +41,13 @@ WORDS = "the a of sum number is then we add both sides so it follows that answer
 
 def recipe(folder: str, buckets: int = BUCKETS) -> Recipe:
     """FuseChat-3.0's rules over the four sources."""
-    model = {"hub": "x/y", "revision": "main"}
-    tree = {
-        "name": "bench",
-        "run_dir": folder,
-        "prompts": {"train": ["p.jsonl"]},
-        "sources": [{"name": n, "model": model, "samples": {"math": SAMPLES}} for n in SOURCES],
-        "rewards": [{"name": "rm", "kind": "likelihood", "source": "qwen"}],
-        "target": {"model": model},
-        "sft": {"learning_rate": 1e-5, "num_epochs": 1},
-        "dpo": {"learning_rate": 1e-5, "beta": 1},
-        "sample": {"buckets": buckets},
-    }
-    return Recipe.model_validate(tree)
+    return make_recipe(
+        name="bench",
+        run_dir=folder,
+        sources=[source_tree(name, samples={"math": SAMPLES}) for name in SOURCES],
+        rewards=[{"name": "rm", "kind": "likelihood", "source": "qwen"}],
+        sample={"buckets": buckets},
+    )
 
 
 def make(folder: str, num_responses: int) -> None:

@@ -6,10 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 import ray
 import yaml
 from example_recipe import PROMPT, source_tree, write_jsonl, write_recipe
+from http_server import QuietHandler, serve
 
 from fusechat.pipeline.cluster.connect import free_port
 from fusechat.pipeline.cluster.job_package import pack
@@ -57,23 +56,21 @@ def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.Complet
 
 @contextmanager
 def dashboard(answers: dict[str, Any], status: int = 200) -> Iterator[str]:
-    """What stands in for a cluster's dashboard: route -> JSON."""
+    """A stand-in for a cluster's dashboard. Yields its URL.
 
-    class Handler(BaseHTTPRequestHandler):
+    Args:
+        answers: JSON by route.
+    """
+
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             found = answers.get(self.path.partition("?")[0])
             self.send_response(status if found is not None else 404)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serve(Handler) as url:
+        yield url
 
 
 VERSION = {"version": "4", "ray_version": ray.__version__, "ray_commit": "x", "session_name": "s"}

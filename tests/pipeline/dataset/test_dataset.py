@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from example_recipe import HUB_MODEL, make_recipe, source_tree
 from example_rows import prompt_row, response_row, score_row
+from http_server import QuietHandler, serve
 from typer.testing import CliRunner
 
 from fusechat.pipeline.cli.main import app
@@ -393,15 +392,12 @@ def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path:
         opened(made[0].url)
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """The part of a hub's HTTP interface that a commit of small files takes."""
 
     calls: ClassVar[list[tuple[str, str, str | None]]] = []
     files: ClassVar[dict[str, bytes]] = {}
     refuse = 0
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def _answer(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -437,14 +433,11 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
     Hub.calls, Hub.files, Hub.refuse = [], {}, 0
-    yield Hub
-    server.shutdown()
-    server.server_close()
+    with serve(Hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+        yield Hub
 
 
 def test_a_push_commits_data_and_card_at_once_as_the_token_says(

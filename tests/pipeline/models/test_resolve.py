@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import http.server
 import json
 import multiprocessing
 import os
@@ -12,14 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
+from http_server import QuietHandler, serve
 
 from fusechat.pipeline.errors import FusechatError, InputError
 from fusechat.pipeline.models import resolve as models
@@ -373,7 +372,7 @@ def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, mo
 # A hub of our own
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """The three routes of the hub that fetching a snapshot takes."""
 
     FILES: ClassVar = {
@@ -384,9 +383,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
         "chat_template.jinja": b"{{ messages }}",
         "README.md": b"words",
     }
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -428,13 +424,8 @@ def _oid(content: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(Hub) as url:
+        yield url
 
 
 ASK = """

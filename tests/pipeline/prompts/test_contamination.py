@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_recipe import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ def written(folder: Path, **config: Any) -> Any:
         {"id": "b", "domain": "math", "gold": "3", "prompt": f"Please: {held}?"},
         {"id": "c", "domain": "instruction", "prompt": "Name a colour."},
     ]
-    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    write_jsonl(folder / "train.jsonl", rows)
     (folder / "held.jsonl").write_text(json.dumps({"id": "h", "domain": "math", "gold": "3", "prompt": held}))
     (folder / "gsm8k.csv").write_text(f"question,answer\n,1\n{asked},18\n")
     sets = (PromptTable(path="gsm8k.csv", columns={"prompt": "question"}),)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from example_recipe import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -261,7 +262,7 @@ CARRIES = {**CHAT, "responses": {"old": ["Red.", "Blue."], "older": []}}
 
 
 def carrying(folder: Path, *rows: Any, imported: tuple[str, ...] = ("old", "older"), **config: Any) -> Found:
-    (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+    write_jsonl(folder / "train.jsonl", rows)
     return read(Prompts(train=("train.jsonl",), **config), folder, imported)
 
 

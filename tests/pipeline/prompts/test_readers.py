@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from example_recipe import write_jsonl
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.prompts.intake import Intake
@@ -38,7 +39,7 @@ def written(folder: Path, kind: str, rows: list[dict[str, Any]] = ROWS) -> dict[
         return {"path": "p.csv"}
     if kind == "jsonl":
         texts = [{k: str(v) for k, v in row.items()} for row in rows]
-        (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts), "utf-8")
+        write_jsonl(folder / "p.jsonl", texts)
         return {"path": "p.jsonl"}
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), folder / "p.parquet")

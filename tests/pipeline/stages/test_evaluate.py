@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 import endpoints
 import pytest
+from command_line import run_fusechat
 from example_recipe import quiet_run, source_tree, write_jsonl, write_model, write_recipe
 
 from fusechat.pipeline.errors import FusechatError
@@ -97,23 +97,8 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
 
 
 def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # A recipe that names no cluster starts its own, whatever others there are.
-        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
-    )
-    if kill_when is not None:
-        while process.poll() is None and not kill_when():
-            time.sleep(0.02)
-        assert process.poll() is None, f"it ended before it could be killed: {process.communicate()[0][-2000:]}"
-        os.killpg(process.pid, signal.SIGKILL)
-    output, _ = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, output)
+    """Runs the command. A recipe that names no cluster starts its own, even if there are others."""
+    return run_fusechat(*arguments, env={"RAY_ADDRESS": "127.0.0.1:1"}, kill_when=kill_when)
 
 
 def quiet(service: Service) -> None:
