@@ -1,4 +1,4 @@
-"""Time that passes when nothing else is to be done: tests of waits that take none, and come out the same anywhere."""
+"""Simulated time: tests of waits that take no time and have the same result on every machine."""
 
 from __future__ import annotations
 
@@ -14,18 +14,33 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    """Where the loop would wait for its next timer, the clock is put forward to it. A turn takes a microsecond."""
+    """Instead of waiting for the next timer, moves the clock to it. Each turn of the loop takes a microsecond."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        found = super().select(None if timeout is None else 0)
-        self.now += 1e-6 if found or not timeout else timeout + 1e-6
-        return found
+        events = super().select(None if timeout is None else 0)
+        self.now += 1e-6 if events or not timeout else timeout + 1e-6
+        return events
+
+
+class ManualClock:
+    """A monotonic clock that a test moves by setting `now`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.tick_s = 0.0
+        """Seconds that each reading takes."""
+
+    def __call__(self) -> float:
+        self.now += self.tick_s
+        return self.now
+
+    monotonic = __call__
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own. What it waits for must not happen in another thread or process."""
+    """An event loop with a simulated clock. What it waits for must not happen in another thread or process."""
 
     def __init__(self) -> None:
         self._clock = _Selector()
@@ -36,7 +51,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]], *modules: Any) -> T:
-    """What `main` returns on such a loop, whose clock is also the `time.monotonic` of the modules."""
+    """Runs `main` on such a loop and returns its result. The loop's clock replaces `time.monotonic` in `modules`."""
     with asyncio.Runner(loop_factory=Loop) as runner, pytest.MonkeyPatch.context() as patch:
         for module in modules:
             patch.setattr(module, "time", SimpleNamespace(monotonic=runner.get_loop().time))

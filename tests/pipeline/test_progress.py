@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import ManualClock
 from rich.console import Console
 
 from fusechat.pipeline import progress as progress_module
@@ -17,31 +18,10 @@ from fusechat.pipeline.report.summary import print_summary
 from fusechat.pipeline.storage.run_dir import RunDir
 
 
-@pytest.fixture
-def out() -> io.StringIO:
-    return io.StringIO()
-
-
-class Clock:
-    """Seconds that pass when they are told to, and a microsecond whenever somebody looks."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        self.now += 1e-6
-        return self.now
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(progress_module, "time", found)
-    return found
-
-
-@pytest.fixture
-def progress(out: io.StringIO, clock: Clock) -> Progress:
-    return Progress(Console(file=out, soft_wrap=True, highlight=False, width=200))
+def _tick(clock: ManualClock) -> None:
+    """Each reading of the clock takes a microsecond, so that no time is exactly zero."""
+    clock.tick_s = 1e-6
 
 
 def lines(out: io.StringIO) -> list[str]:
@@ -79,7 +59,7 @@ def test_what_had_nothing_to_do_ends_without_a_line(progress: Progress, out: io.
     assert lines(out) == ["score: 5 rows, 5 were done before"]
 
 
-def test_a_line_comes_only_every_few_seconds(progress: Progress, out: io.StringIO, clock: Clock) -> None:
+def test_a_line_comes_only_every_few_seconds(progress: Progress, out: io.StringIO, clock: ManualClock) -> None:
     progress.begin("sample a", total=1000)
     for _ in range(100):
         progress.advance("sample a", rows=1, tokens=10)

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 import serving
+from clocks import ManualClock
 from tiny_model import make_tokenizer, write_model
 
 LONG = 900
@@ -73,3 +74,9 @@ def woken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[serving.Se
 def service(woken: tuple[serving.Service, Asleep]) -> serving.Service:
     """The service; its model is awake."""
     return woken[0]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()

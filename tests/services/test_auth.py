@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from clocks import ManualClock
 
 from fusechat.pipeline.errors import InputError, UserError
 from fusechat.services import auth
@@ -20,16 +21,6 @@ from fusechat.services.auth import AuthError, KeyRing
 
 SECRET = "fc-one"
 NOW = datetime(2027, 1, 30, tzinfo=UTC)
-
-
-class Clock:
-    """Monotonic seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def entry(name: str = "ci", secret: str = SECRET, **settings: Any) -> dict[str, Any]:
@@ -45,11 +36,6 @@ def write(path: Path, *entries: dict[str, Any]) -> Path:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return write(tmp_path / "keys.yaml", entry())
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def refused(ring: KeyRing, secret: str, now: datetime | None = None) -> str:
@@ -187,7 +173,7 @@ def test_a_role_may_do_its_own_and_admin_all(role: auth.Role, rights: str) -> No
 # --- rotation
 
 
-def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> None:
+def test_a_changed_file_is_read_within_a_second(file: Path, clock: ManualClock) -> None:
     ring = KeyRing(file, clock)
     write(file, entry("next", "two!"))
     clock.now += 0.9
@@ -198,7 +184,7 @@ def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> Non
 
 
 def test_an_unchanged_file_is_not_read_again_even_a_broken_one(
-    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    file: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = KeyRing(file, clock)
     file.write_text("keys: [")
@@ -209,7 +195,7 @@ def test_an_unchanged_file_is_not_read_again_even_a_broken_one(
     assert ring.find(SECRET).name == "ci"
 
 
-def test_a_secret_that_kubernetes_swaps_is_followed(tmp_path: Path, clock: Clock) -> None:
+def test_a_secret_that_kubernetes_swaps_is_followed(tmp_path: Path, clock: ManualClock) -> None:
     mount = tmp_path / "mount"
     for name, one in (("..v1", entry()), ("..v2", entry(secret="fc-two"))):  # same size
         (mount / name).mkdir(parents=True)
@@ -228,7 +214,7 @@ def test_a_secret_that_kubernetes_swaps_is_followed(tmp_path: Path, clock: Clock
 
 @pytest.mark.parametrize("how", ["broken", "empty", "hostile", "gone", "a folder", "writable"])
 def test_a_file_that_can_not_be_used_keeps_the_old_keys_and_is_said_once(
-    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, how: str
+    file: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     ring = KeyRing(file, clock)
     if how == "writable":
@@ -253,7 +239,7 @@ def test_a_file_that_can_not_be_used_keeps_the_old_keys_and_is_said_once(
 
 
 def test_a_mended_file_is_read_and_a_second_break_is_said_again(
-    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    file: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ring = KeyRing(file, clock)
     for round_ in range(2):
@@ -266,7 +252,7 @@ def test_a_mended_file_is_read_and_a_second_break_is_said_again(
     assert len(caplog.records) == 2
 
 
-def test_a_mode_that_is_mended_is_enough(file: Path, clock: Clock) -> None:
+def test_a_mode_that_is_mended_is_enough(file: Path, clock: ManualClock) -> None:
     ring = KeyRing(file, clock)
     write(file, entry(secret="fc-two")).chmod(0o666)
     clock.now += 1

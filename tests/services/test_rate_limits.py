@@ -6,24 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from clocks import ManualClock
 
 from fusechat.services.auth import Key
 from fusechat.services.rate_limits import LimitError, RateLimiter
-
-
-class Clock:
-    """Monotonic seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def key(name: str = "ci", **limits: Any) -> Key:
@@ -36,13 +22,13 @@ def refused(limits: RateLimiter, one: Key, tokens: int = 0) -> tuple[str, int]:
     return caught.value.reason, caught.value.retry_after_s
 
 
-def test_a_key_without_limits_has_none(clock: Clock) -> None:
+def test_a_key_without_limits_has_none(clock: ManualClock) -> None:
     limits = RateLimiter(clock=clock)
     for _ in range(1000):
         limits.admit(key(), 10**9).settle(10**9)
 
 
-def test_a_minutes_requests_come_at_once_and_then_one_by_one(clock: Clock) -> None:
+def test_a_minutes_requests_come_at_once_and_then_one_by_one(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(requests_per_minute=6)
     for _ in range(6):
         limits.admit(one, 0)
@@ -60,7 +46,7 @@ def test_a_minutes_requests_come_at_once_and_then_one_by_one(clock: Clock) -> No
 
 @pytest.mark.parametrize("per_minute", [1, 7, 10, 60, 999])
 @pytest.mark.parametrize("start", [988.708, 123456.789])  # where sums of floats are a little off
-def test_who_waits_as_long_as_told_is_let_in(clock: Clock, start: float, per_minute: int) -> None:
+def test_who_waits_as_long_as_told_is_let_in(clock: ManualClock, start: float, per_minute: int) -> None:
     limits, one = RateLimiter(clock=clock), key(requests_per_minute=per_minute)
     clock.now = start
     for _ in range(per_minute):
@@ -77,7 +63,7 @@ def test_who_waits_as_long_as_told_is_let_in(clock: Clock, start: float, per_min
                 break
 
 
-def test_tokens_are_settled_to_what_was_used(clock: Clock) -> None:
+def test_tokens_are_settled_to_what_was_used(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(tokens_per_minute=600)
     ticket = limits.admit(one, 600)
     assert refused(limits, one, 1) == ("tokens", 1)
@@ -87,7 +73,7 @@ def test_tokens_are_settled_to_what_was_used(clock: Clock) -> None:
     limits.admit(one, 500)
 
 
-def test_more_than_the_estimate_is_owed(clock: Clock) -> None:
+def test_more_than_the_estimate_is_owed(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(tokens_per_minute=60)
     limits.admit(one, 10).settle(160)
     assert refused(limits, one) == ("tokens", 100)
@@ -96,7 +82,7 @@ def test_more_than_the_estimate_is_owed(clock: Clock) -> None:
     assert refused(limits, one, 1) == ("tokens", 1)
 
 
-def test_more_than_a_minutes_worth_needs_a_full_bucket_and_is_taken_whole(clock: Clock) -> None:
+def test_more_than_a_minutes_worth_needs_a_full_bucket_and_is_taken_whole(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(tokens_per_minute=60)
     ticket = limits.admit(one, 300)
     assert refused(limits, one, 1) == ("tokens", 241)
@@ -104,7 +90,7 @@ def test_more_than_a_minutes_worth_needs_a_full_bucket_and_is_taken_whole(clock:
     assert refused(limits, one, 1) == ("tokens", 11)
 
 
-def test_what_is_given_back_never_fills_beyond_a_minutes_worth(clock: Clock) -> None:
+def test_what_is_given_back_never_fills_beyond_a_minutes_worth(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(tokens_per_minute=60)
     ticket = limits.admit(one, 60)
     clock.now += 50
@@ -113,14 +99,14 @@ def test_what_is_given_back_never_fills_beyond_a_minutes_worth(clock: Clock) -> 
     assert refused(limits, one, 1) == ("tokens", 1)
 
 
-def test_a_negative_estimate_gives_nothing(clock: Clock) -> None:
+def test_a_negative_estimate_gives_nothing(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(tokens_per_minute=60)
     limits.admit(one, 60)
     limits.admit(one, -1000)
     assert refused(limits, one, 60) == ("tokens", 60)
 
 
-def test_a_place_in_flight_is_given_back_once(clock: Clock) -> None:
+def test_a_place_in_flight_is_given_back_once(clock: ManualClock) -> None:
     limits, one = RateLimiter(clock=clock), key(max_in_flight=2)
     first, second = limits.admit(one, 0), limits.admit(one, 0)
     assert refused(limits, one) == ("in_flight", 1)
@@ -135,7 +121,7 @@ def test_a_place_in_flight_is_given_back_once(clock: Clock) -> None:
     limits.admit(one, 0)
 
 
-def test_a_refusal_takes_nothing(clock: Clock) -> None:
+def test_a_refusal_takes_nothing(clock: ManualClock) -> None:
     limits = RateLimiter(clock=clock)
     one = key(requests_per_minute=2, tokens_per_minute=60, max_in_flight=1)
     ticket = limits.admit(one, 30)
@@ -152,7 +138,7 @@ def test_a_refusal_takes_nothing(clock: Clock) -> None:
     limits.admit(one, 30)
 
 
-def test_the_longest_wait_is_told(clock: Clock) -> None:
+def test_the_longest_wait_is_told(clock: ManualClock) -> None:
     limits = RateLimiter(clock=clock)
     limits.admit(one := key(requests_per_minute=1, tokens_per_minute=60), 10)
     assert refused(limits, one, 60) == ("requests", 60)
@@ -160,7 +146,7 @@ def test_the_longest_wait_is_told(clock: Clock) -> None:
     assert refused(limits, two, 1) == ("tokens", 60)
 
 
-def test_the_limits_are_shared_among_replicas(clock: Clock) -> None:
+def test_the_limits_are_shared_among_replicas(clock: ManualClock) -> None:
     limits, one = RateLimiter(share=3, clock=clock), key(requests_per_minute=7, tokens_per_minute=60, max_in_flight=2)
     ticket = limits.admit(one, 20)
     assert refused(limits, one) == ("in_flight", 1)  # 2 // 3 would let nobody in
@@ -170,7 +156,7 @@ def test_the_limits_are_shared_among_replicas(clock: Clock) -> None:
     assert refused(limits, one) == ("requests", 30)
 
 
-def test_keys_have_limits_of_their_own_which_may_change(clock: Clock) -> None:
+def test_keys_have_limits_of_their_own_which_may_change(clock: ManualClock) -> None:
     limits = RateLimiter(clock=clock)
     limits.admit(key(requests_per_minute=1), 0)
     limits.admit(key("other", requests_per_minute=1), 0)
@@ -180,7 +166,7 @@ def test_keys_have_limits_of_their_own_which_may_change(clock: Clock) -> None:
     limits.admit(key(), 0)
 
 
-def test_only_keys_in_use_have_a_state(clock: Clock) -> None:
+def test_only_keys_in_use_have_a_state(clock: ManualClock) -> None:
     limits = RateLimiter(clock=clock)
     under_way = limits.admit(key("under-way", requests_per_minute=60), 0)
     for i in range(1000):  # names that come and leave the file

@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import io
 
-import pytest
-from rich.console import Console
+from clocks import ManualClock
 
-from fusechat.pipeline import progress as progress_module
 from fusechat.pipeline.progress import Progress
-
-
-class Clock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(progress_module, "time", found)
-    return found
-
-
-@pytest.fixture
-def out() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
-def progress(out: io.StringIO, clock: Clock) -> Progress:
-    return Progress(Console(file=out, soft_wrap=True, highlight=False, width=200))
 
 
 def last(out: io.StringIO) -> str:
     return out.getvalue().splitlines()[-1]
 
 
-def work(progress: Progress, clock: Clock, what: str, seconds: float, done: int, total: int) -> None:
+def work(progress: Progress, clock: ManualClock, what: str, seconds: float, done: int, total: int) -> None:
     """Some of the rows of something, done in these seconds."""
     progress.begin(what, total)
     clock.now += seconds
@@ -50,7 +21,7 @@ def work(progress: Progress, clock: Clock, what: str, seconds: float, done: int,
 
 
 def test_a_run_that_was_foreseen_in_seconds_has_a_figure_from_its_first_line(
-    progress: Progress, clock: Clock, out: io.StringIO
+    progress: Progress, clock: ManualClock, out: io.StringIO
 ) -> None:
     progress.plan({"sample": 100, "sft": 80, "evaluate": 20}, in_seconds=True)
     progress.start("sample")
@@ -58,7 +29,7 @@ def test_a_run_that_was_foreseen_in_seconds_has_a_figure_from_its_first_line(
     assert last(out).endswith("sample a: 5/10 rows, 0:50 left; run 25%, about 2:30 left")
 
 
-def test_a_slow_machine_is_noticed(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_a_slow_machine_is_noticed(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 100, "sft": 80}, in_seconds=True)
     progress.start("sample")
     clock.now += 260  # with the minute of trust: twice as long as foreseen
@@ -68,7 +39,7 @@ def test_a_slow_machine_is_noticed(progress: Progress, clock: Clock, out: io.Str
     assert last(out).endswith("run 71%, about 2:00 left")
 
 
-def test_stages_that_are_up_to_date_are_no_part_of_it(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_stages_that_are_up_to_date_are_no_part_of_it(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 1000, "sft": 100, "evaluate": 100}, in_seconds=True)
     progress.leave_out("sample")
     progress.start("sft")
@@ -77,7 +48,7 @@ def test_stages_that_are_up_to_date_are_no_part_of_it(progress: Progress, clock:
 
 
 def test_without_a_foreseen_time_the_first_stages_pace_is_the_runs(
-    progress: Progress, clock: Clock, out: io.StringIO
+    progress: Progress, clock: ManualClock, out: io.StringIO
 ) -> None:
     progress.plan({"sample": 30, "sft": 30}, in_seconds=False)
     progress.start("sample")
@@ -85,14 +56,14 @@ def test_without_a_foreseen_time_the_first_stages_pace_is_the_runs(
     assert last(out).endswith("sample a: 1/4 rows, 0:30 left; run 12%, about 1:10 left")
 
 
-def test_nothing_is_said_while_nothing_is_known(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_nothing_is_said_while_nothing_is_known(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 30, "sft": 30}, in_seconds=False)
     progress.start("sample")
     work(progress, clock, "sample a", seconds=10, done=0, total=4)
     assert last(out).endswith("sample a: 0/4 rows")
 
 
-def test_the_slower_of_two_sources_decides(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_the_slower_of_two_sources_decides(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 30, "sft": 30}, in_seconds=False)
     progress.start("sample")
     progress.begin("sample slow", 10)
@@ -101,20 +72,20 @@ def test_the_slower_of_two_sources_decides(progress: Progress, clock: Clock, out
     assert last(out).endswith("sample slow: 1/10 rows, 1:30 left; run 5%, about 3:10 left")
 
 
-def test_a_stage_by_itself_has_no_figure_of_a_run(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_a_stage_by_itself_has_no_figure_of_a_run(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 30}, in_seconds=True)
     progress.start("sample")
     work(progress, clock, "sample a", seconds=10, done=1, total=2)
     assert last(out).endswith("sample a: 1/2 rows, 0:10 left")
 
 
-def test_what_is_shown_outside_a_plan_is_as_before(progress: Progress, clock: Clock, out: io.StringIO) -> None:
+def test_what_is_shown_outside_a_plan_is_as_before(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     work(progress, clock, "verify", seconds=10, done=1, total=2)
     assert last(out).endswith("verify: 1/2 rows, 0:10 left")
 
 
 def test_the_first_rows_of_an_engine_that_warms_up_frighten_nobody(
-    progress: Progress, clock: Clock, out: io.StringIO
+    progress: Progress, clock: ManualClock, out: io.StringIO
 ) -> None:
     progress.plan({"sample": 100, "sft": 80}, in_seconds=True)
     progress.start("sample")
