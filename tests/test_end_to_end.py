@@ -1,4 +1,4 @@
-"""The whole job at a small size: one real source through Ray Serve and vLLM, real scores, real training, a report."""
+"""A whole small run: one real source through Ray Serve and vLLM, real scores, real training, a report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEMO = Path(__file__).parents[1] / "pipeline" / "recipes" / "demo"
 
 
 def recipe(folder: Path) -> Path:
-    """A recipe of one source, written with its prompts into the folder."""
+    """Writes a recipe with one source, and its prompts, into the folder."""
 
     def rows(name: str, num: int, domain: str | None = None) -> list[str]:
         lines = (DEMO / f"{name}.jsonl").read_text("utf-8").splitlines()
@@ -118,7 +118,7 @@ def num_files(folder: Path) -> int:
 
 
 def texts(run: Path) -> dict[str, str]:
-    """Identity -> text of the responses that are durable."""
+    """Text of each durable response by its identity."""
     rows = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read(columns=["text"]).to_pylist()
     return {r["response_id"]: r["text"] for r in rows}
 
@@ -143,7 +143,7 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     done = run_fusechat("run", path)
     assert done.returncode == 0, done.stdout
     assert "sample: up to date" in done.stdout
-    assert "were done before" in stopped.stdout  # the killed run's samples were not asked for again
+    assert "were done before" in stopped.stdout  # the killed run's samples were not requested again
     assert before.items() <= texts(run).items()
 
     funnel = json.loads((run / "select" / "funnel.json").read_text())
@@ -154,7 +154,7 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     assert agreement["chosen"] == "combined"
     (ranks,) = [r for r in agreement["run"]["ranks"] if {r["a"], r["b"]} == {"likelihood", "combined"}]
     assert ranks["spearman"] == pytest.approx(1)
-    # Likelihood has also scored those of the agreement's sample that selection can't use.
+    # Likelihood has also scored the part of the agreement sample that selection can't use.
     assert agreement["run"]["lengths"]["combined"]["num"] == ranks["num"] > 0
     samples = Parts(RunDir(str(run)), "sample", RESPONSE, "response_id").read().to_pylist()
     assert [r["text"] for r in samples if r["source"] == "old"] == ["没有。"]
@@ -173,7 +173,7 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     }
     sums, tales = json.loads((run / "evaluate" / "suites.json").read_text())["suites"]
     assert sums["num_items"] == 3 and set(sums["scores"]) == {"target", "sft", "dpo"}
-    # Two models against the target, two tales, both orders; of equal answers nobody is asked.
+    # Two models against the target, two tales, both orders; equal answers are not judged.
     assert tales["judging"]["judgements"] in (0, 2, 4, 6, 8)
     for name in ("sft", "dpo"):
         judged = tales["scores"][name]
@@ -187,6 +187,6 @@ def test_from_prompts_to_a_report_through_a_kill(tmp_path: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.name not in ("run.json", ".lock")}
     again = run_fusechat("run", path)
     assert again.returncode == 0, again.stdout
-    assert "ray: starting" in done.stdout and "ray: " not in again.stdout  # it takes seconds: nothing is started
+    assert "ray: starting" in done.stdout and "ray: " not in again.stdout  # Ray is not started again
     assert again.stdout.count("up to date") == 8
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps

@@ -1,4 +1,4 @@
-"""What a user sees: lines while a run works, and the table that it ends with."""
+"""What a user sees: progress lines during a run, and the table at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _tick(clock: ManualClock) -> None:
 
 
 def lines(out: io.StringIO) -> list[str]:
-    """What was printed, less the elapsed time that each line starts with."""
+    """The printed lines, without the elapsed time at the start of each."""
     found = out.getvalue().splitlines()
     assert all(re.match(r" *\d+:\d\d ", line) for line in found)
     return [line.partition(":")[2][3:] for line in found]

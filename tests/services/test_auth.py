@@ -1,4 +1,4 @@
-"""The key file, which opens the door to nobody by mistake, and the ring that follows it while the service runs."""
+"""The key file, which never admits anyone by mistake, and the key ring that follows it while the service runs."""
 
 from __future__ import annotations
 

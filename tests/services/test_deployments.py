@@ -1,4 +1,4 @@
-"""What a recipe needs served and whether it fits: the parts of the fleet that need no Ray."""
+"""What a recipe's services need and whether they fit: the parts of the deployments that need no Ray."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trace", "told"),
+    ("trace", "reason"),
     [
         (
             "ValidationError: 1 validation error for ModelConfig\n  Value error, The checkpoint has model type `x`.\n\n"
@@ -140,5 +140,5 @@ def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
         ("nothing said", "nothing said"),
     ],
 )
-def test_a_failed_start_is_told_by_the_line_that_says_why(trace: str, told: str) -> None:
-    assert _reason(SimpleNamespace(message="", deployments={"d": SimpleNamespace(message=trace)})) == told
+def test_a_failed_start_is_told_by_the_line_that_says_why(trace: str, reason: str) -> None:
+    assert _reason(SimpleNamespace(message="", deployments={"d": SimpleNamespace(message=trace)})) == reason

@@ -1,4 +1,4 @@
-"""RateLimiter on a clock that the test moves: what is let in, what is refused and for how long, what is given back."""
+"""RateLimiter on a clock that the test moves: what is admitted, what is refused and for how long, and refunds."""
 
 from __future__ import annotations
 

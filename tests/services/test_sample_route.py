@@ -1,4 +1,4 @@
-"""/v1/sample's core against sources that answer, fail, or never say a word."""
+"""The core of /v1/sample with sources that answer, fail, or never answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fusechat.services.schemas import SampleBody, SampleResult, SourceError
 
 
 class Answering:
-    """A source that answers, once something has happened where it is told to wait for that."""
+    """A source that answers, after an event if one is given."""
 
     def __init__(self, after: asyncio.Event | None = None) -> None:
         self.after = after
@@ -34,7 +34,7 @@ class Answering:
 
 
 class Failing:
-    """A source that can't."""
+    """A source that fails."""
 
     async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         raise AskFailedError("http_error: 500 from /srv/secret/app.py")
@@ -42,7 +42,7 @@ class Failing:
 
 
 class Silent:
-    """A source that never answers; says when it was asked and when it was left."""
+    """A source that never answers. It records when a request comes and when it is cancelled."""
 
     def __init__(self) -> None:
         self.asked, self.left = asyncio.Event(), False

@@ -162,8 +162,7 @@ def test_sample(service: serving.Service) -> None:
 
 
 def keep(service: serving.Service, messages: list[Message], text: str, domain: str = "instruction") -> list[str]:
-    """Puts the first sample of a conversation into the run's store; returns the identities of all that the recipe asks
-    for."""
+    """Stores a conversation's first sample in the run. Returns the identities of all samples that the recipe wants."""
     run = Run(load(service.recipe), service.folder, Progress())
     (asked,) = run.pinned_sources
     prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}

@@ -1,4 +1,4 @@
-"""`fusechat evaluate`: which models are meant, and mistakes in the recipe's evaluation, each one line."""
+"""`fusechat evaluate`: how models are named, and one-line errors for mistakes in the recipe's evaluation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_mistakes_of_the_recipe(tmp_path: Path, evaluate: dict[str, Any], line: 
     assert "\n" not in str(error.value)
 
 
-def said(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> str:
+def error_line(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> str:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["fusechat", *args])
     with pytest.raises(SystemExit) as end:
@@ -108,8 +108,8 @@ def test_mistakes_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(tmp_path, placement={"num_cpus": 0.5})
-    assert "--models: 'nobody' is no folder" in said(
+    assert "--models: 'nobody' is no folder" in error_line(
         tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "nobody"
     )
-    twice = said(tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "target, target")
+    twice = error_line(tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "target, target")
     assert "evaluate.models: names must differ" in twice

@@ -1,4 +1,4 @@
-"""The command line: what works, and mistakes that are one line, exit code 2, and cost nothing that was done."""
+"""The command line: what works, and mistakes, which are one line with exit code 2 and lose no finished work."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fusechat.pipeline.cli import main
 HEAVY = ("torch", "ray", "vllm", "transformers", "trl", "pyarrow", "pydantic")
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Command = Callable[..., Said]
+Command = Callable[..., Result]
 
 
-def process(*args: str, cwd: Path) -> Said:
+def process(*args: str, cwd: Path) -> Result:
     """Runs the command in a process of its own, as a user does."""
     command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +42,16 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fusechat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The same entry point in this process: a tenth of the time."""
+    """Calls the same entry point in this process, which takes a tenth of the time."""
 
-    def call(*args: str, cwd: Path) -> Said:
+    def call(*args: str, cwd: Path) -> Result:
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["fusechat", *args])
         with pytest.raises(SystemExit) as end:
             main.main()
         out, err = capsys.readouterr()
         assert isinstance(end.value.code, int)
-        return Said(end.value.code, out, err)
+        return Result(end.value.code, out, err)
 
     return call
 
@@ -71,12 +71,12 @@ def write(folder: Path, **changes: Any) -> None:
     write_recipe(folder / "r.yaml", **{"training": half, "evaluate": {"placement": half}, **changes})
 
 
-def mistake(said: Said) -> str:
-    """The one line that a user's mistake is; progress may stand before it."""
-    assert said.code == 2, said
-    lines = said.err.splitlines()
-    assert "Traceback" not in said.err
-    assert [line.startswith("fusechat: ") for line in lines] == [False] * (len(lines) - 1) + [True], said.err
+def mistake(result: Result) -> str:
+    """Returns the one error line of a mistake. Progress lines may precede it."""
+    assert result.code == 2, result
+    lines = result.err.splitlines()
+    assert "Traceback" not in result.err
+    assert [line.startswith("fusechat: ") for line in lines] == [False] * (len(lines) - 1) + [True], result.err
     return lines[-1]
 
 
@@ -84,22 +84,22 @@ def mistake(said: Said) -> str:
 
 
 def test_help_names_every_stage(tmp_path: Path) -> None:
-    said = process("--help", cwd=tmp_path)
-    assert said.code == 0
+    result = process("--help", cwd=tmp_path)
+    assert result.code == 0
     for command in ("run", "prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"):
-        assert f" {command} " in said.out
+        assert f" {command} " in result.out
 
 
 def test_the_plan_needs_neither_weights_nor_cluster(place: Path, fusechat: Command) -> None:
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     (place / "models" / "a" / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
-    said = fusechat("plan", "r.yaml", cwd=place)
-    assert said.code == 0, said
-    head = said.out.splitlines()[0]
+    result = fusechat("plan", "r.yaml", cwd=place)
+    assert result.code == 0, result
+    head = result.out.splitlines()[0]
     assert head.startswith("prompts: 1 (1 ")
-    assert "--pilot 64" in said.out
-    assert "training: " in said.out
-    assert " missing, " in said.out
+    assert "--pilot 64" in result.out
+    assert "training: " in result.out
+    assert " missing, " in result.out
 
 
 def test_help_answers_at_once_since_it_imports_little(tmp_path: Path) -> None:
@@ -137,13 +137,13 @@ def test_the_demos_prompts_are_read_once_and_then_up_to_date(tmp_path: Path) -> 
 def test_a_dry_run_prints_every_source_and_touches_nothing(tmp_path: Path, fusechat: Command) -> None:
     from fusechat.pipeline.recipe.load import load, packaged_recipes
 
-    said = fusechat("run", "demo", "--dry-run", cwd=tmp_path)
-    assert said.code == 0
+    result = fusechat("run", "demo", "--dry-run", cwd=tmp_path)
+    assert result.code == 0
     recipe = load(packaged_recipes() / "demo.yaml")
     for source in recipe.sources:
-        assert f"  {source.name}: " in said.out
+        assert f"  {source.name}: " in result.out
     for reward in recipe.rewards:
-        assert f"  {reward.name}: {reward.kind}" in said.out
+        assert f"  {reward.name}: {reward.kind}" in result.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,21 +153,21 @@ def test_a_dry_run_prints_every_source_and_touches_nothing(tmp_path: Path, fusec
 def test_a_key_is_printed_once_and_stored_as_a_hash(tmp_path: Path, fusechat: Command) -> None:
     from fusechat.services.auth import KeyRing
 
-    said = fusechat("keys", "add", "keys.yaml", "ci", "--role", "sample", cwd=tmp_path)
-    assert (said.code, said.err) == (0, "")
-    assert re.fullmatch(r"fc-[A-Za-z0-9_-]{43}\n", said.out)
+    result = fusechat("keys", "add", "keys.yaml", "ci", "--role", "sample", cwd=tmp_path)
+    assert (result.code, result.err) == (0, "")
+    assert re.fullmatch(r"fc-[A-Za-z0-9_-]{43}\n", result.out)
     options = ("--requests-per-minute", "60", "--tokens-per-minute", "900", "--max-in-flight", "4")
     other = fusechat(
         "keys", "add", "keys.yaml", "bob@lab", "--role", "score", "--expires", "2999-01-31", *options, cwd=tmp_path
     )
     ring = KeyRing(tmp_path / "keys.yaml")
-    assert [ring.find(s.out.strip()).name for s in (said, other)] == ["ci", "bob@lab"]
+    assert [ring.find(s.out.strip()).name for s in (result, other)] == ["ci", "bob@lab"]
     listed = fusechat("keys", "list", "keys.yaml", cwd=tmp_path)
     assert listed.out == (
         "ci  sample\n"
         "bob@lab  score  expires=2999-01-31T00:00:00Z  requests_per_minute=60  tokens_per_minute=900  max_in_flight=4\n"
     )
-    assert fusechat("keys", "remove", "keys.yaml", "ci", cwd=tmp_path) == Said(0, "", "")
+    assert fusechat("keys", "remove", "keys.yaml", "ci", cwd=tmp_path) == Result(0, "", "")
     assert fusechat("keys", "list", "keys.yaml", cwd=tmp_path).out.startswith("bob@lab  score  ")
     (tmp_path / "keys.yaml").chmod(0o620)
     line = mistake(fusechat("keys", "list", "keys.yaml", cwd=tmp_path))
@@ -198,9 +198,9 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
 ) -> None:
     assert fusechat("keys", "add", "keys.yaml", "ci", "--role", "sample", cwd=tmp_path).code == 0
     before = (tmp_path / "keys.yaml").read_bytes()
-    said = fusechat("keys", *args, cwd=tmp_path)
-    assert mistake(said).startswith(says)
-    assert said.out == ""
+    result = fusechat("keys", *args, cwd=tmp_path)
+    assert mistake(result).startswith(says)
+    assert result.out == ""
     assert (tmp_path / "keys.yaml").read_bytes() == before
 
 
@@ -254,9 +254,9 @@ def test_a_bad_prompt_line_is_one_line_and_what_was_done_before_stays(place: Pat
     line = mistake(fusechat("prompts", "r.yaml", cwd=place))
     assert f"{place / 'train.jsonl'}:2: not JSON: " in line
     assert {f.name: f.read_bytes() for f in (place / "run" / "prompts").rglob("*") if f.is_file()} == done
-    said = fusechat("prompts", "r.yaml", "--set", "prompts.invalid=reject", cwd=place)
-    assert said.code == 0
-    assert "1 train, 0 heldout, 1 rejected" in said.err
+    result = fusechat("prompts", "r.yaml", "--set", "prompts.invalid=reject", cwd=place)
+    assert result.code == 0
+    assert "1 train, 0 heldout, 1 rejected" in result.err
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_what_does_not_fit_is_refused_before_ray_starts(place: Path, changes: di
     name = changes.get("sources", [source_tree()])[0]["name"]
     rewards = [{"name": "likelihood", "kind": "likelihood", "source": name}]
     write(place, rewards=rewards, cluster={"num_cpus": 2}, **changes)
-    said = process("run", "r.yaml", cwd=place)
-    assert re.sub(r", [\d.]+ GiB memory", "", mistake(said)) == line  # memory differs from machine to machine
-    assert "ray: " not in said.err
+    result = process("run", "r.yaml", cwd=place)
+    assert re.sub(r", [\d.]+ GiB memory", "", mistake(result)) == line  # memory differs from machine to machine
+    assert "ray: " not in result.err
 
 
 def test_another_recipe_on_the_same_run_directory_is_one_line(place: Path, fusechat: Command) -> None:
@@ -291,24 +291,24 @@ def test_another_recipe_on_the_same_run_directory_is_one_line(place: Path, fusec
 
 
 def test_a_stage_before_its_inputs_is_a_failure_in_one_line(place: Path, fusechat: Command) -> None:
-    said = fusechat("select", "r.yaml", cwd=place)
-    assert said.code == 1
-    assert said.err == (
+    result = fusechat("select", "r.yaml", cwd=place)
+    assert result.code == 1
+    assert result.err == (
         "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one\n"
     )
 
 
 def test_debug_shows_the_trace(place: Path) -> None:
-    said = process("--debug", "run", "nosuch", cwd=place)
-    assert said.code == 1
-    assert "Traceback" in said.err
-    assert "InputError: nosuch: no such recipe file" in said.err
+    result = process("--debug", "run", "nosuch", cwd=place)
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert "InputError: nosuch: no such recipe file" in result.err
 
 
 def test_an_unknown_command_is_exit_code_2(tmp_path: Path, fusechat: Command) -> None:
-    said = fusechat("frobnicate", cwd=tmp_path)
-    assert said.code == 2
-    assert "No such command 'frobnicate'" in said.err
+    result = fusechat("frobnicate", cwd=tmp_path)
+    assert result.code == 2
+    assert "No such command 'frobnicate'" in result.err
 
 
 ABORTS = """
@@ -317,7 +317,7 @@ from fusechat.pipeline.cli import main as cli
 from fusechat.pipeline.errors import UserError
 
 class Thread:
-    def __del__(self):  # as Python takes itself apart
+    def __del__(self):  # while the interpreter shuts down
         os.abort()
 
 def app():

@@ -106,7 +106,7 @@ all_needs = st.lists(st.lists(amounts, min_size=1, max_size=3), max_size=6).map(
 
 
 def fits_somehow(needs: Sequence[Need], nodes: Sequence[Resources]) -> bool:
-    """Tries every way to lay bundles on nodes."""
+    """Tries every assignment of bundles to nodes."""
     bundles = [b for n in needs for b in n.bundles]
     for where in itertools.product(range(len(nodes)), repeat=len(bundles)):
         laid = [[b for b, w in zip(bundles, where, strict=True) if w == i] for i in range(len(nodes))]
@@ -137,7 +137,7 @@ def test_each_turn_fits_and_each_need_has_one_turn(
     assert firsts == sorted(firsts)
 
 
-# --- the whole plan against a cluster
+# --- a whole recipe against a cluster
 
 
 SOURCES = [

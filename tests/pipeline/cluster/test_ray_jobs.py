@@ -1,4 +1,4 @@
-"""Jobs on a cluster: what is refused before anything starts, and what is sent along."""
+"""Jobs on a cluster: what is refused before anything starts, and which files are uploaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command, as a user calls it."""
+    """Runs the command as a user does."""
     command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
     return subprocess.run(
         command,
@@ -81,7 +81,7 @@ def nodes(**resources: float) -> dict[str, Any]:
 
 
 def refused(recipe: Path, address: str, *options: str) -> str:
-    """The one line with which a submission is refused."""
+    """Submits the recipe, which must fail. Returns the one error line."""
     done = fusechat("submit", str(recipe), "--address", address, *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     return done.stderr
@@ -111,8 +111,8 @@ def test_a_cluster_that_asks_for_a_token_is_told(recipe: Path) -> None:
 
 def test_another_version_of_ray_is_refused(recipe: Path) -> None:
     with dashboard({"/api/version": VERSION | {"ray_version": "2.40.0"}}) as address:
-        said = refused(recipe, address)
-        assert "runs Ray 2.40.0, this is Ray" in said
+        result = refused(recipe, address)
+        assert "runs Ray 2.40.0, this is Ray" in result
 
 
 def test_a_recipe_that_cannot_be_placed_is_refused(recipe: Path) -> None:
@@ -131,17 +131,17 @@ def test_a_run_directory_in_use_is_refused(recipe: Path) -> None:
     answers = {"/api/version": VERSION, "/api/v0/nodes": nodes(CPU=8), "/api/jobs/": [job]}
     with dashboard(answers) as address:
         assert "the job fusechat-small-1 works on it" in refused(recipe, address)
-        said = fusechat("jobs", "--address", address)
-        assert "fusechat-small-1  RUNNING" in said.stdout
-        said = fusechat("logs", "another", "--address", address)
-        assert said.returncode == 2 and "no such job; there are fusechat-small-1" in said.stderr
+        result = fusechat("jobs", "--address", address)
+        assert "fusechat-small-1  RUNNING" in result.stdout
+        result = fusechat("logs", "another", "--address", address)
+        assert result.returncode == 2 and "no such job; there are fusechat-small-1" in result.stderr
 
 
 def test_an_unknown_stage_is_refused(recipe: Path) -> None:
     assert "--stage: must be one of run" in refused(recipe, "http://127.0.0.1:9", "--stage", "pretend")
 
 
-# --- what is sent along
+# --- which files are uploaded
 
 
 def test_the_recipe_travels_with_its_files_and_the_product(recipe: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_lost_connection_costs_no_line_and_the_exit_code_is_the_jobs() -> None
 
 
 def test_suites_templates_and_task_folders_travel_too(recipe: Path, tmp_path: Path) -> None:
-    """Everything that a run reads beside its models, named in any section."""
+    """A job needs every file that a run reads besides its models, whichever section names it."""
     ours = recipe.parent
     row = {"id": "s", "domain": "math", "prompt": "2 + 3?", "gold": "5"}
     for name in ("suites/sums.jsonl", "suites/table.jsonl", "sets/heldout.jsonl", "sets/public.jsonl"):

@@ -1,4 +1,4 @@
-"""What can be asked of a selected data set: margins, trace, check, exports, the card, a hub."""
+"""Commands on a finished selection: margins, trace, check, export, the data set card, push to a hub."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_what_selection_wrote_keeps_all_its_promises(made: tuple[RunDir, Recipe]
 
 
 def change(run: RunDir, table: str, row: int, **values: Any) -> str:
-    """Falsifies one row; returns its identity."""
+    """Changes one row on disk. Returns its identity."""
     content = run.read_table("select", f"{table}.parquet")
     rows = content.to_pylist()
     row = next((i for i, r in enumerate(rows) if r["domain"] == "instruction"), row)
@@ -363,7 +363,7 @@ TERMS = {
     "qwen2.5-coder-0.5b": "Apache-2.0",
     "gemma3-270m": "Gemma Terms of Use",
 }
-"""What FuseChat-3.0's sources and the demo's are licensed under, as their own cards say."""
+"""Licenses of the sources of FuseChat-3.0 and of the demo, as their own model cards state them."""
 
 
 @pytest.mark.parametrize("path", sorted(packaged_recipes().glob("*.yaml")), ids=lambda path: path.stem)
@@ -393,7 +393,7 @@ def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path:
 
 
 class Hub(QuietHandler):
-    """The part of a hub's HTTP interface that a commit of small files takes."""
+    """The part of the hub's HTTP API that a commit of small files uses."""
 
     calls: ClassVar[list[tuple[str, str, str | None]]] = []
     files: ClassVar[dict[str, bytes]] = {}

@@ -369,11 +369,11 @@ def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, mo
     assert models.resolve(in_wheels(), cache=cache) == folder
 
 
-# A hub of our own
+# A stand-in for the hub
 
 
 class Hub(QuietHandler):
-    """The three routes of the hub that fetching a snapshot takes."""
+    """The three routes of the hub that fetching a snapshot uses."""
 
     FILES: ClassVar = {
         "config.json": b"{}",

@@ -1,4 +1,4 @@
-"""The plan: what was measured is reckoned with, what was not is stated, and turns take their time."""
+"""The plan of sampling: it uses measurements, states its assumptions, and adds up the time of each turn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(folder: Path, num: int = 40, **changes: Any) -> Run:
 
 
 def sampled(work: Run, num: int, tokens: int) -> None:
-    """As if `num` prompts had been sampled."""
+    """Writes the responses of `num` prompts."""
     pinned = work.pinned_sources[0]
     parts = Parts(work.dir, "sample", RESPONSE, "response_id")
     for _, rows in requests(pinned, work.train_prompts, set())[:num]:
@@ -49,9 +49,9 @@ def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> Non
     assert one.tokens == 80 * 1024  # half of max_tokens
     assert one.basis == "a model of a CPU and 1.0G parameters, 0.5 of max_tokens a response"
     assert total > one.seconds > one.tokens / one.rate
-    said = describe(work)
-    assert "prompts: 40 (40 math)" in said
-    assert "--pilot 64" in said
+    text = describe(work)
+    assert "prompts: 40 (40 math)" in text
+    assert "--pilot 64" in text
 
 
 def test_what_was_sampled_is_measured_and_no_longer_missing(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_turns_take_their_time() -> None:
     nodes = [{"CPU": 2.2}]
     reserved = [Need("workers", ({"CPU": 0.1},), "s")]
     assert simulate({"a": 10, "b": 4, "c": 5}, needs, nodes, reserved) == 15  # a and b together, then c
-    assert simulate({"a": 10, "b": 4, "far": 20}, needs, nodes, reserved) == 20  # an endpoint needs no place
-    assert simulate({"a": 10, "b": 4, "c": 5}, needs, None, reserved) == 10  # on a cluster that is not known
+    assert simulate({"a": 10, "b": 4, "far": 20}, needs, nodes, reserved) == 20  # an endpoint needs no resources
+    assert simulate({"a": 10, "b": 4, "c": 5}, needs, None, reserved) == 10  # on an unknown cluster
 
 
 # --- the meter
@@ -158,12 +158,12 @@ def test_only_full_intervals_of_one_life_count() -> None:
 
     watch.read(0.0, reading(0, 0, 0), True)
     watch.read(1.0, reading(100, 40, 500), True)
-    watch.read(2.0, reading(150, 60, 700), False)  # somebody idled
+    watch.read(2.0, reading(150, 60, 700), False)  # an idle interval
     watch.read(3.0, reading(0, 0, 10), True)  # the engine was replaced
     watch.read(4.0, reading(30, 0, 60), True)
     meter = watch.meter
     assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (2, 2.0, 90, 550)
-    watch.read(5.0, reading(9000, 0, 8000, "b"), True)  # another replica answered
+    watch.read(5.0, reading(9000, 0, 8000, "b"), True)  # from another replica
     watch.read(6.0, reading(50, 0, 100), True)
     watch.read(7.0, reading(9010, 0, 8020, "b"), True)
     assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (4, 6.0, 120, 610)

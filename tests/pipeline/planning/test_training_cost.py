@@ -1,4 +1,4 @@
-"""The plan of the trainings: memory by hand, what would make it fit does, rows and hours of a run."""
+"""The plan of training: memory computed by hand, suggested settings that do fit, and a run's rows and hours."""
 
 from __future__ import annotations
 

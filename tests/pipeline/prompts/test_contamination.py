@@ -1,4 +1,4 @@
-"""Contamination: against the plain rule, by n-grams of words and of Chinese characters; what is said of a match."""
+"""Contamination: compared with the plain rule, by n-grams of words and Chinese characters; reports of matches."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_short_evaluation_prompt_is_found_where_it_is_all_there_is() -> None:
 
 
 def written(folder: Path, **config: Any) -> Any:
-    """An intake of three prompts, of which one is an evaluation prompt with words around it, one a held-out one."""
+    """Reads three prompts: one contains an evaluation prompt, one a held-out prompt. Returns the rejects."""
     asked = "Janet's ducks lay 16 eggs per day and she eats three for breakfast every morning"
     held = "A robe takes two bolts of blue fibre and half that much white fibre, how many in all"
     rows = [

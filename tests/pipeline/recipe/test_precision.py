@@ -104,7 +104,7 @@ def test_a_training_hangs_on_its_precision_and_a_default_one_on_what_it_was(
         processor(dtype)
         found[dtype] = [graph.settings(opened(tmp_path), stage) for stage in ("sft", "dpo", "evaluate", "score")]
     assert all(a != b for a, b in zip(found["bfloat16"], found["float32"], strict=True))
-    by_name = opened(tmp_path, sft=TREE["sft"] | {"bf16": True})  # as every recipe had it before
+    by_name = opened(tmp_path, sft=TREE["sft"] | {"bf16": True})  # the default before `auto`
     assert graph.settings(by_name, "sft") == found["bfloat16"][0]
 
 
@@ -116,12 +116,12 @@ def test_what_auto_became_is_said_in_one_line(dtype: str, has: str, processor: P
 
 def test_bfloat16_by_name_is_done_with_a_warning_that_says_what_it_costs(processor: Processor) -> None:
     processor("float32")
-    asked = recipe(sources=[SOURCE | {"engine": {"dtype": "bfloat16"}}])
-    assert precision.taken(precision.settled(asked))["sources.a.engine.dtype"] == "bfloat16"
-    (warning,) = [line for line in precision.decisions(asked) if "warning" in line]
+    wanted = recipe(sources=[SOURCE | {"engine": {"dtype": "bfloat16"}}])
+    assert precision.taken(precision.settled(wanted))["sources.a.engine.dtype"] == "bfloat16"
+    (warning,) = [line for line in precision.decisions(wanted) if "warning" in line]
     assert "sources.a.engine.dtype" in warning and "6 times as long as in float32" in warning
     processor("bfloat16")
-    assert not [line for line in precision.decisions(asked) if "warning" in line]
+    assert not [line for line in precision.decisions(wanted) if "warning" in line]
 
 
 def test_a_run_that_goes_on_in_another_precision_says_so(processor: Processor, tmp_path: Path) -> None:

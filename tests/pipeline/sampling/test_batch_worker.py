@@ -1,4 +1,4 @@
-"""Feeding: every sample once, whatever dies on the way; a bad prompt is a reject, a bad source is given up."""
+"""The batch worker: every sample once, whatever dies; a bad prompt is rejected, a bad source is given up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fusechat.pipeline.storage.run_dir import RunDir
 
 @dataclass
 class Engine:
-    """Stands for vLLM: answers after a moment, dies with all that is under way when it meets poison."""
+    """A stand-in for vLLM: answers after a moment, and dies with all requests in flight at a poisonous prompt."""
 
     poison: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()

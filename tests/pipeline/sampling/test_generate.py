@@ -1,4 +1,4 @@
-"""The sample stage's end: carried responses are responses, duplicates are flagged, one shard a bucket."""
+"""The end of the sample stage: carried responses are imported, duplicates flagged, each bucket is one shard."""
 
 from __future__ import annotations
 
@@ -78,4 +78,4 @@ def test_carried_responses_that_were_changed_are_other_responses(tmp_path: Path)
     generate.import_carried(work)
     generate.finish(work, 0)
     assert [r["text"] for r in generate.responses(work)] == ["Blue."]
-    assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was thrown away
+    assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was deleted

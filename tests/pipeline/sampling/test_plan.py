@@ -1,4 +1,4 @@
-"""Sampling's plan: identities, seeds, and an anti-join that leaves what is durable alone."""
+"""The plan of sampling: identities, seeds, and an anti-join that skips durable responses."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prompts(num: int, domains: tuple[Domain, ...] = ("math", "instruction", "cod
 
 
 def run_dir(path: Path, table: pa.Table, done: set[str] | None = None) -> tuple[Parts, Parts]:
-    """Prompts, and the responses of `done` as if they had been sampled."""
+    """Writes prompts, and a response for each identity in `done`."""
     run = RunDir(str(path))
     there, responses = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
     there.write_all(table.to_pylist(), BUCKETS)
@@ -78,7 +78,7 @@ def planned(path: Path, table: pa.Table, done: set[str] | None = None, **changes
 
 
 def ids(found: Plan, path: Path) -> list[str]:
-    """Identities that the plan's units ask for."""
+    """Identities of the responses that the plan's units request."""
     run = RunDir(str(path))
     parts, done = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
     return [

@@ -1,4 +1,4 @@
-"""How rewards agree: with verdicts, with length, with one another."""
+"""Agreement of rewards with verdicts, with response length, and with each other."""
 
 from __future__ import annotations
 

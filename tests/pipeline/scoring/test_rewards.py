@@ -1,4 +1,4 @@
-"""Scoring: nonsense is never a score, alone or combined."""
+"""Scoring: an invalid value never becomes a score, alone or combined."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def response(identity: str = "r", **changes: Any) -> dict[str, Any]:
     return response_row({"prompt_id": "p", "domain": "math"}, identity, **changes)
 
 
-# --- what a reward model answers
+# --- what a reward model returns
 
 
 @pytest.mark.parametrize("score", [-3.5, 0, 0.0, 4, 1e300])

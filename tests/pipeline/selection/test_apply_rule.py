@@ -1,4 +1,4 @@
-"""Selection: the rule against a slow restatement, its edges, and the stage on a run directory."""
+"""Selection: the rule compared with a slow second implementation, its edge cases, and the stage itself."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def verified(*candidates: CandidateResponse, rule: DomainRule = WINDOW, sft_shar
     return decide(candidates, verified=True, rule=rule, sft_share=sft_share)
 
 
-# The rule once more, as one would say it: every allowed pair of two responses, the one nobody beats.
+# A second implementation of the rule: of every allowed pair of responses, take the one that no other beats.
 
 
 def restated(
     candidates: list[CandidateResponse], *, verified: bool, rule: DomainRule, sft_share: bool
 ) -> tuple[str, Any]:
-    """Kind of row and the identities in it; the reason for no row is not restated."""
+    """Returns the kind of row and the identities in it, but no reason if there is no row."""
 
     def usable(c: CandidateResponse) -> bool:
         has_text = not c.rejected and c.text.strip() != ""
@@ -66,7 +66,7 @@ def restated(
         return has_text and whole and c.reward is not None and not math.isnan(c.reward) and not math.isinf(c.reward)
 
     def beats(x: CandidateResponse, y: CandidateResponse, sign: int) -> bool:
-        """x goes before y: more (sign 1) or less (sign -1) reward, then shorter, then identity."""
+        """Whether x ranks before y: by higher (sign 1) or lower (sign -1) reward, then shorter, then by identity."""
         assert x.reward is not None and y.reward is not None
         if x.reward != y.reward:
             return (x.reward - y.reward) * sign > 0
@@ -398,7 +398,8 @@ def make_run(folder: Path, buckets: int, num: int = 60) -> tuple[RunDir, Recipe]
     run = RunDir(str(folder))
     Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts.to_pylist(), buckets)
     run.write_table(rejects("duplicate"), "prompts", "rejects.parquet")
-    rows = responses.to_pylist()  # and of an earlier plan, which nobody scored
+    rows = responses.to_pylist()
+    # Responses of an earlier plan, which have no scores.
     rows += [r | {"response_id": r["response_id"] + "-old", "text": "old"} for r in rows[::3]]
     Parts(run, "sample", RESPONSE, "response_id").write_all(rows, buckets)
     Parts(run, "score", SCORE, "response_id").write_all(scores.to_pylist(), buckets)
@@ -450,7 +451,7 @@ def test_more_rows_a_prompt_by_setting() -> None:
     assert not set(many.sft["prompt_id"].to_pylist()) & set(many.pairs["prompt_id"].to_pylist())
 
 
-# Bad input: a clear error or a counted reason, never a silent row.
+# Bad input: a clear error or a counted reason, never a row without notice.
 
 
 @pytest.mark.parametrize("folder", ["prompts/train", "sample", "score"])

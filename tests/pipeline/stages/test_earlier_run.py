@@ -1,4 +1,4 @@
-"""A run directory that version 0.1.0 wrote is read, continued and reported; nothing is made again that is there."""
+"""A run directory from version 0.1.0 is read, continued and reported; no finished work is repeated."""
 
 from __future__ import annotations
 

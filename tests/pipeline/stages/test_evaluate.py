@@ -1,4 +1,4 @@
-"""Stage `evaluate` over real HTTP and Ray: suites answered, verified and judged, through a kill, and nothing twice."""
+"""Stage `evaluate` over real HTTP and Ray: it answers, verifies and judges suites, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NUM = 24
 
 
 class Service(endpoints.Service):
-    """Models and judges behind OpenAI's route: `model` says who is asked, `who[model]` what it answers."""
+    """Models and judges behind OpenAI's route: `who[model]` is the function that answers for a model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None
 
 
 def quiet(service: Service) -> None:
-    """Returns when nobody has asked for 4 s: Ray's workers go on asking and writing until they notice the kill."""
+    """Waits until no request has come for 4 s: Ray's workers send requests until they notice the kill."""
     deadline, seen, since = time.monotonic() + 300, -1, 0.0
     while time.monotonic() - since < 4:
         assert time.monotonic() < deadline
@@ -112,7 +112,7 @@ def quiet(service: Service) -> None:
 
 
 def model(share: int) -> Callable[[str], str]:
-    """Right in so many of four sums; its tales grow with its share."""
+    """A model that answers `share` of four sums correctly; its tales grow with its share."""
 
     def answer(text: str) -> str:
         numbers = [int(n) for n in re.findall(r"\d+", text)]
@@ -125,7 +125,7 @@ def model(share: int) -> Callable[[str], str]:
 
 
 def longer(text: str) -> str:
-    """A judge who takes the longer answer; of tale 5 it says nothing, and of tale 6 it refuses."""
+    """A judge that prefers the longer answer. It gives no verdict on tale 5 and refuses to judge tale 6."""
     if "Tell of 5." in text:
         return "I have no idea."
     if "Tell of 6." in text:
@@ -166,7 +166,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert "sums: 1 of 24 rows are held by training prompts, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
     wanted = 2 * NUM + 2 * NUM + 2 * NUM  # two models on two suites, one pair a tale in both orders
     assert len(service.asked) == wanted
-    # What is asked twice was under way at the kill; a worker that outlived it may have made some of that durable yet.
+    # Only requests in flight at the kill are repeated, less those that a surviving worker still made durable.
     total = service.asked.total()
     assert total <= wanted + under_way
     assert set(service.asked.values()) <= {1, 2}
@@ -195,7 +195,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert "evaluate: up to date" in again.stdout
     only = fusechat("evaluate", path, "--models", "strong", "--set", "evaluate.suites.1.baseline=strong")
     assert only.returncode == 0, only.stdout
-    assert service.asked.total() == total  # another list of models asks for nothing that is there
+    assert service.asked.total() == total  # another list of models repeats no request
     refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
     assert refused.returncode == 1
     assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
@@ -232,16 +232,16 @@ def test_what_cant_be_had_is_one_line_before_anything_starts(
     suites = changes.get("suites", [{"name": "sums", "kind": "verified", "files": ["math.jsonl"]}])
     path = recipe(tmp_path, "http://127.0.0.1:9/v1", models=changes.get("models", ["weak"]), suites=suites)
     walk(quiet_run(load(path), tmp_path), ("prompts",))
-    if str(FAR["hub"]) in str(changes):  # the hub's client reads the environment as it is imported
+    if str(FAR["hub"]) in str(changes):  # the hub's client reads the environment at import
         for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}.items():
             monkeypatch.setenv(name, value)
-        # The hub's client would wait 23 s in all between its tries.
+        # The hub's client would sleep 23 s in all between its retries.
         code = "import time; time.sleep = lambda seconds: None; from fusechat.pipeline.cli.main import entry; entry()"
         command = [sys.executable, "-c", code, "evaluate", str(path)]
-        said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        assert said.returncode in (1, 2)
-        assert "ray: starting" not in said.stdout
-        last = said.stdout.splitlines()[-1]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert result.returncode in (1, 2)
+        assert "ray: starting" not in result.stdout
+        last = result.stdout.splitlines()[-1]
         assert last.startswith("fusechat: ")
     else:
         with pytest.raises(FusechatError) as error:
@@ -260,15 +260,15 @@ def test_a_model_that_cant_be_loaded_keeps_the_others_answers(tmp_path: Path, se
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "nonsuch", "architectures": ["Nonsuch"]}')
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     assert fusechat("prompts", path).returncode == 0
-    said = fusechat("evaluate", path, "--models", f"{tmp_path}/broken,weak")
-    last = said.stdout.splitlines()[-1]
-    assert said.returncode == 1, said.stdout
+    result = fusechat("evaluate", path, "--models", f"{tmp_path}/broken,weak")
+    last = result.stdout.splitlines()[-1]
+    assert result.returncode == 1, result.stdout
     assert last.startswith("fusechat: stage evaluate, model-broken: stage serve, model-broken: could not be started: ")
     assert "nonsuch" in last
     assert service.asked.total() == NUM
     done = fusechat("evaluate", path)
     assert done.returncode == 0, done.stdout
-    assert service.asked.total() == NUM  # what the other had answered was kept
+    assert service.asked.total() == NUM  # the other model's answers were kept
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The figure for a whole run that stands beside a stage's: what is done of it, and what is left."""
+"""The progress of a whole run, shown beside a stage's: the share that is done and the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def last(out: io.StringIO) -> str:
 
 
 def work(progress: Progress, clock: ManualClock, what: str, seconds: float, done: int, total: int) -> None:
-    """Some of the rows of something, done in these seconds."""
+    """Reports `done` of `total` rows after these seconds."""
     progress.begin(what, total)
     clock.now += seconds
     progress.advance(what, done)
@@ -32,7 +32,7 @@ def test_a_run_that_was_foreseen_in_seconds_has_a_figure_from_its_first_line(
 def test_a_slow_machine_is_noticed(progress: Progress, clock: ManualClock, out: io.StringIO) -> None:
     progress.plan({"sample": 100, "sft": 80}, in_seconds=True)
     progress.start("sample")
-    clock.now += 260  # with the minute of trust: twice as long as foreseen
+    clock.now += 260  # twice as long as foreseen, counting the minute in which the forecast is trusted
     progress.finish("sample")
     progress.start("sft")
     work(progress, clock, "sft", seconds=40, done=1, total=4)

@@ -1,4 +1,4 @@
-"""The run directory: whole or absent, full or read-only disks, locks, manifests, and who a directory belongs to."""
+"""The run directory: atomic files, full and read-only disks, locks, manifests, and which recipe owns it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts a small file system of its own; a root without the right to mount can't see these cases."""
+    """Mounts a small file system. Skips the test where mounting is not permitted."""
     mounted: list[Path] = []
 
     def on(name: str, options: str) -> Path:
@@ -61,7 +61,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
 
 class FullDisk(MemoryFileSystem):  # type: ignore[misc]
-    """An object store that takes 1000 bytes a file and no more."""
+    """An object store that accepts at most 1000 bytes per file."""
 
     protocol = "fulldisk"
 
@@ -309,7 +309,7 @@ def test_versions_name_what_a_result_hangs_on() -> None:
     assert {"fusechat", "torch", "ray", "trl"} <= versions().keys()
 
 
-# --- whose directory it is
+# --- which recipe owns it
 
 
 def test_a_second_walk_finds_the_stage_up_to_date_and_rewrites_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run directories on S3, against a server process on this machine: moto's, over HTTP."""
+"""Run directories on S3, against moto's server, a process on this machine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def url(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A run directory's URL in a bucket of its own; this process and its children find the server."""
+    """A run directory's URL in a new bucket. The environment points this process and its children to the server."""
     settings = stores.environment(server, tmp_path) | {"FUSECHAT_CACHE": str(tmp_path / "cache")}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -137,9 +137,9 @@ for num in range(1000):
 
 
 def test_an_interrupt_while_writing_leaves_a_whole_object_or_none(url: str) -> None:
-    """Interrupts at random moments: whatever is there afterwards has all its bytes."""
+    """Interrupts at many moments: every object that exists afterwards is complete."""
     run, data, seen = RunDir(url), b"x" * 1000, 0
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         for num in range(150):
             timer = threading.Timer(0.00002 * num, signal.raise_signal, (signal.SIGINT,))
@@ -251,10 +251,10 @@ input()
         holder.kill()
     with pytest.raises(RunDirectoryError, match=says), RunDir(url).lock():  # killed just now
         pass
-    time.sleep(2.1)  # the store tells whole seconds
+    time.sleep(2.1)  # the store's times are whole seconds
     successor = claim(url, stale_s=1)
     assert successor.take() is None
-    assert len([k for k in keys(url) if not k.endswith("/")]) == 1  # the dead one's claim is gone
+    assert len([k for k in keys(url) if not k.endswith("/")]) == 1  # the killed process's claim is gone
     successor.release()
 
 
@@ -301,7 +301,7 @@ def test_a_process_that_lost_its_lease_writes_no_more(url: str) -> None:
 
 
 class Watched(S3):
-    """A store that lets a lease look for its claim when it is that turn's time."""
+    """A store in which a lease looks for its claim only when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,7 +322,7 @@ def test_a_lease_notices_that_its_claim_is_gone(url: str) -> None:
     assert lease.take() is None
     for _ in range(3):
         store.turns.release()
-    wait_for(lambda: store.written == 4)  # when it was taken, and in each turn
+    wait_for(lambda: store.written == 4)  # once when taken, and once per turn
     assert not lease.lost
     (held,) = (k for k in keys(url) if not k.endswith("/"))
     store.rm_file(f"{url.split('/')[2]}/{held}")
@@ -337,7 +337,7 @@ def test_a_lease_notices_that_its_claim_is_gone(url: str) -> None:
 
 
 def refused(url: str) -> str:
-    """What a run on the URL is told; its lock is what every run begins with."""
+    """Takes the lock, as every run does first, which must fail. Returns the message."""
     with pytest.raises(RunDirectoryError) as caught, RunDir(url).lock():
         pass
     message = str(caught.value)
@@ -360,7 +360,7 @@ def test_no_bucket_named(nowhere: str) -> None:
 
 @contextlib.contextmanager
 def guarded(server: str) -> Iterator[None]:
-    """The server checks keys and what they may do."""
+    """A server that checks keys and their permissions."""
     httpx.post(f"{server}/moto-api/reset-auth", content=b"0").raise_for_status()
     try:
         yield
@@ -369,7 +369,7 @@ def guarded(server: str) -> Iterator[None]:
 
 
 def test_no_credentials(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server lets strangers write what is new, and neither read nor change what is there."""
+    """A server where anonymous clients may write new objects, but neither read nor change existing ones."""
     RunDir(url).write_json(1, "a.json")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
