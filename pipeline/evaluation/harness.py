@@ -98,9 +98,9 @@ def sampling_of(settings: Mapping[str, Any], default: Sampling) -> Sampling:
 def _run(suite: HarnessSuite, base: Path, ask: Callable[[list[Message], Mapping[str, Any]], str]) -> list[HarnessScore]:
     """Runs the harness with a model that answers as `ask` does."""
     check(suite)
-    import lm_eval
-    from lm_eval.api.model import LM
-    from lm_eval.tasks import TaskManager
+    import lm_eval  # pyright: ignore[reportMissingImports]
+    from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
     class Deployed(LM):  # type: ignore[misc]
         """A model to the harness. Its chat template is JSON, so that messages come back as they were."""
