@@ -28,7 +28,7 @@ from fusechat.pipeline.sampling.plan import plan
 from fusechat.pipeline.sampling.serve_backend import ServeBackend
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
-from fusechat.services import app
+from fusechat.services.deployments import ServeDeployments
 
 PASSAGE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().split()
 
@@ -54,11 +54,12 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
     one, source_of = run.pinned_sources[0], run.recipe.served[0]
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
     (found,) = plan([one], run.prompts("train"), done, run.recipe.sample.buckets)
-    service = app.source_service(source_of, run.model(source_of.model, "smollm2"), None, "sources.smollm2", 64)
+    service = run.source_service(source_of, run.model(source_of.model, "smollm2"))
+    run.make_deployments = ServeDeployments
     quiet: Callable[[int, int], None] = lambda rows, tokens: None  # noqa: E731
     try:
-        run.fleet.start(service)
-        run.fleet.wait("smollm2")
+        run.deployments.start(service)
+        run.deployments.wait("smollm2")
         from ray import serve
 
         handle = serve.get_app_handle("smollm2")

@@ -13,7 +13,7 @@ from fusechat.pipeline.errors import FusechatError
 
 PROGRAM = """
 import sys, time
-from fusechat.pipeline import cluster
+from fusechat.pipeline.cluster import connect as cluster
 from fusechat.pipeline.recipe import Cluster
 
 cluster.quieten()
