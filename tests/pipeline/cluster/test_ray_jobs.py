@@ -51,7 +51,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
     """The command, as a user calls it."""
-    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
     return subprocess.run(
         command,
         capture_output=True,
