@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import StageError
 from ..evaluation import heldout, suite_items, suite_prompts, suite_scores, suites, tables
 from ..evaluation.models_under_test import ModelUnderTest, models_under_test, services
+from ..evaluation.result_types import Judging
 from ..evaluation.suites import LoadedSuite
 from ..identities import digest
 from ..recipe import EvaluatedModel, HarnessSuite, JudgedSuite
@@ -129,15 +130,15 @@ def _score_suites(
 ) -> tuple[list[object], int]:
     """Scores every suite; returns the rows of items.parquet, and the tokens that judges took."""
     items: list[ItemRow] = []
-    judged: dict[str, suite_items.Judging] = {}
+    judged: dict[str, Judging] = {}
     for suite in loaded:
         if isinstance(suite.config, JudgedSuite):
-            found, judged[suite.config.name] = suite_items.judged_items(context, models, suite)
+            scored, judged[suite.config.name] = suite_items.judged_items(context, models, suite)
         elif isinstance(suite.config, HarnessSuite):
-            found = suite_items.harness_items(context, models, suite)
+            scored = suite_items.harness_items(context, models, suite)
         else:
-            found = suite_items.verified_items(context, models, suite)
-        items += found
+            scored = suite_items.verified_items(context, models, suite)
+        items += scored
     marked = {name: {*rows, *map(suites.second_turn, rows)} for name, rows in contaminated.items()}
     table = tables.items_table(items, marked)
     context.dir.write_table(table, "evaluate", "items.parquet")

@@ -61,7 +61,7 @@ def run(context: Run) -> Outcome:
     context.dir.remove_tables("score")
     Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
     names = [chosen] if isinstance(rule, str) else rule.names
-    report = {
+    report: agreement.AgreementReport = {
         "chosen": chosen,
         "made_by": {name: model_scores.version_of(context, name) for name in names},
         "reward_models": agreements,
@@ -80,7 +80,7 @@ def run(context: Run) -> Outcome:
 
 def relations(
     context: Run, merged: Sequence[ScoreRow], rows: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow]
-) -> dict[str, object]:
+) -> agreement.RewardRelations:
     """How the run's rewards relate to verdicts, to length and to one another, over everything that was scored.
 
     Also reports it.
