@@ -68,21 +68,21 @@ class StoredResponse:
 
 
 def _check_response(
-    row: SftRow | PairRow, mine: _RowResponse, stored: Mapping[str, StoredResponse], reward_model: str, recipe: Recipe
+    row: SftRow | PairRow, given: _RowResponse, stored: Mapping[str, StoredResponse], reward_model: str, recipe: Recipe
 ) -> list[Violation]:
     """Compares one response of a row with what was sampled and scored."""
 
     def violation(rule: str, why: str) -> Violation:
-        return Violation(rule=rule, row=row["row_id"], why=f"{mine.name} {mine.response_id[:16]}: {why}")
+        return Violation(rule=rule, row=row["row_id"], why=f"{given.name} {given.response_id[:16]}: {why}")
 
-    entry = stored.get(mine.response_id, StoredResponse())
+    entry = stored.get(given.response_id, StoredResponse())
     response, score = entry.response, entry.score
     if response is None or score is None:
         neither = response is None and score is None
         missing = "neither sampled nor scored" if neither else "not scored" if score is None else "not sampled"
         return [violation(TRACEABLE, f"is {missing} in this run")]
     violations = []
-    for name, given, expected in (
+    for name, value, expected in (
         ("source", row["source"], score["source"]),
         ("revision", row["revision"], response["revision"]),
         ("template", row["template"], response["template"]),
@@ -90,19 +90,19 @@ def _check_response(
         ("prompt_id", row["prompt_id"], score["prompt_id"]),
         ("domain", row["domain"], score["domain"]),
     ):
-        if given != expected:
-            rule = ONE_SOURCE if name == "source" and mine.name != "response" else TRACEABLE
-            violations.append(violation(rule, f"{name} is {expected!r}, the row says {given!r}"))
-    if mine.seed != response["seed"]:
-        violations.append(violation(TRACEABLE, f"seed is {response['seed']}, the row says {mine.seed}"))
-    if [m["content"] for m in mine.messages] != [response["text"]]:
+        if value != expected:
+            rule = ONE_SOURCE if name == "source" and given.name != "response" else TRACEABLE
+            violations.append(violation(rule, f"{name} is {expected!r}, the row says {value!r}"))
+    if given.seed != response["seed"]:
+        violations.append(violation(TRACEABLE, f"seed is {response['seed']}, the row says {given.seed}"))
+    if [m["content"] for m in given.messages] != [response["text"]]:
         violations.append(violation(TEXTS, "the text differs from the sampled response"))
     reward = dict(score["rewards"]).get(reward_model)
-    if mine.reward != reward:
-        violations.append(violation(REWARDS, f"reward {mine.reward}, scored {reward}"))
-    if (mine.correct, mine.verdict) != (score["correct"], score["verdict"]):
-        violations.append(violation(VERDICTS, f"labelled {mine.verdict!r}, verified {score['verdict']!r}"))
-    must_be_right = mine.name != "rejected"
+    if given.reward != reward:
+        violations.append(violation(REWARDS, f"reward {given.reward}, scored {reward}"))
+    if (given.correct, given.verdict) != (score["correct"], score["verdict"]):
+        violations.append(violation(VERDICTS, f"labelled {given.verdict!r}, verified {score['verdict']!r}"))
+    must_be_right = given.name != "rejected"
     if row["domain"] in VERIFIED_DOMAINS and score["correct"] is not must_be_right:
         violations.append(
             violation(VERDICTS, f"must be {'right' if must_be_right else 'wrong'}, is {score['correct']}")

@@ -42,8 +42,8 @@ def check(suite: HarnessSuite) -> None:
         raise StageError(
             "evaluate",
             f"suite {suite.name}",
-            f"kind harness needs lm-evaluation-harness, which is not installed: pip install lm_eval=={VERSION} beside "
-            "fusechat, or evaluate the set's JSONL file with kind verified",
+            f"kind harness needs lm-evaluation-harness, which is not installed: pip install lm_eval=={VERSION} in "
+            "fusechat's environment, or evaluate the set's JSONL file with kind verified",
         )
 
 

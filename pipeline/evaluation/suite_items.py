@@ -48,7 +48,7 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
 
 
 def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> tuple[list[ItemRow], Judging]:
-    """The items of a judged suite, and what its judge took."""
+    """The items of a judged suite, and the cost of its judge."""
     config, prompts = suite.config, {p["prompt_id"]: p for p in suite.prompts}
     assert isinstance(config, JudgedSuite)
     responses = {n: {r["prompt_id"]: r for r in rows} for n, rows in suite_answers(run, models, suite).items()}
@@ -87,8 +87,8 @@ def _add_second_turns(
     """Adds the answers to second turns, under the identity of the second turn's item."""
     for model in models:
         pinned, parts, turns = second_turns_of(run, model, suite)
-        found = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
-        responses[model.name] |= {suites.second_turn(i): found[p["prompt_id"]] for i, p in turns.items()}
+        second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
+        responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
 
 
 def _pairs(
@@ -99,7 +99,7 @@ def _pairs(
     responses: Mapping[str, Mapping[str, ResponseRow]],
     first_of: Mapping[str, str],
 ) -> list[pairwise.Pair]:
-    """Each model's answers beside the baseline's.
+    """The pairs to judge: each model's answers and the baseline's.
 
     Args:
         first_of: prompt id of a second turn -> that of its first turn.
@@ -110,11 +110,13 @@ def _pairs(
         else {i: r["text"] for i, r in responses[config.baseline].items()}
     )
 
-    def before(model: str, i: str) -> tuple[str, str] | None:
+    def first_turn(model: str, i: str) -> tuple[str, str] | None:
         return (responses[model][first_of[i]]["text"], baseline[first_of[i]]) if i in first_of else None
 
     return [
-        pairwise.Pair(m.name, i, tables.conversation(p), responses[m.name][i]["text"], baseline[i], before(m.name, i))
+        pairwise.Pair(
+            m.name, i, tables.conversation(p), responses[m.name][i]["text"], baseline[i], first_turn(m.name, i)
+        )
         for m in models
         if m.name != config.baseline
         for i, p in prompts.items()

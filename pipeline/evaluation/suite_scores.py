@@ -27,7 +27,7 @@ ModelPair = tuple[str, str]
 """Model and the baseline that it is compared with."""
 
 
-def standings(
+def suite_results(
     items: pa.Table,
     suites: Sequence[SuiteDescription],
     models: Mapping[str, Mapping[str, str]],

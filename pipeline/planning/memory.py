@@ -155,9 +155,9 @@ def _activations(shape: Shape, config: Optimization) -> float:
     # Residual and norm twice, in float32; the inputs of the projections, the queries and the attention's output; keys
     # and values; gate, up, the activation and their product.
     layer = 16 * shape.hidden + low * (4 * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate)
-    kept = 4 * shape.hidden * shape.layers + layer if config.gradient_checkpointing else layer * shape.layers
+    stored = 4 * shape.hidden * shape.layers + layer if config.gradient_checkpointing else layer * shape.layers
     head = (4 + low) * shape.hidden + (0 if config.bf16 else 2) * shape.vocabulary + 2 * shape.vocabulary
-    return float(tokens * (kept + head))
+    return float(tokens * (stored + head))
 
 
 def memory_savings(config: Optimization, cluster: Training) -> Iterator[tuple[str, Optimization, Training]]:

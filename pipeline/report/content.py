@@ -1,4 +1,4 @@
-"""The numbers and texts of a run's report, collected from the files of the run alone."""
+"""The numbers and texts of a run's report, read from the files of the run."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Example(TypedDict):
 
 
 class StageSummary(TypedDict):
-    """What the manifest of a stage says; only `stage` and `run` where the stage was not run."""
+    """A stage's manifest. Only `stage` and `run` are set if the stage was not run."""
 
     stage: str
     run: bool

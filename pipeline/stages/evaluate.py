@@ -39,7 +39,7 @@ def _list_settings(context: Run) -> list[object]:
     """The settings beyond the held-out evaluation of the run's own models."""
     config = context.recipe.evaluate
     mark = context.marked("", "evaluate.engine.dtype", config.engine)
-    marks = [mark] if mark else []  # evaluations from before precisions were kept stay valid
+    marks = [mark] if mark else []  # evaluations of versions that stored no precision stay valid
     if not config.suites and config.models == type(config)().models:
         return list(marks)
     own = [
@@ -54,7 +54,7 @@ def _list_settings(context: Run) -> list[object]:
 
 
 def run(context: Run) -> Outcome:
-    """Asks all models, rates their answers, and writes the tables.
+    """Samples answers of all models, rates them, and writes the tables.
 
     Raises:
         StageError: there is nothing to evaluate on, a model can't be served, or rows of a suite are contaminated and
@@ -78,7 +78,7 @@ def run(context: Run) -> Outcome:
             wants(context, models, loaded),
             lambda missing: services(context, models, missing),
         )
-    sources = [s.name for s in recipe.served]  # these may be asked to judge
+    sources = [s.name for s in recipe.served]  # these may be judges
     context.release(m.source.name for m in models if m.source.name not in sources)
     context.ray()
     counts: dict[str, int] = {}
@@ -145,6 +145,6 @@ def _score_suites(
     described = [suite_items.describe(context, suite, contaminated, judged) for suite in loaded]
     versions = {m.name: {"revision": m.revision, "template": m.template} for m in models}
     references = {s.config.name: tables.styles(s.references) for s in loaded}
-    scores = suite_scores.standings(table, described, versions, references)
+    scores = suite_scores.suite_results(table, described, versions, references)
     context.dir.write_json(scores, "evaluate", "suites.json")
     return table.to_pylist(), sum(j["tokens"] for j in judged.values())

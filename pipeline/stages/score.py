@@ -20,7 +20,7 @@ INPUTS: tuple[str, ...] = ("prompts", "sample")
 def settings(context: Run) -> list[object]:
     """The reward models, the verification, and of the selection only what decides which responses are scored.
 
-    Another margin window therefore finds its scores already there.
+    Another margin window therefore can use the stored scores.
     """
     recipe = context.recipe
     return [
@@ -53,8 +53,8 @@ def run(context: Run) -> Outcome:
     reasons = merge.not_scored(rows, verdicts, recipe.select)
     usable = [r for r in rows if r["response_id"] not in reasons]
     for name in [chosen] if isinstance(rule, str) else rule.names:
-        mine = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
-        _, read = model_scores.reward(context, name, mine, prompts)
+        to_score = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
+        _, read = model_scores.reward(context, name, to_score, prompts)
         tokens += read
     rewards = model_scores.stored(context, {r["response_id"] for r in rows})
     merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
