@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from ..records import FINISHED, ResponseRow, VerdictRow
 
@@ -27,7 +27,7 @@ class LengthRelation(TypedDict):
 
     spearman: float | None
     num: int
-    points: list[list[object]]
+    points: list[list[int | float | str]]
     """Length, reward and domain of at most NUM_POINTS responses."""
 
 
@@ -39,6 +39,29 @@ class RankRelation(TypedDict):
     num: int
     spearman: float | None
     kendall: float | None
+
+
+class RewardRelations(TypedDict):
+    """How the rewards of all scored responses relate to verdicts, to length, and to each other."""
+
+    verdicts: dict[str, Agreement]
+    """Reward model -> agreement with the verdicts."""
+    lengths: dict[str, LengthRelation]
+    """Reward model -> relation to the length of the response."""
+    ranks: list[RankRelation]
+    """One entry per pair of reward models."""
+
+
+class AgreementReport(TypedDict):
+    """score/agreement.json."""
+
+    chosen: str
+    """The reward model that selection uses."""
+    made_by: NotRequired[dict[str, str]]
+    """Reward model -> version that made the stored scores. Early versions did not write it, nor `run`."""
+    reward_models: dict[str, Agreement]
+    """Reward model -> agreement with the verdicts, on the sample on which the models are compared."""
+    run: NotRequired[RewardRelations]
 
 
 NUM_POINTS = 300
@@ -109,7 +132,9 @@ def with_length(responses: Sequence[ResponseRow], scores: Mapping[str, float]) -
     """
     scored = sorted((r for r in responses if r["response_id"] in scores), key=lambda r: str(r["response_id"]))
     lengths = [float(len(r["text"])) for r in scored]
-    points: list[list[object]] = [[len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]]
+    points: list[list[int | float | str]] = [
+        [len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]
+    ]
     spearman = _ranks(lengths, [scores[r["response_id"]] for r in scored])[0]
     return {"spearman": spearman, "num": len(scored), "points": points}
 

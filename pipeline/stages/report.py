@@ -1,4 +1,4 @@
-"""Stage `report`: the page, the benchmark tables and the model cards, from files alone."""
+"""Stage `report`: the page, the benchmark tables and the model cards, from the files of the run."""
 
 from __future__ import annotations
 

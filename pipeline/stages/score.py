@@ -20,7 +20,7 @@ INPUTS: tuple[str, ...] = ("prompts", "sample")
 def settings(context: Run) -> list[object]:
     """The reward models, the verification, and of the selection only what decides which responses are scored.
 
-    Another margin window therefore finds its scores already there.
+    Another margin window therefore can use the stored scores.
     """
     recipe = context.recipe
     return [
@@ -53,15 +53,15 @@ def run(context: Run) -> Outcome:
     reasons = merge.not_scored(rows, verdicts, recipe.select)
     usable = [r for r in rows if r["response_id"] not in reasons]
     for name in [chosen] if isinstance(rule, str) else rule.names:
-        mine = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
-        _, read = model_scores.reward(context, name, mine, prompts)
+        to_score = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
+        _, read = model_scores.reward(context, name, to_score, prompts)
         tokens += read
     rewards = model_scores.stored(context, {r["response_id"] for r in rows})
     merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
     context.dir.remove_tables("score")
     Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
     names = [chosen] if isinstance(rule, str) else rule.names
-    report = {
+    report: agreement.AgreementReport = {
         "chosen": chosen,
         "made_by": {name: model_scores.version_of(context, name) for name in names},
         "reward_models": agreements,
@@ -80,7 +80,7 @@ def run(context: Run) -> Outcome:
 
 def relations(
     context: Run, merged: Sequence[ScoreRow], rows: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow]
-) -> dict[str, object]:
+) -> agreement.RewardRelations:
     """How the run's rewards relate to verdicts, to length and to one another, over everything that was scored.
 
     Also reports it.

@@ -1,4 +1,4 @@
-"""The walk: brings stages up to date in their order, and skips each one whose manifest still holds."""
+"""The walk: brings stages up to date in their order, and skips each one whose manifest is still valid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
         pilot: afterwards, sample this many prompts from each source that misses some.
 
     Raises:
-        FusechatError: see errors.py. What was done before is kept.
+        FusechatError: see errors.py. Finished work is kept.
     """
     connect.quieten()
     run.make_deployments = run.make_deployments or deployments
@@ -47,7 +47,7 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
             if not sigterm_received():
                 run.close()
                 raise
-            run.progress.say("SIGTERM: what is finished is made durable")
+            run.progress.say("SIGTERM: saving the finished work")
             time.sleep(2 * FLUSH_S)
             run.close_deployments()
             raise  # a Ray that was started here ends with this process

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from fusechat.pipeline.cluster.placement import Need
-from fusechat.pipeline.planning.sampling_cost import describe, estimate, modelled_rate, parameters_of, simulate
+from fusechat.pipeline.planning.engine_rate import modelled_rate, parameters_of
+from fusechat.pipeline.planning.sampling_cost import describe, estimate, simulate
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import Recipe, Source
 from fusechat.pipeline.records import RESPONSE
@@ -78,7 +79,7 @@ def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> Non
     ((one,), total) = estimate(work)
     assert (one.samples, one.missing, one.gpus) == (80, 80, 0)
     assert one.tokens == 80 * 1024  # half of max_tokens
-    assert one.basis == "a model of a CPU and 1.0G parameters, 0.5 of max_tokens a response"
+    assert one.basis == "estimated for a CPU and 1.0G parameters, 0.5 of max_tokens per response"
     assert total > one.seconds > one.tokens / one.rate
     said = describe(work)
     assert "prompts: 40 (40 math)" in said

@@ -87,7 +87,7 @@ def test_a_shape_is_read_without_weights_or_guessed_by_size(target: Path, tmp_pa
     guessed = shape_by_size(9e9)
     assert (guessed.parameters, guessed.layers, guessed.exact) == (9e9, 32, False)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RecipeError, match=r"target\.model: its config\.json is no language model's"):
+    with pytest.raises(RecipeError, match=r"target\.model: its config\.json does not describe a language model"):
         shape_of(tmp_path)
 
 

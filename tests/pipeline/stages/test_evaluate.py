@@ -249,7 +249,7 @@ FAR = {"hub": "owner/name", "revision": "main"}
         ),
         ({"models": ["weak", "sft"]}, "stage sft, "),
         ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "no model there: config.json is missing"),
-        ({"models": ["target"]}, "model is no model: config.json names no architectures"),
+        ({"models": ["target"]}, "model is not a model: config.json names no architectures"),
         ({"suites": [{"name": "s", "kind": "verified", "files": ["gone.jsonl"]}]}, "gone.jsonl: can't be read"),
         ({"suites": [{"name": "s", "kind": "harness", "tasks": ["ifeval"]}]}, "suite s: kind harness needs"),
     ],
