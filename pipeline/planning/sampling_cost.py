@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from ..cluster.placement import Need, Resources, place
 from ..machine.accelerators import (
     ACCELERATORS,
-    CHARS_A_TOKEN,
+    CHARS_PER_TOKEN,
     SHARE_OF_MAX_TOKENS,
     Accelerator,
     size_in_name,
@@ -21,7 +21,7 @@ from ..recipe import EndpointSource, Policy, Source
 from ..records import RESPONSE
 from ..run import Run
 from ..sampling import plan
-from ..sampling.throughput import Meter
+from ..sampling.throughput import ThroughputStats
 from ..storage.parts import Parts
 
 BYTES_A_TOKEN = 2.0
@@ -118,7 +118,7 @@ def _prompt_tokens(run: Run) -> dict[str, float]:
             total = sums.setdefault(row["domain"], [0, 0])
             total[0] += sum(len(m["content"]) for m in row["messages"])
             total[1] += 1
-    return {d: chars / num / CHARS_A_TOKEN for d, (chars, num) in sums.items()}
+    return {d: chars / num / CHARS_PER_TOKEN for d, (chars, num) in sums.items()}
 
 
 def sampled_lengths(run: Run) -> dict[tuple[str, str], tuple[float, float]]:
@@ -156,10 +156,10 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     assert isinstance(source, Source)
     replicas = source.placement.replicas
     file = ("sample", "meters", f"{source.name}.json")
-    costs = Meter(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
+    costs = ThroughputStats(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
     if costs is not None:
         per_prefill, per_token = costs
-        share = _uncached(Meter(**run.dir.read_json(*file)))
+        share = _uncached(ThroughputStats(**run.dir.read_json(*file)))
         work = (prefill * share * per_prefill + tokens * per_token) / replicas
         rate, basis = replicas / per_token, "measured"
     else:
@@ -169,7 +169,7 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     return start + FLOW_S + work + DRAIN * min(round_s, work), rate, basis
 
 
-def _uncached(meter: Meter) -> float:
+def _uncached(meter: ThroughputStats) -> float:
     return meter.prefilled / meter.prompt if meter.prompt else 1.0
 
 
@@ -231,7 +231,7 @@ def _total(run: Run, estimates: Sequence[Estimate]) -> float:
 def simulate(
     seconds: Mapping[str, float], needs: Mapping[str, Need], nodes: Sequence[Resources] | None, reserved: Sequence[Need]
 ) -> float:
-    """Seconds that turns.take_turns would take; all at once where the cluster is not known."""
+    """Seconds that scheduler.run_tasks would take; all at once where the cluster is not known."""
     if nodes is None:
         return max(seconds.values())
     waiting, running, now = list(seconds), dict[str, float](), 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..machine.accelerators import ACCELERATORS, CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
+from ..machine.accelerators import ACCELERATORS, CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
 from ..machine.hardware import machine_memory
 from ..models import cache, resolve
 from ..recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
@@ -100,7 +100,8 @@ def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa
         texts = directory.read_table("select", name).to_pylist()
         columns = ("chosen", "rejected") if pairs else ("completion",)
         chars = [
-            sum(len(m["content"]) for c in columns for m in (*row["prompt"], *row[c])) / CHARS_A_TOKEN for row in texts
+            sum(len(m["content"]) for c in columns for m in (*row["prompt"], *row[c])) / CHARS_PER_TOKEN
+            for row in texts
         ]
         limit = sequences * config.max_length
         mean = sum(min(n, limit) for n in chars) / max(len(chars), 1)
@@ -113,7 +114,7 @@ def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa
         share = (1 - rule.sft_fraction) if pairs else 1.0 if rule.fallback_to_sft else rule.sft_fraction
         if not mine or not share:
             continue
-        prompt = sum(len(m["content"]) for row in mine for m in row["messages"]) / len(mine) / CHARS_A_TOKEN
+        prompt = sum(len(m["content"]) for row in mine for m in row["messages"]) / len(mine) / CHARS_PER_TOKEN
         lengths = [found[s.name, domain][0] for s in recipe.sources if (s.name, domain) in found]
         guesses = [
             SHARE_OF_MAX_TOKENS * s.sampling_for(domain).max_tokens

@@ -36,7 +36,7 @@ def _hash(words: list[str]) -> bytes:
     return blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-class Evaluation:
+class EvaluationIndex:
     """The evaluation prompts' n-grams. Fill it with `add`, `close` it, then ask `overlap`.
 
     A training prompt of exactly an evaluation prompt's words holds all of it, however short it is.

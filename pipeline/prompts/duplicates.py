@@ -52,7 +52,7 @@ def shingles(words: Sequence[str], size: int) -> list[str]:
     return [" ".join(words[i : i + size]) for i in range(len(words) - size + 1)]
 
 
-class Index:
+class NearDuplicateIndex:
     """Kept rows by their signatures; about 560 bytes a row with the recipe's defaults."""
 
     def __init__(self, config: NearDuplicates) -> None:

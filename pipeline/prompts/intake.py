@@ -17,8 +17,8 @@ from ..records import CARRIED, PROMPT, REJECT, CarriedRow, PromptRow
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from . import rows, text
-from .contamination import Evaluation
-from .duplicates import Index
+from .contamination import EvaluationIndex
+from .duplicates import NearDuplicateIndex
 from .readers import PromptReader
 from .rows import UnusableError
 from .sink import FLUSH_ROWS, Sink
@@ -78,10 +78,10 @@ class Intake:
         # Half of a prompt's identity -> where it was read first; a million of them take 150 MB.
         self._seen: dict[bytes, tuple[int, int]] = {}
         self._files: list[str] = []
-        self._near = Index(config.near_duplicates) if config.near_duplicates is not None else None
+        self._near = NearDuplicateIndex(config.near_duplicates) if config.near_duplicates is not None else None
         # File and line of each row of the index.
         self._near_files, self._near_lines = array("l"), array("q")
-        self._evaluation = Evaluation(config.contamination) if config.contamination is not None else None
+        self._evaluation = EvaluationIndex(config.contamination) if config.contamination is not None else None
         self._trained_on: set[str] = set()
         self._to_check: list[tuple[str, int, str, bool | None]] = []
 
@@ -144,7 +144,7 @@ class Intake:
             try:
                 if isinstance(raw, UnusableError):
                     raise raw
-                row, responses = rows.prompt(raw, config.max_chars, config.normalise, source.entry)
+                row, responses = rows.prompt_row(raw, config.max_chars, config.normalise, source.entry)
                 if responses and prefix:
                     raise UnusableError("wrong_type", "a held-out row carries no responses")
                 self._check_carried(responses)
@@ -162,7 +162,7 @@ class Intake:
             row["file"], row["line"] = file, line
             if config.tag_language:
                 row["language"] = text.language(text.content(row["messages"]))
-            yield Read(row, rows.carried(row, responses))
+            yield Read(row, rows.carried_rows(row, responses))
 
     def _read_evaluation_sets(self) -> None:
         """Fills the index of evaluation prompts.

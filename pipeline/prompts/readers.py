@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, plain
+from ..errors import InputError, one_line
 from ..identities import digest
 from ..recipe import PromptTable
 from .rows import KEYS, RawRow, UnusableError
@@ -162,7 +162,7 @@ class PromptReader:
             if isinstance(error, OSError) and error.errno is not None:
                 raise self._unreadable(error) from error
             place = f"after row {number}, it" if number else "it"
-            raise InputError(self.place, 0, f"{place} can't be read as Parquet: {plain(error)}") from error
+            raise InputError(self.place, 0, f"{place} can't be read as Parquet: {one_line(error)}") from error
 
     def _from_hub(self) -> Iterator[tuple[int, ReadRow]]:
         data = self._hub_data()
@@ -194,7 +194,7 @@ class PromptReader:
         except (DatasetsError, HTTPError, OSError, ValueError, RuntimeError) as error:
             where = f"{entry.hub}@{entry.revision}"
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            what = f"the data set can't be loaded: {plain(cause)} ({type(cause).__name__})"
+            what = f"the data set can't be loaded: {one_line(cause)} ({type(cause).__name__})"
             raise InputError(where, 0, what) from error
 
     def _check_schema(self, schema: pa.Schema) -> None:

@@ -38,7 +38,7 @@ class UnusableError(Exception):
         super().__init__(problem)
 
 
-def prompt(
+def prompt_row(
     raw: RawRow, max_chars: int, normalise: Normalise | None = None, entry: PromptTable | None = None
 ) -> tuple[PromptRow, dict[str, list[str]]]:
     """A PROMPT row (file, line and language not yet set), and the responses that it carries, by source.
@@ -110,7 +110,7 @@ def _responses(raw: RawRow) -> dict[str, list[str]]:
     return found
 
 
-def carried(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
+def carried_rows(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
     """CARRIED rows."""
     return [
         {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..cluster.scheduler import DeploymentTask, take_turns
+from ..cluster.scheduler import DeploymentTask, run_tasks
 from ..cluster.services import SourceService
 from ..errors import StageError
 from ..identities import digest, response_id
@@ -80,7 +80,7 @@ def draw(
 
         return DeploymentTask(name, service, work, last=keep is not None and name not in keep)
 
-    failed = take_turns([job(name, planned) for name, planned in by_source.items()], run.deployments)
+    failed = run_tasks([job(name, planned) for name, planned in by_source.items()], run.deployments)
     if failed:
         raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
     return sum(tokens)
@@ -88,7 +88,7 @@ def draw(
 
 def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
     """Samples what one want misses, from a source that is up."""
-    from .batch_worker import feed  # imports Ray
+    from .batch_worker import sample_units  # imports Ray
     from .openai_backend import OpenAIBackend
     from .serve_backend import ServeBackend
 
@@ -96,11 +96,12 @@ def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
     backend = OpenAIBackend(source) if isinstance(source, EndpointSource) else ServeBackend(source.name)
     replicas = source.placement.max_replicas if isinstance(source, Source) else 1
     with (
-        run.shown(want.label, planned.total, planned.total - planned.missing) as show,
+        run.show_progress(want.label, planned.total, planned.total - planned.missing) as show,
         run.deployments.watched(source.name),
     ):
         config = run.recipe.sample
-        return feed(run.dir, want.prompts.folder, folder, want.source, backend, planned.units, config, show, replicas)
+        prompts = want.prompts.folder
+        return sample_units(run.dir, prompts, folder, want.source, backend, planned.units, config, show, replicas)
 
 
 def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, Plan]]:

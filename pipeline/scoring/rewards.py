@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from ..cluster.ray_data import Done, DoneColumns, UnitBatch, attempts, drive, each
+from ..cluster.ray_data import ResultColumns, UnitBatch, UnitResult, call_with_retries, run_batch, run_units
 from ..recipe import Recipe
 from ..records import OBJECTIVES, REWARD, PromptRow, ResponseRow, RewardRow
 from ..sampling.messages import Rated, ScoreItem
@@ -24,17 +24,17 @@ class RewardWorker:
         self._handle = serve.get_app_handle(app)
         self._max_attempts = max_attempts
 
-    def __call__(self, batch: UnitBatch) -> DoneColumns:
+    def __call__(self, batch: UnitBatch) -> ResultColumns:
         """Ray Data's calling convention: a column of units in, a column of results out."""
-        return each(batch, self._score)
+        return run_batch(batch, self._score)
 
-    def _score(self, text: str) -> Done:
+    def _score(self, text: str) -> UnitResult:
         items: list[ScoreItem] = json.loads(text)
-        ratings: list[Rated] = attempts(lambda: self._handle.score.remote(items).result(), self._max_attempts)
+        ratings: list[Rated] = call_with_retries(lambda: self._handle.score.remote(items).result(), self._max_attempts)
         by_id = {r["id"]: r for r in ratings if "id" in r}
         rows = [reward_row(item["id"], by_id.get(item["id"])) for item in items]
         self._parts.write(0, rows)
-        return Done(rows=len(rows), tokens=sum(r.get("tokens", 0) for r in ratings), error="")
+        return UnitResult(rows=len(rows), tokens=sum(r.get("tokens", 0) for r in ratings), error="")
 
 
 def reward_row(response_id: str, rated: Rated | None) -> RewardRow:
@@ -81,7 +81,7 @@ def reward(
         for r in responses
         if r["response_id"] not in done
     ]
-    tokens = drive(
+    tokens = run_units(
         RewardWorker,
         (run, folder, app, recipe.sample.max_attempts),
         units(items, recipe.score.batch_size),

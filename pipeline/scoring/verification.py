@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from ..cluster.ray_data import Done, DoneColumns, UnitBatch, drive, each
+from ..cluster.ray_data import ResultColumns, UnitBatch, UnitResult, run_batch, run_units
 from ..recipe import VERIFIED_DOMAINS, Recipe, Verify
 from ..records import VERDICT, PromptRow, ResponseRow, VerdictRow
 from ..storage.parts import Parts
@@ -23,11 +23,11 @@ class VerificationWorker:
         self._pool = VerifierPool(config.num_workers, timeout_s=config.timeout_s, sandbox=config.sandbox)
         self._pool.__enter__()
 
-    def __call__(self, batch: UnitBatch) -> DoneColumns:
+    def __call__(self, batch: UnitBatch) -> ResultColumns:
         """Ray Data's calling convention: a column of units in, a column of results out."""
-        return each(batch, self._verify)
+        return run_batch(batch, self._verify)
 
-    def _verify(self, text: str) -> Done:
+    def _verify(self, text: str) -> UnitResult:
         from ..verify import CheckTask
 
         tasks = [CheckTask(**item) for item in json.loads(text)]
@@ -36,7 +36,7 @@ class VerificationWorker:
             for i, v in self._pool.run(tasks)
         ]
         self._parts.write(0, rows)
-        return Done(rows=len(rows), tokens=0, error="")
+        return UnitResult(rows=len(rows), tokens=0, error="")
 
 
 def verify(
@@ -66,7 +66,7 @@ def verify(
                 "prompt": prompt["messages"][-1]["content"],
             }
             items.append(item)
-    drive(
+    run_units(
         VerificationWorker,
         (run, folder, recipe.score.verify),
         units(items, 64),

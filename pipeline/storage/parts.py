@@ -53,7 +53,7 @@ class Parts:
         if not tables:
             return schema.empty_table()
         table = pa.concat_tables(tables)
-        return first_of_each(table, self.key) if unique else _sorted(table, self.key)
+        return drop_duplicate_keys(table, self.key) if unique else _sorted(table, self.key)
 
     def ids(self, bucket: int | None = None) -> set[str]:
         """Keys of the rows that are durable, of one bucket or all."""
@@ -74,7 +74,7 @@ def _later(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def first_of_each(table: pa.Table, key: str) -> pa.Table:
+def drop_duplicate_keys(table: pa.Table, key: str) -> pa.Table:
     """The table sorted by key, of several rows with one key the first."""
     import pyarrow.compute as pc
 

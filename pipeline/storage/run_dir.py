@@ -129,7 +129,7 @@ class RunDir:
             except OSError as error:
                 raise _unusable(self.url, "written", error) from error
 
-    def remove_if_there(self, *parts: str) -> None:
+    def remove_if_exists(self, *parts: str) -> None:
         """Removes a file, where there is one."""
         if self.exists(*parts):
             self.remove(["/".join(parts)])
@@ -151,7 +151,7 @@ class RunDir:
         raw = {name: getattr(manifest, name) for name in Manifest.__slots__}
         self.write_json({**raw, "fingerprint": manifest.fingerprint}, manifest.stage, "manifest.json")
 
-    def holds(self, stage: str, config: str, inputs: Mapping[str, str]) -> Manifest | None:
+    def valid_manifest(self, stage: str, config: str, inputs: Mapping[str, str]) -> Manifest | None:
         """The stage's manifest if it was made by these settings from these inputs."""
         manifest = self.manifest(stage)
         same = manifest is not None and manifest.config == config and manifest.inputs == dict(inputs)

@@ -311,7 +311,7 @@ def test_a_stage_before_its_inputs_is_a_failure_in_one_line(place: Path, fusecha
     said = fusechat("select", "r.yaml", cwd=place)
     assert said.code == 1
     assert said.err == (
-        "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one\n"
+        "fusechat: stage prompts, run: has not been run; `fusechat run` runs all stages, `fusechat prompts` this one\n"
     )
 
 

@@ -16,7 +16,7 @@ import sys, time
 from fusechat.pipeline import cluster
 from fusechat.pipeline.recipe import Cluster
 
-cluster.quieten()
+cluster.set_quiet_env()
 import os, ray
 
 @ray.remote(max_retries=0, num_cpus=0)
