@@ -244,7 +244,7 @@ def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place
         ledger = ResponseWriter(parts, 1)
         for row in rows:
             ledger.add(row)
-            await ledger.durable()
+            await ledger.wait_until_durable()
 
     asyncio.run(main())
     assert len(RunDir(url).files("sample")) == 4
@@ -388,7 +388,7 @@ def test_no_such_bucket() -> None:
 
 @pytest.mark.parametrize("nowhere", ["s3://", "s3:///run/"])
 def test_no_bucket_named(nowhere: str) -> None:
-    assert refused(nowhere) == "no file system serves this place: it names no bucket"
+    assert refused(nowhere) == "no file system handles this URL: it names no bucket"
 
 
 @contextlib.contextmanager
@@ -415,7 +415,7 @@ def test_no_credentials(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_key(url: str, server: str) -> None:
     with guarded(server):
-        assert refused(url) == "can't be written: the access key (AWS_ACCESS_KEY_ID) is not known there"
+        assert refused(url) == "can't be written: the access key (AWS_ACCESS_KEY_ID) is unknown"
 
 
 def test_a_key_without_permission(url: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
