@@ -1,4 +1,4 @@
-"""Scoring: verdicts for math and code, rewards for what selection can use, and one number of several rewards."""
+"""Rewards of responses by one reward model's deployment, computed with Ray Data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..storage.run_dir import RunDir
 
 
 class RewardWorker:
-    """Ray Data's worker: rewards from one reward model's deployment."""
+    """Ray Data's worker: requests rewards from one reward model's deployment."""
 
     def __init__(self, run: RunDir, folder: str, app: str, max_attempts: int) -> None:
         from ray import serve
@@ -25,7 +25,7 @@ class RewardWorker:
         self._max_attempts = max_attempts
 
     def __call__(self, batch: UnitBatch) -> ResultColumns:
-        """Ray Data's calling convention: a column of units in, a column of results out."""
+        """Ray Data's calling convention: takes a column of units, returns columns of `UnitResult`."""
         return run_batch(batch, self._score)
 
     def _score(self, text: str) -> UnitResult:
@@ -38,7 +38,7 @@ class RewardWorker:
 
 
 def reward_row(response_id: str, rated: Rated | None) -> RewardRow:
-    """A REWARD row. An answer that is missing or not a finite number becomes a reject, never a score."""
+    """A REWARD row. A missing answer, or one that is not a finite number, becomes a reject."""
     if rated is None:
         return _rejected(response_id, "no_answer: the reward model left it out")
     score, reject = rated.get("score"), rated.get("reject")
@@ -60,7 +60,7 @@ def _rejected(response_id: str, reject: str) -> RewardRow:
 
 
 def units(items: Sequence[Mapping[str, object]], batch_size: int) -> list[str]:
-    """Batches as Ray Data rows."""
+    """Batches of items as JSON, one per Ray Data row."""
     return [json.dumps(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
 
 
@@ -73,7 +73,7 @@ def reward(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> tuple[dict[str, RewardRow], int]:
-    """Rewards of these responses by one deployment; response id -> REWARD row, and the tokens read."""
+    """Rewards of these responses by one deployment: response id -> REWARD row, and the number of tokens read."""
     parts = Parts(run, folder, REWARD, "response_id")
     done = parts.ids()
     items = [

@@ -1,4 +1,4 @@
-"""Verdicts of math answers and code, by Ray Data over the verifier's worker processes."""
+"""Verdicts on math answers and code, computed with Ray Data in the verifier's worker processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rewards import units
 
 
 class VerificationWorker:
-    """Ray Data's worker: verdicts from killable, confined processes."""
+    """Ray Data's worker: computes verdicts in sandboxed processes that can be killed."""
 
     def __init__(self, run: RunDir, folder: str, config: Verify) -> None:
         from ..verify import VerifierPool
@@ -24,7 +24,7 @@ class VerificationWorker:
         self._pool.__enter__()
 
     def __call__(self, batch: UnitBatch) -> ResultColumns:
-        """Ray Data's calling convention: a column of units in, a column of results out."""
+        """Ray Data's calling convention: takes a column of units, returns columns of `UnitResult`."""
         return run_batch(batch, self._verify)
 
     def _verify(self, text: str) -> UnitResult:
@@ -47,13 +47,13 @@ def verify(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> dict[str, VerdictRow]:
-    """Verdicts of all responses of the verified domains; response id -> VERDICT row. They hold for one time limit."""
+    """Verdicts on all responses of the verified domains: response id -> VERDICT row. They depend on the time limit."""
     folder = f"{folder}/{recipe.score.verify.timeout_s:g}s"
     parts = Parts(run, folder, VERDICT, "response_id")
-    wanted = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
+    verifiable = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
     done = parts.ids()
     items = []
-    for r in wanted:
+    for r in verifiable:
         if r["response_id"] not in done:
             prompt = prompts[r["prompt_id"]]
             item = {
@@ -75,5 +75,5 @@ def verify(
         concurrency=1,
         on_batch=on_batch,
     )
-    ids = {r["response_id"] for r in wanted}
+    ids = {r["response_id"] for r in verifiable}
     return {row["response_id"]: row for row in parts.read().to_pylist() if row["response_id"] in ids}
