@@ -162,7 +162,7 @@ class OpenAIBackend:
         message = getattr(first, "message", None)
         text = getattr(message, "content", None)
         if first is None or message is None or not isinstance(text, str | None):
-            raise _RetryableError("endpoint_error: the answer contains no choice with a message")
+            raise _RetryableError("endpoint_error: the answer holds no choice with a message")
         usage = getattr(answer, "usage", None)
         prompt, completion = getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0
         self._token_limit.adjust(prompt + completion)

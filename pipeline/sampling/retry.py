@@ -106,14 +106,14 @@ class RetryingClient:
                 async for generated in self._backend.generate(remaining):
                     row = missing.pop(generated["response_id"], None)
                     if row is None:
-                        raise RuntimeError("the source answered with an identity that was not requested")
+                        raise RuntimeError("the source answered with another identity than it was asked for")
                     self._on_sample(response(row, generated))
                     tokens += generated["completion_tokens"]
                     self._last_sample_at, self._deaths_since_sample = time.monotonic(), 0
                     self.slots.release(1)
                     held -= 1
                 if missing:
-                    raise RuntimeError("the source ended without all requested samples")
+                    raise RuntimeError("the source ended without all the samples that it was asked for")
             except EngineDiedError as error:
                 deaths += 1
                 reject_reason = f"engine_died: {error}" if deaths >= MAX_SHARED_DEATHS + MAX_DEATHS_ALONE else ""

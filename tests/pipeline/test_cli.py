@@ -235,14 +235,14 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
         ),
         ({"prompts": {"train": ["absent.jsonl"]}}, "absent.jsonl: "),
         ({"run_dir": "train.jsonl/run"}, "fusechat: train.jsonl/run: can't be written: Not a directory"),
-        ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system serves this place"),
+        ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system handles this URL"),
         (
             {"sources": [{**tree()["sources"][0], "chat_template": "absent.jinja"}]},
             "absent.jinja: chat template can't be read: ",
         ),
         (
             {"sources": [{**tree()["sources"][0], "model": {"path": "models/absent"}}]},
-            "models/absent: no model there: config.json is missing",
+            "models/absent: contains no model: config.json is missing",
         ),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_failure_that_may_pass_is_tried_again(service: Service, bad: Reply) ->
         ((429, {}, b"{}"), "rate_limited: the endpoint answered 429"),
         ((500, {}, b'{"error": "ooh\\n\\u001b[2J"}'), "endpoint_error: 500"),
         ((200, {}, b"{not json"), "endpoint_error: "),
-        ((200, {}, b"{}"), "endpoint_error: the answer contains no choice"),
+        ((200, {}, b"{}"), "endpoint_error: the answer holds no choice"),
     ],
 )
 def test_tries_are_bounded(service: Service, bad: Reply, reason: str) -> None:
