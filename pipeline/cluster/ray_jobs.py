@@ -230,13 +230,12 @@ class Jobs:
             time.sleep(1)
 
     async def _tail(self, job: str, written: int, write: Callable[[str], None]) -> int:
-        """Writes the log from character `written` on, until the connection or the log ends; returns the number written."""
+        """Writes the log from character `written` on, until the connection or the log ends; returns the new position."""
         import aiohttp
 
         seen = 0
-        with suppress(
-            aiohttp.ClientError, OSError, RuntimeError
-        ):  # `written` is correct in any case, and the job's status says more
+        # A lost connection is not an error here: `written` stays correct, and the caller checks the job's status.
+        with suppress(aiohttp.ClientError, OSError, RuntimeError):
             async for piece in self._client.tail_job_logs(job):
                 new = piece[max(0, written - seen) :]
                 seen += len(piece)

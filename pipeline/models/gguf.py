@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GGUFReader(gguf.GGUFReader):  # type: ignore[misc]
-    """gguf's reader over a plain array. There is one slice per token, and slicing a memory map takes ten times as long."""
+    """gguf's reader over a plain array. It takes one slice per token; slicing a memory map takes ten times as long."""
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:

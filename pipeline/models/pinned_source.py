@@ -15,7 +15,7 @@ class PinnedSource:
     source: Policy
     revision: str
     template: str
-    """sha256 of the chat template's text and the system policy; `model` and the policy if the model's own template is used."""
+    """sha256 of the chat template's text and the system policy; `model/<policy>` for the model's own template."""
     seed: int
 
 

