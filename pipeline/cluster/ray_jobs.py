@@ -230,7 +230,7 @@ class Jobs:
             time.sleep(1)
 
     async def _tail(self, job: str, written: int, write: Callable[[str], None]) -> int:
-        """Writes the log from character `written` on, until the connection or the log ends; returns the new position."""
+        """Writes the log from character `written` on, until the connection or the log ends; returns the position."""
         import aiohttp
 
         seen = 0

@@ -85,7 +85,7 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
                     raise raw
                 prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
             except UnusableError as unusable:
-                if config.invalid == "stop" and not unusable.counted:
+                if config.invalid == "stop" and not unusable.always_reject:
                     raise InputError(file.place, line, unusable.problem) from None
                 found.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
                 continue
