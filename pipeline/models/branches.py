@@ -61,7 +61,7 @@ def branch(model: Model) -> str | None:
 def commit_of(hub: str, revision: str) -> str:
     """The commit that a branch or tag of a hub repository names.
 
-    Without a network, the hub's local cache is asked.
+    Without a network, the commit comes from the hub's local cache.
 
     Raises:
         FusechatError: neither knows it.

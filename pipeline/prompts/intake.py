@@ -93,7 +93,7 @@ class Intake:
     def read(self) -> None:
         """Reads all files.
 
-        Held-out files are read first. A prompt in both sets is removed from the training set, not from the held-out set.
+        Held-out files are read first, so that a prompt in both sets is removed from the training set only.
 
         Raises:
             InputError: a file is missing, or a row can't be used and `config.invalid` is `stop`.

@@ -24,7 +24,7 @@ FLAGS = ("truncated", "empty", "refused", "duplicate")
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What one source is asked: all of these prompts that it serves."""
+    """A request for samples from one source: for all of these prompts that it serves."""
 
     source: PinnedSource
     prompts: Parts
@@ -48,8 +48,8 @@ def draw(
         folder: of the responses' parts.
         wants: several wants of one source run one after the other.
         services: takes the sources that are served here and miss responses; returns their services by name.
-        pilot: about how many prompts each source is asked; None asks all.
-        keep: sources that will be asked again soon. Others are stopped when they are done. None keeps all.
+        pilot: approximate number of prompts for each source; None means all prompts.
+        keep: sources that will be needed again soon. Others are stopped when they are done. None keeps all.
 
     Raises:
         StageError: some sources were given up. The others have all of their responses.
@@ -105,7 +105,7 @@ def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
 
 
 def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, Plan]]:
-    """The plans, in the order of `wants`. Prompts that several sources are asked are read once."""
+    """The plans, in the order of `wants`. Prompts of several sources are read once."""
     found: dict[int, Plan] = {}
     for folder in dict.fromkeys(want.prompts.folder for want in wants):
         mine = [i for i, want in enumerate(wants) if want.prompts.folder == folder]
