@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from ..recipe import Contamination
 from . import text
@@ -29,12 +28,8 @@ class Overlap:
 
 def grams(words: list[str], n: int) -> set[bytes]:
     """Hashes of all sequences of n words; empty if there are fewer words."""
-    return {_hash(words[i : i + n]) for i in range(len(words) - n + 1)}
-
-
-def _hash(words: list[str]) -> bytes:
-    # 8 bytes: the probability of any collision among 100 million n-grams is 1 in 3,700.
-    return blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    # With 8 bytes, the probability of any collision among 100 million n-grams is 1 in 3,700.
+    return {text.hash_words(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
 class EvaluationIndex:
@@ -59,7 +54,7 @@ class EvaluationIndex:
     def add(self, content: str, place: str) -> None:
         """Adds an evaluation prompt, unless an earlier one has the same words."""
         words = text.words(content)
-        if (whole := _hash(words)) in self._whole:
+        if (whole := text.hash_words(words)) in self._whole:
             return
         prompt_grams, number = grams(words, self._config.n), len(self._places)
         self._whole[whole] = number, max(len(prompt_grams), 1)
@@ -95,7 +90,7 @@ class EvaluationIndex:
             shared.update((numbers,) if isinstance(numbers, int) else numbers)
         found = [number for number in shared if shared[number] >= self._config.threshold * self._sizes[number]]
         found.sort(key=lambda number: (-shared[number] / self._sizes[number], number))
-        same = self._whole.get(_hash(words))
+        same = self._whole.get(text.hash_words(words))
         first = [] if same is None else [Overlap(place=self._places[same[0]], num=same[1], of=same[1])]
         return first + [
             Overlap(place=self._places[number], num=shared[number], of=self._sizes[number])

@@ -6,7 +6,6 @@ not on batches or on the size of the tables.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -176,4 +175,4 @@ def _keys(signatures: NDArray[np.uint32], num: int, size: int) -> NDArray[np.uin
 
 
 def _hash(parts: Sequence[str]) -> int:
-    return int.from_bytes(hashlib.blake2b(" ".join(parts).encode(), digest_size=8).digest()) if parts else 0
+    return int.from_bytes(text.hash_words(parts)) if parts else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from ..recipe import Normalise
 from ..records import Message
@@ -58,6 +59,11 @@ def words(text: str) -> list[str]:
     else:
         found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return found or list(_SPACE.sub("", text))
+
+
+def hash_words(parts: Sequence[str]) -> bytes:
+    """Hash of a sequence of words, 8 bytes."""
+    return blake2b(" ".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def quantities(text: str) -> list[str]:

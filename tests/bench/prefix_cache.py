@@ -19,6 +19,7 @@ from typing import Any
 
 import small
 
+from fusechat.pipeline.cluster.services import SourceService
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
@@ -28,7 +29,6 @@ from fusechat.pipeline.sampling.plan import plan
 from fusechat.pipeline.sampling.serve_backend import ServeBackend
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
-from fusechat.services import app
 
 PASSAGE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().split()
 
@@ -54,11 +54,11 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
     one, source_of = run.pinned_sources[0], run.recipe.served[0]
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
     (found,) = plan([one], run.prompts("train"), done, run.recipe.sample.buckets)
-    service = app.source_service(source_of, run.model(source_of.model, "smollm2"), None, "sources.smollm2", 64)
+    service = SourceService(source_of, run.model(source_of.model, "smollm2"), None, "sources.smollm2", 64)
     quiet: Callable[[int, int], None] = lambda rows, tokens: None  # noqa: E731
     try:
-        run.fleet.start(service)
-        run.fleet.wait("smollm2")
+        run.deployments.start(service)
+        run.deployments.wait("smollm2")
         from ray import serve
 
         handle = serve.get_app_handle("smollm2")
