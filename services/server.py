@@ -40,11 +40,11 @@ def serve_forever(run: Run) -> None:
         run.deployments.start(service(run))
         run.deployments.wait(APP)
         address = f"http://{settings.host}:{settings.port}" if local else "the cluster's Serve address"
-        run.progress.say(f"serve: ready at {address}")
+        run.progress.log(f"serve: ready at {address}")
         while True:
             signal.pause()
     finally:
-        run.progress.say("serve: stopping")
+        run.progress.log("serve: stopping")
         run.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import FusechatError, UserError, plain
+from ..errors import FusechatError, UserError, one_line
 from ..recipe import Recipe
 from ..storage.run_dir import RunDir
 from .export import files_of
@@ -50,5 +50,5 @@ def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> st
 
 def _without_token(error: Exception) -> str:
     token = os.environ.get("HF_TOKEN")
-    text = plain(error)
+    text = one_line(error)
     return text.replace(token, "***") if token else text

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InputError, StageError, plain
+from ..errors import InputError, StageError, one_line
 from ..identities import prompt_id
 from ..recipe import HarnessSuite, Sampling
 from ..records import Message, plain_prompt
@@ -139,7 +139,7 @@ def _run(suite: HarnessSuite, base: Path, ask: Callable[[list[Message], Mapping[
     except StageError:
         raise
     except Exception as error:  # the harness, its tasks' code and the hub's client raise errors of any type
-        raise _refused(suite, plain(error) or type(error).__name__) from error
+        raise _refused(suite, one_line(error) or type(error).__name__) from error
     return [scored for task, samples in results["samples"].items() for scored in _scores(suite, task, samples)]
 
 

@@ -85,7 +85,7 @@ def _trained(run: Run, name: str) -> ModelUnderTest:
     return ModelUnderTest(
         name=name,
         source=_deployment(run, name),
-        revision=run.marked(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
+        revision=run.with_precision(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
         template=template_identity(run.target_template, "keep"),
         model=target if name == "target" else run.trained_model(name),
         chat_template=run.target_template,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from ..prompts import text
-from ..prompts.contamination import Evaluation
+from ..prompts.contamination import EvaluationIndex
 from ..recipe import Contamination, SuiteContamination
 from ..records import OVERLAP, OverlapRow, PromptRow
 from ..storage.parts import Parts
@@ -41,7 +41,7 @@ class _Index:
     def __init__(self, suite: LoadedSuite, config: SuiteContamination) -> None:
         self.overlaps: dict[str, OverlapRow] = {}
         self._suite = suite.config.name
-        self._evaluation = Evaluation(Contamination(n=config.n, threshold=config.threshold))
+        self._evaluation = EvaluationIndex(Contamination(n=config.n, threshold=config.threshold))
         # Rows with the same words share one entry of the index.
         self._rows: dict[str, list[PromptRow]] = defaultdict(list)
         first_with_words: dict[tuple[str, ...], str] = {}

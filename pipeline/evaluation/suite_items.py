@@ -39,7 +39,7 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     by_model = suite_answers(run, models, suite)
     rows = [r for responses in by_model.values() for r in responses]
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
-    with run.shown(f"evaluate verify {name}", len(rows)) as show:
+    with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
         verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
@@ -74,7 +74,7 @@ def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite)
     for m in models:
         items += tables.judged_items(config.name, m.name, responses[m.name], prompts, outcomes[m.name])
     spent = _judging(config, judge, list(judgements.values()))
-    run.progress.say(
+    run.progress.log(
         f"evaluate {config.name}: {spent['judgements']} judgements, {spent['prompt_tokens']} tokens read and "
         f"{spent['completion_tokens']} written"
     )

@@ -26,7 +26,7 @@ SAMPLES = "evaluate/samples"
 def load(run: Run, suite: AnySuite) -> LoadedSuite:
     """Reads a suite's files, or gets the prompts of the harness's tasks."""
     if isinstance(suite, HarnessSuite):
-        run.progress.say(f"evaluate {suite.name}: loading lm-evaluation-harness: {', '.join(suite.tasks)}")
+        run.progress.log(f"evaluate {suite.name}: loading lm-evaluation-harness: {', '.join(suite.tasks)}")
         return harness.load(suite, run.base, run.recipe.evaluate.sampling)
     return suites.load(suite, run.base, run.recipe.prompts)
 
@@ -52,7 +52,7 @@ def find_contaminated(run: Run, loaded: Sequence[LoadedSuite]) -> dict[str, dict
             raise StageError(
                 "evaluate", f"suite {name}", f"{message}; remove them from the suite or from prompts.train"
             )
-        run.progress.say(f"evaluate {name}: {message}")
+        run.progress.log(f"evaluate {name}: {message}")
     return overlaps
 
 
@@ -66,7 +66,7 @@ def write_prompts(run: Run, suite: LoadedSuite) -> None:
     ]
     if rejects:
         first = ": ".join(suite.rejects[0])
-        run.progress.say(f"evaluate {suite.config.name}: {len(rejects)} rows can't be used, e.g. {first}")
+        run.progress.log(f"evaluate {suite.config.name}: {len(rejects)} rows can't be used, e.g. {first}")
     table = pa.Table.from_pylist(rejects, schema=REJECT)
     run.dir.write_table(table, "evaluate", "rejects", f"{suite.config.name}.parquet")
 

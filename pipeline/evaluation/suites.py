@@ -85,7 +85,7 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
                     raise raw
                 prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
             except UnusableError as unusable:
-                if config.invalid == "stop" and not unusable.counted:
+                if config.invalid == "stop" and not unusable.always_reject:
                     raise InputError(file.place, line, unusable.problem) from None
                 loaded.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
                 continue
@@ -146,7 +146,7 @@ def _row(
     follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
     if reference is not None and not isinstance(reference, str):
         raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
-    prompt, carried = rows.prompt(raw, config.max_chars, config.normalise, entry)
+    prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
     if carried:
         raise UnusableError("wrong_type", "a row of a suite must not contain responses")
     if isinstance(suite, VerifiedSuite):
@@ -157,7 +157,7 @@ def _row(
     if follow_up is not None:
         if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE:
             raise UnusableError("no_reference", f"a {FOLLOW_UP} has no reference; its baseline must be a model")
-        second, _ = rows.prompt({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
+        second, _ = rows.prompt_row({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
         follow_up = second["messages"][-1]["content"]
         content = f"{content}\n{follow_up}"
     last = prompt["messages"][-1]

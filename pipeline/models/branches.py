@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ..errors import FusechatError, StageError, plain
+from ..errors import FusechatError, StageError, one_line
 from ..recipe import Model, Recipe
 from ..recipe.paths import models
 
@@ -66,7 +66,7 @@ def branch(model: Model) -> str | None:
 def commit_of(name: str) -> str:
     """The commit that a branch or tag names, given as `hub@revision`.
 
-    Without a network, the hub's local cache is asked.
+    Without a network, the commit comes from the hub's local cache.
 
     Raises:
         FusechatError: neither knows it.
@@ -88,7 +88,7 @@ def commit_of(name: str) -> str:
         if isinstance(cached, str) and (match := re.search(r"/snapshots/([0-9a-f]{40})/", cached)):
             return match.group(1)
         raise FusechatError(
-            f"{name} can't be fetched from the hub: {plain(error)}; a commit as revision needs no look-up"
+            f"{name} can't be fetched from the hub: {one_line(error)}; a commit as revision needs no look-up"
         ) from error
 
 

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..cluster.placement import Need, Resources, place
-from ..machine.accelerators import CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS
+from ..machine.accelerators import CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS
 from ..recipe import EndpointSource, Policy, Source
 from ..records import RESPONSE
 from ..run import Run
 from ..sampling import plan
-from ..sampling.throughput import Meter
+from ..sampling.throughput import ThroughputStats
 from ..storage.parts import Parts
 from .engine_rate import hardware_of, modelled_rate, parameters_of
 
@@ -116,7 +116,7 @@ def _prompt_tokens(run: Run) -> dict[str, float]:
             total = sums.setdefault(row["domain"], [0, 0])
             total[0] += sum(len(m["content"]) for m in row["messages"])
             total[1] += 1
-    return {d: chars / num / CHARS_A_TOKEN for d, (chars, num) in sums.items()}
+    return {d: chars / num / CHARS_PER_TOKEN for d, (chars, num) in sums.items()}
 
 
 def sampled_lengths(run: Run) -> Lengths:
@@ -156,10 +156,10 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     assert isinstance(source, Source)
     replicas = source.placement.replicas
     file = ("sample", "meters", f"{source.name}.json")
-    costs = Meter(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
+    costs = ThroughputStats(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
     if costs is not None:
         per_prefill, per_token = costs
-        uncached = _uncached_share(Meter(**run.dir.read_json(*file)))
+        uncached = _uncached_share(ThroughputStats(**run.dir.read_json(*file)))
         work = (prefill * uncached * per_prefill + tokens * per_token) / replicas
         rate, basis = replicas / per_token, "measured"
     else:
@@ -170,7 +170,7 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     return start_s + FLOW_S + work + DRAIN * min(batch_s, work), rate, basis
 
 
-def _uncached_share(meter: Meter) -> float:
+def _uncached_share(meter: ThroughputStats) -> float:
     """Share of the prompt tokens that were not in the prefix cache."""
     return meter.prefilled / meter.prompt if meter.prompt else 1.0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ..machine.accelerators import ACCELERATORS, CHARS_A_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
+from ..machine.accelerators import ACCELERATORS, CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
 from ..machine.hardware import machine_memory
 from ..models import cache, resolve
 from ..recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
@@ -111,7 +111,7 @@ def work_of(
         selected = directory.read_table("select", name).to_pylist()
         columns = ("chosen", "rejected") if pairs else ("completion",)
         sizes = [
-            sum(len(m["content"]) for c in columns for m in (*row["prompt"], *row[c])) / CHARS_A_TOKEN
+            sum(len(m["content"]) for c in columns for m in (*row["prompt"], *row[c])) / CHARS_PER_TOKEN
             for row in selected
         ]
         limit = sequences * config.max_length
@@ -125,7 +125,7 @@ def work_of(
         share = (1 - rule.sft_fraction) if pairs else 1.0 if rule.fallback_to_sft else rule.sft_fraction
         if not of_domain or not share:
             continue
-        prompt = sum(len(m["content"]) for row in of_domain for m in row["messages"]) / len(of_domain) / CHARS_A_TOKEN
+        prompt = sum(len(m["content"]) for row in of_domain for m in row["messages"]) / len(of_domain) / CHARS_PER_TOKEN
         measured = [lengths[s.name, domain][0] for s in recipe.sources if (s.name, domain) in lengths]
         guesses = [
             SHARE_OF_MAX_TOKENS * s.sampling_for(domain).max_tokens

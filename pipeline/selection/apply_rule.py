@@ -21,7 +21,7 @@ from ..identities import fraction_of
 from ..recipe import DomainRule, Recipe, Select
 from ..records import PROMPT, RESPONSE, SCORE
 from ..storage.manifest import versions
-from ..storage.parts import Parts, first_of_each
+from ..storage.parts import Parts, drop_duplicate_keys
 from ..storage.run_dir import RunDir
 from .funnel import funnel
 from .row_tables import RowTables, column_series, series_of
@@ -159,7 +159,7 @@ def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
         raise StageError("select", f"bucket {bucket}", str(error)) from error
     aside: Counter[str] = Counter()
     num = responses.num_rows
-    responses, scores = first_of_each(responses, "response_id"), first_of_each(scores, "response_id")
+    responses, scores = drop_duplicate_keys(responses, "response_id"), drop_duplicate_keys(scores, "response_id")
     aside["repeated"] = num - responses.num_rows
     known = pa.array([s.name for s in recipe.sources], pa.string())
     scored = pc.is_in(responses.column("response_id"), value_set=scores.column("response_id").combine_chunks())
@@ -179,7 +179,7 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
     """The responses to these prompts as `rule_columns.CANDIDATES` with `verdict`, and their rows in the same order."""
     responses = responses.select(RESPONSE_COLUMNS)
     responses = responses.filter(pc.is_in(responses.column("prompt_id"), prompts.column("prompt_id").combine_chunks()))
-    responses = first_of_each(responses, "response_id").combine_chunks()
+    responses = drop_duplicate_keys(responses, "response_id").combine_chunks()
     scored = pl.DataFrame(
         {
             "response_id": column_series(scores, "response_id"),

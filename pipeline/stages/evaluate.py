@@ -38,13 +38,13 @@ def settings(context: Run) -> list[object]:
 def _list_settings(context: Run) -> list[object]:
     """The settings beyond the held-out evaluation of the run's own models."""
     config = context.recipe.evaluate
-    mark = context.marked("", "evaluate.engine.dtype", config.engine)
+    mark = context.with_precision("", "evaluate.engine.dtype", config.engine)
     marks = [mark] if mark else []  # evaluations of versions that stored no precision stay valid
     if not config.suites and config.models == type(config)().models:
         return list(marks)
     own = [
         [m, context.evaluated_revision(m), context.read_template(m.chat_template)]
-        for m in context.written.evaluate.models
+        for m in context.original_recipe.evaluate.models
         if isinstance(m, EvaluatedModel)
     ]
     sources = [[s.source.name, s.revision, s.template] for s in context.pinned_sources if s.source.name in config.names]
@@ -89,16 +89,16 @@ def run(context: Run) -> Outcome:
         counts["answers"] = len(rows)
         data.append(rows)
     else:
-        context.dir.remove_if_there("evaluate", "answers.parquet")
-        context.dir.remove_if_there("evaluate", "metrics.json")
+        context.dir.remove_if_exists("evaluate", "answers.parquet")
+        context.dir.remove_if_exists("evaluate", "metrics.json")
     if loaded:
         items, read = _score_suites(context, models, loaded, contaminated)
         tokens += read
         counts |= {"suites": len(loaded), "items": len(items)}
         data.append(items)
     else:
-        context.dir.remove_if_there("evaluate", "suites.json")
-        context.dir.remove_if_there("evaluate", "items.parquet")
+        context.dir.remove_if_exists("evaluate", "suites.json")
+        context.dir.remove_if_exists("evaluate", "items.parquet")
     return Outcome(digest(*data), counts, tokens)
 
 
@@ -108,7 +108,7 @@ def _rate_heldout(context: Run, models: Sequence[ModelUnderTest]) -> tuple[list[
     pinned = [m.pinned(recipe.evaluate.sampling, 1, recipe.seed) for m in models]
     rows = suite_prompts.answers(context, pinned, heldout_prompts)
     prompts: dict[str, PromptRow] = {p["prompt_id"]: p for p in heldout_prompts.to_pylist()}
-    with context.shown("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
+    with context.show_progress("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
         verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show)
     ratings: dict[str, RewardRow] = {}
     tokens = 0

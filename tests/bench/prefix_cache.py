@@ -23,7 +23,7 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.batch_worker import feed
+from fusechat.pipeline.sampling.batch_worker import sample_units
 from fusechat.pipeline.sampling.plan import plan
 from fusechat.pipeline.sampling.serve_backend import ServeBackend
 from fusechat.pipeline.stages.walk import walk
@@ -64,7 +64,7 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
 
         handle = serve.get_app_handle("smollm2")
         before = handle.counters.remote().result()
-        feed(
+        sample_units(
             run.dir,
             run.prompts("train").folder,
             "sample",

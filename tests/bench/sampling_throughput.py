@@ -47,9 +47,9 @@ class Clock(Progress):
 
     ready = 0.0
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line, noted."""
-        super().say(text)
+        super().log(text)
         if "ready after" in text:
             self.ready = time.monotonic()
 

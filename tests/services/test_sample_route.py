@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import small
 
-from fusechat.pipeline.errors import AskFailedError
+from fusechat.pipeline.errors import RequestFailedError
 from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.recipe.load import load
@@ -25,7 +25,7 @@ class Answering:
     def __init__(self, after: asyncio.Event | None = None) -> None:
         self.after = after
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         if self.after is not None:
             await self.after.wait()
         for wanted in request["samples"]:
@@ -42,8 +42,8 @@ class Answering:
 class Failing:
     """A source that can't."""
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        raise AskFailedError("http_error: 500 from /srv/secret/app.py")
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        raise RequestFailedError("http_error: 500 from /srv/secret/app.py")
         yield
 
 
@@ -53,7 +53,7 @@ class Silent:
     def __init__(self) -> None:
         self.asked, self.left = asyncio.Event(), False
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         self.asked.set()
         try:
             await asyncio.Event().wait()

@@ -28,7 +28,7 @@ from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE, Message
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.messages import Generated
-from fusechat.pipeline.sampling.plan import response, wanted
+from fusechat.pipeline.sampling.plan import response, wanted_responses
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.services import auth
 
@@ -167,7 +167,7 @@ def keep(service: serving.Service, messages: list[Message], text: str, domain: s
     run = Run(load(service.recipe), service.folder, Progress())
     (asked,) = run.pinned_sources
     prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}
-    ((_, rows),) = wanted(asked, pa.Table.from_pylist([prompt]))
+    ((_, rows),) = wanted_responses(asked, pa.Table.from_pylist([prompt]))
     made = Generated(
         response_id=rows[0]["response_id"],
         text=text,

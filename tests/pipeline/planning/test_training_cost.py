@@ -148,7 +148,7 @@ def test_the_plan_counts_what_selection_takes_at_most(target: Path, tmp_path: Pa
     sft, dpo = work_of(work, work.recipe.sft), work_of(work, work.recipe.dpo)
     assert (sft.rows, dpo.rows) == (pytest.approx(20), pytest.approx(30))  # 4 : 6
     guess = assumed.SHARE_OF_MAX_TOKENS * 2048
-    assert sft.tokens == pytest.approx(guess + 203 / assumed.CHARS_A_TOKEN, abs=1)
+    assert sft.tokens == pytest.approx(guess + 203 / assumed.CHARS_PER_TOKEN, abs=1)
     assert dpo.tokens == pytest.approx(2 * sft.tokens)
     text = describe(work)
     assert "sft: " in text and "2 epochs" in text and "30 pairs" in text

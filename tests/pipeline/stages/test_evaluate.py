@@ -248,7 +248,7 @@ FAR = {"hub": "owner/name", "revision": "main"}
             "owner/name@main: the data set can't be loaded",
         ),
         ({"models": ["weak", "sft"]}, "stage sft, "),
-        ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "no model there: config.json is missing"),
+        ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "contains no model: config.json is missing"),
         ({"models": ["target"]}, "model is not a model: config.json names no architectures"),
         ({"suites": [{"name": "s", "kind": "verified", "files": ["gone.jsonl"]}]}, "gone.jsonl: can't be read"),
         ({"suites": [{"name": "s", "kind": "harness", "tasks": ["ifeval"]}]}, "suite s: kind harness needs"),
