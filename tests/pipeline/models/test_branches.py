@@ -104,7 +104,7 @@ def opened(recipe: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Callable[
         run = Run(load(recipe), recipe.parent, Progress(Console(file=out, soft_wrap=True)))
         run.claim()
         run.pin_branches(resolve=resolve)
-        beside, written = run.recipe.evaluate.models[1], run.written.evaluate.models[1]
+        beside, written = run.recipe.evaluate.models[1], run.original_recipe.evaluate.models[1]
         assert isinstance(beside, EvaluatedModel) and isinstance(written, EvaluatedModel)
         found = [run.recipe.source("a").model, run.recipe.target.model, beside.model]
         return Opened(
