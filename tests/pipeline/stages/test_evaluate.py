@@ -191,7 +191,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     done = fusechat("evaluate", path)
     assert done.returncode == 0, done.stdout
     assert "1 rows can't be used" in done.stdout
-    assert "sums: 1 of 24 rows are held by training prompts, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
+    assert "sums: training prompts contain 1 of 24 rows, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
     wanted = 2 * NUM + 2 * NUM + 2 * NUM  # two models on two suites, one pair a tale in both orders
     assert len(service.asked) == wanted
     # What is asked twice was under way at the kill; a worker that outlived it may have made some of that durable yet.
