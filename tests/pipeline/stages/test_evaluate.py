@@ -226,7 +226,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert service.asked.total() == total  # another list of models asks for nothing that is there
     refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
     assert refused.returncode == 1
-    assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
+    assert "suite sums: training prompts contain 1 of 24 rows" in refused.stdout.splitlines()[-1]
 
 
 FAR = {"hub": "owner/name", "revision": "main"}
