@@ -38,6 +38,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy -p fusechat
+	$(BIN)/ty check --quiet
 
 bench: setup
 	@echo "Each script in tests/bench/ is run by hand and says what it measures; docs/performance.md holds the figures."

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from values import Chart, Values
+from values import Chart
+from values_base import Values
 
 HERE = Path(__file__).parent
 CHART = HERE / "fusechat"

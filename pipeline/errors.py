@@ -1,33 +1,33 @@
 """Every error that fusechat raises on purpose.
 
 FusechatError                 exit code 1
-├── UserError                 exit code 2: the user can mend it
-│   ├── RecipeError           a recipe key: what was given, what is allowed
+├── UserError                 exit code 2: the user can fix it
+│   ├── RecipeError           a recipe key: the value given and the values allowed
 │   ├── InputError            a line of an input file
-│   ├── CapacityError         what was asked for, what the cluster has, which setting to change
+│   ├── CapacityError         what was requested, what the cluster has, which setting to change
 │   └── RunDirectoryError     a run directory that can't be used: locked, read-only, of another recipe
-├── StageError                a stage failed: stage, place in it, cause
+├── StageError                a stage failed: stage, place, cause
 ├── EngineDiedError           inside sampling: an engine is gone and will be replaced
-└── AskFailedError            inside sampling: a source did not answer, however often it was asked
+└── RequestFailedError        inside sampling: a request failed in every attempt
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 
 class FusechatError(Exception):
-    """A failure whose message is fit to be read by a user, in one line."""
+    """A failure whose message a user can read, in one line."""
 
     exit_code = 1
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Errors cross process boundaries whole, whatever their constructors take."""
+    def __reduce__(self) -> tuple[Callable[..., FusechatError], tuple[object, ...]]:
+        """Makes errors cross process boundaries unchanged, whatever their constructors take."""
         return _rebuild, (type(self), str(self), self.__dict__)
 
 
 class UserError(FusechatError):
-    """A mistake that the user can mend."""
+    """A mistake that the user can fix."""
 
     exit_code = 2
 
@@ -50,7 +50,7 @@ class InputError(UserError):
 
 
 class CapacityError(UserError):
-    """The cluster can't place what the recipe asks for."""
+    """The cluster can't place what the recipe requests."""
 
     def __init__(self, who: str, needs: str, has: str, setting: str) -> None:
         self.who, self.needs, self.has, self.setting = who, needs, has, setting
@@ -58,36 +58,42 @@ class CapacityError(UserError):
 
 
 class RunDirectoryError(UserError):
-    """The run directory can't be used as it is."""
+    """The run directory can't be used in its current state."""
 
 
 class StageError(FusechatError):
-    """A stage failed. `place` names the shard, row or worker where it happened."""
+    """A stage failed. `place` names the shard, row or worker in which it failed."""
 
     def __init__(self, stage: str, place: str, cause: str) -> None:
         self.stage, self.place, self.cause = stage, place, cause
         super().__init__(f"stage {stage}, {place}: {cause}")
 
 
-class Preempted(BaseException):  # like KeyboardInterrupt: a request, and no handler's business
-    """SIGTERM: the machine is needed elsewhere; what is durable is resumed by the same command."""
+class Preempted(BaseException):  # not an Exception, like KeyboardInterrupt: handlers of errors must not catch it
+    """SIGTERM came: the machine is needed elsewhere. The same command resumes from what is durable."""
 
 
-class AskFailedError(FusechatError):
-    """A source was asked as often as it may be and did not answer; the message starts with the reject's code."""
+class RequestFailedError(FusechatError):
+    """A request to a source failed in every attempt. The message starts with the code of the reject."""
 
 
 class EngineDiedError(FusechatError):
-    """What answers for a source is gone and will be replaced; what was under way may be asked for again."""
+    """A source's engine is gone and will be replaced. What was in flight may be requested again."""
 
 
-def plain(error: Exception, limit: int = 200) -> str:
-    """The error's message in one line of printable characters: what models, callers and endpoints say is in it."""
+def one_line(error: Exception | str, limit: int = 200) -> str:
+    """A message in one line of printable characters. Messages may contain text of models, callers and endpoints."""
     text = "".join(c if c.isprintable() else " " for c in str(error))
     return " ".join(text.split())[:limit]
 
 
-def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> FusechatError:
+def last_line(error: object) -> str:
+    """The last line of an error, which names the cause; its text may contain a worker's whole traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1][:300]
+
+
+def _rebuild(kind: type[FusechatError], message: str, state: Mapping[str, object]) -> FusechatError:
     error = kind.__new__(kind)
     error.args = (message,)
     error.__dict__.update(state)
@@ -97,9 +103,3 @@ def _rebuild(kind: type[FusechatError], message: str, state: dict[str, Any]) -> 
 def _short(value: object, limit: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def last_line(error: object) -> str:
-    """The telling end of an error, whose text may hold a worker's whole trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1][:300]

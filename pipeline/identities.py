@@ -1,40 +1,50 @@
-"""Identities and hashes: of prompts and responses, and what follows from them (buckets, splits, seeds)."""
+"""Identities of prompts and responses, hashes, and what is derived from them: buckets, splits and seeds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 from .records import Message
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """sha256 (hex) of the parts' canonical JSON."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """sha256 (hex) of a local file's content.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def prompt_id(messages: Sequence[Message]) -> str:
-    """Identity of a conversation: what is asked, not where it came from."""
+    """Identity of a conversation. It depends on the messages, not on where they came from."""
     return digest([[m["role"], m["content"]] for m in messages])
 
 
 def response_id(
-    prompt: str, source: str, revision: str, template: str, params: Mapping[str, Any], sample_index: int
+    prompt: str, source: str, revision: str, template: str, params: Mapping[str, object], sample_index: int
 ) -> str:
-    """Identity of a response (DESIGN: prompt, source and revision, template, parameters, seed index)."""
+    """Identity of a response: prompt, source and revision, template, sampling parameters, sample index."""
     return digest(prompt, source, revision, template, dict(params), sample_index)
 
 
 def bucket_of(prompt: str, num_buckets: int) -> int:
-    """Bucket of a prompt id; the id is a hash already, so its leading bits are uniform."""
+    """Bucket of a prompt id. The id is a hash, so its leading bits are uniform."""
     return int(prompt[:8], 16) % num_buckets
 
 
 def fraction_of(prompt: str, salt: str) -> float:
-    """A uniform number in [0, 1) that hangs on the prompt alone, so splits stay put when prompts are added."""
+    """A uniform number in [0, 1) that depends only on the prompt, so splits do not change when prompts are added."""
     return int(digest(salt, prompt)[:13], 16) / 16**13
 
 

@@ -14,7 +14,7 @@ from .cluster import connect, needs
 from .cluster.placement import Need
 from .cluster.preemption import catch_sigterm
 from .cluster.services import Deployments, MakeDeployments, SourceService
-from .errors import FusechatError, InputError, RunDirectoryError, StageError, UserError
+from .errors import FusechatError, InputError, StageError, UserError
 from .identities import digest
 from .models.branches import pinned
 from .models.pinned_source import PinnedSource, template_identity
@@ -32,6 +32,7 @@ from .recipe import (
     precision,
 )
 from .records import PROMPT
+from .run_state import RunState
 from .storage.parts import Parts
 from .storage.run_dir import RunDir
 
@@ -43,14 +44,15 @@ class Run:
     """A recipe on a run directory.
 
     Args:
-        recipe: as the user wrote it; `self.recipe` has its precisions decided for this machine.
-        base: folder that the recipe's relative paths start at.
+        recipe: as the user wrote it. `self.recipe` is the recipe with its precisions resolved for this machine.
+        base: folder that the recipe's relative paths are relative to.
     """
 
     def __init__(self, recipe: Recipe, base: Path, progress: Progress) -> None:
-        self.written, self.base, self.progress = recipe, base, progress
+        self.original_recipe, self.base, self.progress = recipe, base, progress
         self.recipe = precision.settled(recipe)
         self.dir = RunDir(recipe.run_dir)
+        self._state = RunState(self.dir, recipe, precision.taken(self.recipe))
         self.make_deployments: MakeDeployments | None = None
         """Who deploys the services; stages/walk.py and the REST service set it."""
         self._deployments: Deployments | None = None
@@ -59,36 +61,15 @@ class Run:
     # --- the run directory
 
     def claim(self) -> None:
-        """Writes run.json. Reports every precision that changed since the run began.
+        """Claims the run directory for this recipe. Reports every precision that changed since the run began.
 
         Raises:
             RunDirectoryError: the directory belongs to another recipe.
         """
-        mine = {"recipe": self.recipe.name, "target": self.written.target.model_dump(mode="json")}
-        kept = self._run_json
-        for key, value in mine.items():
-            if kept and kept.get(key) != value:
-                raise RunDirectoryError(
-                    f"{self.dir.url}: belongs to another recipe ({key} was {kept.get(key)}, now {value}); "
-                    "give another run_dir"
-                )
-        if kept:
-            was, _ = precision.begun_in(kept)
-            for line in precision.changes(was, precision.taken(self.recipe)):
-                self.progress.say(line)
-        state: dict[str, object] = {"precision": precision.taken(self.recipe), "unmarked": self._unmarked}
-        if not kept or "commits" in kept:  # version 0.1.0 kept none
-            state["commits"] = kept.get("commits", {})
-        self._write_run_json({**mine, "settings": self.written.model_dump(mode="json"), **state})
-
-    @cached_property
-    def _run_json(self) -> Mapping[str, object]:
-        """What run.json says; empty before the run begins."""
-        found: Mapping[str, object] = self.dir.read_json("run.json") if self.dir.exists("run.json") else {}
-        return found
-
-    def _write_run_json(self, content: Mapping[str, object]) -> None:
-        self.dir.write_json(content, "run.json")
+        self._state.check_recipe()
+        for line in self._state.precision_changes():
+            self.progress.log(line)
+        self._state.write()
 
     def fingerprint(self, stage: str) -> str:
         """Fingerprint of an earlier stage's output.
@@ -101,27 +82,19 @@ class Run:
             raise StageError(
                 stage,
                 self.dir.url,
-                f"has not been run; `fusechat run` walks all stages, `fusechat {stage}` this one",
+                f"has not been run; `fusechat run` runs all stages, `fusechat {stage}` this one",
             )
         return manifest.fingerprint
 
     # --- identities
 
-    @cached_property
-    def _unmarked(self) -> list[str]:
-        """Keys of engines whose precision no identity names, because an earlier version began the run in it."""
-        if not self._run_json:
-            return []
-        was, unmarked = precision.begun_in(self._run_json)
-        return [key for key in unmarked if was[key] == precision.taken(self.recipe).get(key)]
-
-    def marked(self, revision: str, key: str, engine: Engine) -> str:
+    def with_precision(self, revision: str, key: str, engine: Engine) -> str:
         """A model's revision as identities contain it, with its engine's precision.
 
         Args:
             key: recipe key of the precision.
         """
-        return revision if key in self._unmarked else precision.mark(revision, engine.dtype)
+        return revision if key in self._state.unmarked else precision.mark(revision, engine.dtype)
 
     def model_revision(self, model: Model) -> str:
         """A string that names a model's exact weights."""
@@ -129,10 +102,12 @@ class Run:
 
     def evaluated_revision(self, model: EvaluatedModel) -> str:
         """Revision of an entry of `evaluate.models` with weights of its own, with its engine's precision."""
-        place = f"evaluate.models.{model.name}" if model.engine is not None else "evaluate"
-        here = next(m for m in self.recipe.evaluate.models if isinstance(m, EvaluatedModel) and m.name == model.name)
-        engine = here.engine or self.recipe.evaluate.engine
-        return self.marked(self.model_revision(here.model), f"{place}.engine.dtype", engine)
+        section = f"evaluate.models.{model.name}" if model.engine is not None else "evaluate"
+        resolved = next(
+            m for m in self.recipe.evaluate.models if isinstance(m, EvaluatedModel) and m.name == model.name
+        )
+        engine = resolved.engine or self.recipe.evaluate.engine
+        return self.with_precision(self.model_revision(resolved.model), f"{section}.engine.dtype", engine)
 
     @cached_property
     def pinned_sources(self) -> list[PinnedSource]:
@@ -141,7 +116,7 @@ class Run:
         for source in self.recipe.sources:
             if isinstance(source, Source):
                 key = f"sources.{source.name}.engine.dtype"
-                weights = self.marked(self.model_revision(source.model), key, source.engine)
+                weights = self.with_precision(self.model_revision(source.model), key, source.engine)
                 template = template_identity(self.templates[source.name], source.system)
             elif isinstance(source, EndpointSource):
                 weights = digest(source.url, source.model, source.revision)
@@ -152,24 +127,23 @@ class Run:
         return found
 
     def pin_branches(self, *, resolve: bool = True) -> None:
-        """Replaces hub branches and tags by the commits that they name, and keeps those in run.json.
+        """Replaces hub branches and tags by the commits that they name, and stores those in run.json.
 
         A run that has begun keeps its commits, and reports each branch that has moved since. A run directory of
-        version 0.1.0 contains no commits: its identities contain the branch's name, and stay as they are.
+        version 0.1.0 contains no commits. Its identities contain the branch's name and do not change.
 
         Args:
-            resolve: asks the hub; otherwise only commits that the run keeps already are used.
+            resolve: asks the hub; otherwise only stored commits are used.
 
         Raises:
             FusechatError: the hub can't be reached, and its cache does not contain the branch.
         """
-        if self._run_json and "commits" not in self._run_json:
+        stored = self._state.commits
+        if stored is None:
             return
-        kept = self._run_json.get("commits", {})
-        assert isinstance(kept, dict)
-        self.recipe, commits = pinned(self.recipe, kept, self.progress.say, resolve=resolve)
-        if commits != kept and self.dir.exists("run.json"):
-            self._write_run_json({**self.dir.read_json("run.json"), "commits": commits})
+        self.recipe, commits = pinned(self.recipe, stored, self.progress.log, resolve=resolve)
+        if commits != stored:
+            self._state.store_commits(commits)
 
     # --- prompts and templates
 
@@ -215,16 +189,16 @@ class Run:
     def model(self, model: Model, who: str) -> Path:
         """The model's folder; fetches the model if it is not in the cache."""
         try:
-            return resolve(model, base=self.base, progress=self.progress.say)
+            return resolve(model, base=self.base, progress=self.progress.log)
         except UserError:
             raise
         except FusechatError as error:
             raise StageError("models", who, str(error)) from error
 
-    def fetch(self, wanted: Mapping[str, Model]) -> dict[str, Path]:
+    def fetch(self, models: Mapping[str, Model]) -> dict[str, Path]:
         """Name -> folder of several models; fetches in parallel what is not in the cache."""
-        with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as threads:
-            return dict(zip(wanted, threads.map(self.model, wanted.values(), wanted), strict=True))
+        with ThreadPoolExecutor(max_workers=max(len(models), 1)) as threads:
+            return dict(zip(models, threads.map(self.model, models.values(), models), strict=True))
 
     def trained_model(self, stage: str) -> Path:
         """Folder of the model that a training stage made.
@@ -262,7 +236,7 @@ class Run:
         """
         if self._ray is not None:
             return
-        self.progress.say("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
+        self.progress.log("ray: starting" if self.recipe.cluster.address is None else "ray: connecting")
         connection = connect.connected(self.recipe.cluster, settings)
         connection.__enter__()
         self._ray = connection
@@ -276,7 +250,7 @@ class Run:
         if self._deployments is None:
             self.ray()
             assert self.make_deployments is not None
-            self._deployments = self.make_deployments(connect.nodes(), needs.reserved_needs(), self.progress.say)
+            self._deployments = self.make_deployments(connect.nodes(), needs.reserved_needs(), self.progress.log)
         return self._deployments
 
     def release(self, names: Iterable[str]) -> None:
@@ -302,7 +276,7 @@ class Run:
             self._ray = self._deployments = None
 
     @contextmanager
-    def shown(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
+    def show_progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
         """Shows the progress of one task; yields a function that takes the rows and tokens that were done."""
         self.progress.begin(what, total, done)
         yield lambda rows, tokens: self.progress.advance(what, rows, tokens)

@@ -1,8 +1,8 @@
-"""What a recipe needs served: the only place that composes deployments."""
+"""Builds the Serve application of a recipe from its deployments."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from fusechat.pipeline.recipe import COMBINED, OwnReward
 
@@ -10,17 +10,25 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
     from fusechat.pipeline.run import Run
+    from fusechat.pipeline.scoring.agreement import AgreementReport
 
 
-def build(args: dict[str, Any]) -> Application:
+class ServiceArgs(TypedDict, total=False):
+    """Arguments of the Serve application."""
+
+    recipe: str
+    """A recipe file, or the name of a built-in recipe."""
+    set: list[str]
+    """Settings to change, as `section.key=value`."""
+    groups: bool
+    """Whether each model has its own nodes, which offer the resource `source:NAME` or `reward:NAME`."""
+
+
+def build(args: ServiceArgs) -> Application:
     """The REST service of a recipe, as one Serve application (`import_path: fusechat.services.app:build`).
 
-    Args:
-        args: `recipe`, a file or the name of one that ships; `set`, changes to it (`section.key=value`); `groups`,
-            whether each model has nodes of its own, which offer the resource `source:NAME` or `reward:NAME`.
-
     Raises:
-        FusechatError: see errors.py.
+        FusechatError: see pipeline/errors.py.
     """
     from fusechat.pipeline.errors import RecipeError
     from fusechat.pipeline.progress import Progress
@@ -35,7 +43,11 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def build_app(run: Run, groups: bool = False) -> Application:
-    """The same, of a run that was opened already."""
+    """The REST service of a run.
+
+    Args:
+        groups: see `ServiceArgs`.
+    """
     from ray import serve
 
     from fusechat.pipeline.cluster.ray_internals import ModelCard
@@ -48,9 +60,9 @@ def build_app(run: Run, groups: bool = False) -> Application:
     run.pin_branches()
     recipe = run.recipe
     settings, concurrency = recipe.serve, recipe.sample.concurrency
-    weights = {s.name: s.model for s in recipe.served}
-    weights |= {f"reward {r.name}": r.model for r in recipe.rewards if isinstance(r, OwnReward)}
-    folders = run.fetch(weights)
+    models = {s.name: s.model for s in recipe.served}
+    models |= {f"reward {r.name}": r.model for r in recipe.rewards if isinstance(r, OwnReward)}
+    folders = run.fetch(models)
     sources = {
         s.name: build_source(
             s.name,
@@ -63,12 +75,12 @@ def build_app(run: Run, groups: bool = False) -> Application:
             max_queued_requests=settings.max_queued,
             target_ongoing_requests=max(1.0, concurrency / 2),
             metrics=True,
-            resources=_group("source", s.name) if groups else {},
+            resources=_node_group("source", s.name) if groups else {},
         )
         for s in recipe.served
     }
     rewards = {
-        r.name: build_reward(r, folders[f"reward {r.name}"], resources=_group("reward", r.name) if groups else {})
+        r.name: build_reward(r, folders[f"reward {r.name}"], resources=_node_group("reward", r.name) if groups else {})
         if isinstance(r, OwnReward)
         else build_reward(r, source=sources[r.source])
         for r in recipe.rewards
@@ -81,7 +93,7 @@ def build_app(run: Run, groups: bool = False) -> Application:
     deployment = serve.deployment(
         name="gateway",
         num_replicas=settings.replicas,
-        max_ongoing_requests=2 * settings.max_in_flight,  # the door counts, and says so
+        max_ongoing_requests=2 * settings.max_in_flight,  # the gateway itself enforces max_in_flight
         ray_actor_options={"num_cpus": 0},
         logging_config={"log_level": "INFO", "enable_access_log": False},
     )(gateway.ingress(settings, keys, list(sources)))
@@ -92,20 +104,21 @@ def build_app(run: Run, groups: bool = False) -> Application:
         asked=run.pinned_sources,
         rewards=rewards,
         verifier=build_verifier(recipe.score.verify, settings.max_queued),
-        chosen=_chosen(run),
+        chosen=_chosen_reward_model(run),
     )
 
 
-def _group(kind: str, name: str) -> dict[str, float]:
-    """Asks for a node of the model's own group; the amount only has to be more than nothing."""
+def _node_group(kind: str, name: str) -> dict[str, float]:
+    """Resources that place a model on its own group of nodes. Any amount above 0 has this effect."""
     return {f"{kind}:{name}": 0.001}
 
 
-def _chosen(run: Run) -> str:
-    """The reward model that selection uses; before a run has chosen, the first."""
+def _chosen_reward_model(run: Run) -> str:
+    """The reward model that selection uses. If the run has not chosen one yet, the first one."""
     rule = run.recipe.score.reward
     if rule != "auto":
         return rule if isinstance(rule, str) else COMBINED
     if run.dir.exists("score", "agreement.json"):
-        return str(run.dir.read_json("score", "agreement.json")["chosen"])
+        agreement: AgreementReport = run.dir.read_json("score", "agreement.json")
+        return agreement["chosen"]
     return run.recipe.rewards[0].name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusechat.pipeline.errors import InputError, plain
+from fusechat.pipeline.errors import InputError, one_line
 from fusechat.pipeline.records import Message
 
 from .reward_inputs import (
@@ -92,7 +92,7 @@ def load(model: Path, *, dtype: str = "bfloat16", device: str = "cpu", max_lengt
             str(model), dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # a config may name any class, and each of transformers' classes fails differently
-        raise InputError(str(model), 0, f"can't be loaded as a sequence classifier: {plain(error)}") from error
+        raise InputError(str(model), 0, f"can't be loaded as a sequence classifier: {one_line(error)}") from error
     for kind, what in (
         ("missing_keys", "is missing"),
         ("unexpected_keys", "is unknown"),

@@ -1,4 +1,4 @@
-"""The deployments that are up: starts what fits, waits with a reason, gives places back."""
+"""Starts and stops Ray Serve applications so that they fit on the cluster, and reports why a start fails."""
 
 from __future__ import annotations
 
@@ -17,72 +17,75 @@ from fusechat.pipeline.errors import CapacityError, StageError
 
 if TYPE_CHECKING:
     from ray.serve import Application
+    from ray.serve.schema import ApplicationStatusOverview
 
 
 WATCH_S = 3.0
-TOLD = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
-"""Begins the line of a trace that says what went wrong; pydantic puts its own words before and after that line."""
+"""Seconds between two looks at the number of replicas."""
+ERROR_LINE = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception): |Value error, ")
+"""Start of the line of a traceback that contains the error. pydantic adds further lines before and after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One application that can be started."""
+    """An application that can be started."""
 
     name: str
     need: Need
     build: Callable[[], Application]
-    """Called when the application starts, because building it imports vLLM."""
+    """Builds the application. It is called only when the application starts, because it imports vLLM."""
     route_prefix: str | None = None
-    """Where HTTP reaches it; None if only handles do."""
+    """Path of its HTTP routes; None if it is called only through handles."""
 
 
-def service_of(wanted: Deployable) -> Service:
-    """The application of a service that the pipeline asks for.
+def service_of(requested: Deployable) -> Service:
+    """The application for a service that the pipeline requests.
 
     Raises:
-        TypeError: it is of no known kind.
+        TypeError: there is no application for this type of service.
     """
-    if isinstance(wanted, Service):
-        return wanted
-    if isinstance(wanted, SourceService):
-        return Service(wanted.name, wanted.need, partial(_build_source, wanted))
-    if isinstance(wanted, RewardService):
-        return Service(wanted.name, wanted.need, partial(_build_reward, wanted))
-    raise TypeError(f"no application for a {type(wanted).__name__}")
+    if isinstance(requested, Service):
+        return requested
+    if isinstance(requested, SourceService):
+        return Service(requested.name, requested.need, partial(_build_source, requested))
+    if isinstance(requested, RewardService):
+        return Service(requested.name, requested.need, partial(_build_reward, requested))
+    raise TypeError(f"no application for a {type(requested).__name__}")
 
 
-def _build_source(wanted: SourceService) -> Application:
+def _build_source(service: SourceService) -> Application:
     from .llm import build_source
 
-    source, concurrency = wanted.source, wanted.concurrency
+    source, concurrency = service.source, service.concurrency
     return build_source(
         source.name,
-        wanted.model,
+        service.model,
         source.engine,
         source.placement.model_copy(update={"min_replicas": source.placement.replicas}),
-        chat_template=wanted.chat_template,
+        chat_template=service.chat_template,
         system=source.system,
         max_ongoing_requests=concurrency,
-        # One request is a prompt with all its samples. At half of what fills one replica, another replica starts.
+        # A request is a prompt with all its samples. Another replica starts at half of the load that fills one replica.
         target_ongoing_requests=max(1.0, concurrency / max(source.samples.values()) / 2),
     )
 
 
-def _build_reward(wanted: RewardService) -> Application:
+def _build_reward(service: RewardService) -> Application:
     from .reward_models import build_reward
 
-    return build_reward(wanted.reward, wanted.model)
+    return build_reward(service.reward, service.model)
 
 
 class ServeDeployments:
-    """The applications that Ray Serve runs on one cluster; see pipeline/cluster/services.py.
+    """The applications of one run on a Ray Serve cluster; implements `pipeline.cluster.services.Deployments`.
 
     An application keeps running until its resources are needed.
 
     Args:
         nodes: resources of each node.
-        reserved: what must stay free for the work that uses the deployments.
+        reserved: resources that must stay free for the work that uses the deployments.
         say: gets one line for each start and stop.
+        timeout_s: limit for the start and the stop of an application.
     """
 
     def __init__(
@@ -93,20 +96,21 @@ class ServeDeployments:
         timeout_s: float = 900,
     ) -> None:
         self._nodes, self._reserved, self._say, self._timeout_s = list(nodes), list(reserved), say, timeout_s
-        self._up: dict[str, Deployable] = {}
-        # Serve's client is not thread-safe: reading a status while a deployment is built has raised out of pickling.
-        self._serve = threading.Lock()
+        self._running: dict[str, Deployable] = {}  # the least recently used first
+        # Serve's client is not thread-safe: reading a status while a deployment is pickled has raised errors.
+        self._serve_lock = threading.Lock()
         self._ready: set[str] = set()
         self._started: dict[str, float] = {}
         self._start_s: dict[str, float] = {}
 
     def fits(self, service: Deployable, keep: Sequence[str]) -> bool:
         """Whether the service fits beside `keep` once all others are stopped."""
-        needs = [self._up[k].need for k in keep if k in self._up and k != service.name]
+        needs = [self._running[k].need for k in keep if k in self._running and k != service.name]
         return place([*needs, service.need, *self._reserved], self._nodes)
 
     def start(self, service: Deployable, keep: Sequence[str] = ()) -> None:
-        """Starts a service without waiting; stops the longest idle others where it needs their place.
+        """Starts a service without waiting. To make room, stops services that are not in `keep`, the least recently
+        used first.
 
         Raises:
             CapacityError: it doesn't fit beside `keep`.
@@ -114,22 +118,22 @@ class ServeDeployments:
         from ray import serve
         from ray.serve.api import RunTarget
 
-        if service.name in self._up:
-            self._up[service.name] = self._up.pop(service.name)  # the longest unused comes first
+        if service.name in self._running:
+            self._running[service.name] = self._running.pop(service.name)  # now the most recently used
             return
         if not self.fits(service, keep):
             raise CapacityError(service.name, service.need.total, describe_nodes(self._nodes), service.need.setting)
-        for name in [n for n in self._up if n not in keep]:
-            if place([*(s.need for s in self._up.values()), service.need, *self._reserved], self._nodes):
+        for name in [n for n in self._running if n not in keep]:
+            if place([*(s.need for s in self._running.values()), service.need, *self._reserved], self._nodes):
                 break
             self.stop([name])
         self._say(f"{service.name}: starting")
         began = time.monotonic()
-        with self._serve:
+        with self._serve_lock:
             application = service_of(service)
             target = RunTarget(application.build(), name=service.name, route_prefix=application.route_prefix)
             serve.run_many([target], wait_for_applications_running=False)
-        self._up[service.name] = service
+        self._running[service.name] = service
         self._started[service.name] = began
 
     def start_s(self, name: str) -> float:
@@ -140,7 +144,7 @@ class ServeDeployments:
         """Returns when the service answers.
 
         Raises:
-            StageError: it could not be started, with Serve's reason.
+            StageError: it could not be started; the message contains Serve's reason.
         """
         from ray import serve
 
@@ -148,7 +152,7 @@ class ServeDeployments:
             return
         began = time.monotonic()
         while True:
-            with self._serve:
+            with self._serve_lock:
                 app = serve.status().applications.get(name)
             status = "missing" if app is None else str(app.status.value)
             if status == "RUNNING":
@@ -156,57 +160,57 @@ class ServeDeployments:
                 self._start_s[name] = time.monotonic() - self._started.get(name, began)
                 self._say(f"{name}: ready after {self._start_s[name]:.0f} s")
                 return
-            message = "" if app is None else _reason(app)
+            message = "" if app is None else failure_reason(app)
             if status in ("DEPLOY_FAILED", "missing"):
                 raise StageError("serve", name, f"could not be started: {message}")
             if time.monotonic() - began > self._timeout_s:
                 raise StageError("serve", name, f"not ready after {self._timeout_s:.0f} s: {message or status}")
             time.sleep(0.5)
 
-    def stop(self, names: Iterable[str], why: str = "its place is needed") -> None:
-        """Stops services together and waits until their places are free; nothing of those that are not up.
+    def stop(self, names: Iterable[str], why: str = "its resources are needed") -> None:
+        """Stops services together and waits until their resources are free. Ignores services that are not running.
 
         Raises:
-            StageError: one of them does not end.
+            StageError: one of them does not stop in time.
         """
         from ray import serve
 
-        services = [self._up.pop(name) for name in names if name in self._up]
+        services = [self._running.pop(name) for name in names if name in self._running]
         began = time.monotonic()
         for service in services:
             self._ready.discard(service.name)
             self._say(f"{service.name}: stopping, {why}")
-            with self._serve:
+            with self._serve_lock:
                 serve.delete(service.name, _blocking=False)
         while services:
-            with self._serve:
-                there = serve.status().applications
-            for service in [s for s in services if s.name not in there]:
+            with self._serve_lock:
+                remaining = serve.status().applications
+            for service in [s for s in services if s.name not in remaining]:
                 services.remove(service)
-                took = time.monotonic() - began
-                self._say(f"{service.name}: gave back {describe_all([service.need])} in {took:.0f} s")
+                seconds = time.monotonic() - began
+                self._say(f"{service.name}: released {describe_all([service.need])} in {seconds:.0f} s")
             if services and time.monotonic() - began > self._timeout_s:
-                raise StageError("serve", services[0].name, f"not gone after {self._timeout_s:.0f} s")
+                raise StageError("serve", services[0].name, f"did not stop within {self._timeout_s:.0f} s")
             time.sleep(0.2 if services else 0)
 
     @contextmanager
     def watched(self, name: str) -> Iterator[None]:
-        """Says how many replicas the service has whenever that changes; services of others are not watched."""
-        if name not in self._up:
+        """Reports each change in the service's number of replicas. Ignores services that this did not start."""
+        if name not in self._running:
             yield
             return
-        over = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(name, over), daemon=True)
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(name, done), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            done.set()
             thread.join()
 
-    def _watch(self, name: str, over: threading.Event) -> None:
+    def _watch(self, name: str, done: threading.Event) -> None:
         before = self._replicas(name)
-        while not over.wait(WATCH_S):
+        while not done.wait(WATCH_S):
             now = self._replicas(name)
             if now != before:
                 self._say(f"{name}: {before} -> {now} replicas")
@@ -216,38 +220,37 @@ class ServeDeployments:
         from ray import serve
         from ray.serve.schema import ReplicaState
 
-        with self._serve:
+        with self._serve_lock:
             app = serve.status().applications.get(name)
         deployments = app.deployments.values() if app is not None else ()
         return sum(d.replica_states.get(ReplicaState.RUNNING, 0) for d in deployments)
 
     def make_room(self, need: Need) -> None:
-        """Stops services until work of another kind fits.
+        """Stops services until other work fits, the least recently used first.
 
         Raises:
             CapacityError: it does not fit on the empty cluster.
         """
-        while not place([*(s.need for s in self._up.values()), need], self._nodes):
-            if not self._up:
+        while not place([*(s.need for s in self._running.values()), need], self._nodes):
+            if not self._running:
                 raise CapacityError(need.name, need.total, describe_nodes(self._nodes), need.setting)
-            self.stop([next(iter(self._up))])
+            self.stop([next(iter(self._running))])
 
     def close(self) -> None:
-        """Stops what this fleet started; on a cluster that outlives the run, it would keep its place."""
+        """Stops everything that was started. On a cluster that outlives the run, it would keep its resources."""
         from ray import serve
 
-        names = list(self._up)
-        self._up.clear()
+        names = list(self._running)
+        self._running.clear()
         self._ready.clear()
-        with self._serve:
+        with self._serve_lock:
             for name in names:
                 serve.delete(name, _blocking=False)
 
 
-def _reason(app: object) -> str:
-    """Why an application is not up, in one line."""
-    messages = [str(getattr(app, "message", ""))]
-    messages += [str(d.message) for d in getattr(app, "deployments", {}).values()]
+def failure_reason(app: ApplicationStatusOverview) -> str:
+    """Why an application does not run, in one line."""
+    messages = [str(app.message), *(str(d.message) for d in app.deployments.values())]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    telling = [line for line in lines if TOLD.match(line)] or [line for line in lines if "error" in line.lower()]
-    return (telling or lines or [""])[-1][:500]
+    errors = [line for line in lines if ERROR_LINE.match(line)] or [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [""])[-1][:500]

@@ -12,7 +12,7 @@ from ray.serve.llm.deployment import LLMServer
 
 from fusechat.pipeline.cluster.ray_internals import engine_client
 from fusechat.pipeline.errors import EngineDiedError
-from fusechat.pipeline.machine.process_priority import give_way
+from fusechat.pipeline.machine.process_priority import lower_priority
 from fusechat.pipeline.sampling.messages import (
     Delta,
     Generated,
@@ -20,11 +20,11 @@ from fusechat.pipeline.sampling.messages import (
     Piece,
     Rated,
     RateRequest,
+    SampleSeed,
     ScoreItem,
-    Wanted,
     rejected,
 )
-from fusechat.pipeline.sampling.throughput import Reading
+from fusechat.pipeline.sampling.throughput import EngineCounters
 
 from .logprob_scoring import LogprobScorer, unique_request_id
 from .openai_stream import Route, openai_answer
@@ -62,7 +62,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         num_workers = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"]
         await super().__init__(llm_config, engine_cls=None if on_gpu or num_workers > 1 else _cpu_engine())
         if not on_gpu:
-            give_way()  # to the engine's process, which was started by now
+            lower_priority()  # to the engine's process, which was started by now
         self._renderer = PromptRenderer(
             AutoTokenizer.from_pretrained(llm_config.model_loading_config.model_source),
             chat_template=chat_template,
@@ -88,7 +88,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
 
         results: asyncio.Queue[Generated | Delta | Exception] = asyncio.Queue()
 
-        async def run(sample: Wanted) -> None:
+        async def run(sample: SampleSeed) -> None:
             try:
                 results.put_nowait(await self._generate_one(ids, request, sample, results.put_nowait))
             except Exception as error:  # noqa: BLE001 - raised below, in the caller's task
@@ -108,7 +108,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
                 task.cancel()
 
     async def _generate_one(
-        self, ids: list[int], request: GenerateRequest, sample: Wanted, on_delta: Callable[[Delta], None]
+        self, ids: list[int], request: GenerateRequest, sample: SampleSeed, on_delta: Callable[[Delta], None]
     ) -> Generated:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -163,7 +163,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
         asyncio.get_running_loop().call_later(EXIT_DELAY_S, os._exit, 1)
         return EngineDiedError(f"the engine's process is gone: {error}")
 
-    async def counters(self) -> Reading:
+    async def counters(self) -> EngineCounters:
         """Returns vLLM's token counters of this replica."""
         from prometheus_client import REGISTRY
         from ray import serve
@@ -174,7 +174,7 @@ class SourceServer(LLMServer):  # type: ignore[misc]
                 if sample.name in VLLM_COUNTERS:
                     values[VLLM_COUNTERS[sample.name]] += sample.value
         replica = serve.get_replica_context().replica_id.unique_id
-        return Reading(
+        return EngineCounters(
             replica=replica, prompt=values["prompt"], cached=values["cached"], generation=values["generation"]
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fusechat.pipeline.errors import plain
+from fusechat.pipeline.errors import one_line
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.sampling.messages import with_system
 
@@ -60,7 +60,7 @@ class PromptRenderer:
         except UnicodeEncodeError:
             return "not_unicode: a message holds a lone surrogate"
         except Exception as error:  # noqa: BLE001 - a template is a program and may raise anything
-            return f"template_error: {plain(error) or type(error).__name__}"
+            return f"template_error: {one_line(error) or type(error).__name__}"
         ids = self.tokenize(text)
         if not ids:
             return "empty_prompt: the template renders no token"

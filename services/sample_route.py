@@ -11,7 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from fusechat.pipeline import identities, records
-from fusechat.pipeline.errors import AskFailedError, StageError, last_line
+from fusechat.pipeline.errors import RequestFailedError, StageError, last_line
 from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import Policy, Recipe
 from fusechat.pipeline.records import ResponseRow
@@ -101,7 +101,7 @@ class Sampler:
                     queue.put_nowait(event)
             except RefusedError as error:
                 queue.put_nowait(SourceError(source=asked.source.name, code=error.reason, message=str(error)))
-            except (StageError, AskFailedError) as error:
+            except (StageError, RequestFailedError) as error:
                 message = without_paths(last_line(error))
                 queue.put_nowait(SourceError(source=asked.source.name, code="unavailable", message=message))
             except Exception as error:  # noqa: BLE001 - raised below, in the caller's task
@@ -138,7 +138,7 @@ class Sampler:
         remaining = GenerateRequest(messages=request["messages"], params=request["params"], samples=samples)
         if body.deltas:
             remaining["deltas"] = True
-        answers = cast("AsyncGenerator[Generated | Delta]", self._askers[asked.source.name].ask(remaining))
+        answers = cast("AsyncGenerator[Generated | Delta]", self._askers[asked.source.name].generate(remaining))
         async with aclosing(answers):
             async for generated in answers:
                 if "delta" in generated:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
 from fusechat.pipeline.sampling.serve_backend import ServeBackend
-from fusechat.pipeline.sampling.throughput import Reading
+from fusechat.pipeline.sampling.throughput import EngineCounters
 
 from . import APP
 from .model_states import ModelStates
@@ -24,17 +24,17 @@ class ServedSource:
         self._name, self._states = name, states
         self._served = ServeBackend(APP, handle)
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         """See SamplingBackend."""
         await self._states.ensure_replica(self._name)
         with translate_serve_errors(self._name):
-            async for generated in self._served.ask(request):
+            async for generated in self._served.generate(request):
                 yield generated
 
-    async def trouble(self) -> str:
+    async def failure_reason(self) -> str:
         """See SamplingBackend."""
-        return await self._served.trouble()
+        return await self._served.failure_reason()
 
-    async def counters(self) -> Reading | None:
+    async def counters(self) -> EngineCounters | None:
         """See SamplingBackend."""
         return await self._served.counters()

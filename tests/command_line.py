@@ -24,7 +24,7 @@ def run_fusechat(
         kill_when: once it returns true, the whole process group gets SIGKILL.
         terminate_when: once it returns true, the command alone gets SIGTERM.
     """
-    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

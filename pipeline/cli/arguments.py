@@ -1,4 +1,4 @@
-"""What every command on a recipe takes, and the run that it works on."""
+"""Arguments that the commands share, and the run of a recipe."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import typer
 if TYPE_CHECKING:
     from ..run import Run
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a recipe that ships (demo, ...).")]
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a built-in recipe (demo, ...).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: section.key=value.")]
 
 
-def work_on(recipe: str, changes: Sequence[str] | None) -> Run:
-    """The recipe's run; relative paths in it start at the recipe's folder.
+def open_run(recipe: str, changes: Sequence[str] | None) -> Run:
+    """The run of a recipe. Relative paths in the recipe start at its folder.
+
+    Args:
+        changes: settings to change, as `section.key=value`.
 
     Raises:
         InputError: there is no such recipe.
-        RecipeError: it can't be used.
+        RecipeError: the recipe is invalid.
     """
     from ..progress import Progress
     from ..recipe.load import find, load

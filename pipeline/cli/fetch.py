@@ -1,4 +1,4 @@
-"""`fusechat fetch`: a recipe's models, before anything asks for them."""
+"""`fusechat fetch`: downloads a recipe's models beforehand."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RecipeArgument, SetOption, work_on
+from .arguments import RecipeArgument, SetOption, open_run
 
 
 def fetch(
     recipe: RecipeArgument,
     set_: SetOption = None,
-    served: Annotated[bool, typer.Option("--served", help="Only what the service hosts: not the target.")] = False,
+    served: Annotated[
+        bool, typer.Option("--served", help="Only models that the REST service hosts, not the target.")
+    ] = False,
 ) -> None:
-    """Fetch the recipe's models into the cache; what is there is left as it is."""
+    """Download the recipe's models that are not in the cache yet."""
     from ..recipe import OwnReward
 
-    run = work_on(recipe, set_)
+    run = open_run(recipe, set_)
     wanted = {s.name: s.model for s in run.recipe.served}
     wanted |= {f"reward {r.name}": r.model for r in run.recipe.rewards if isinstance(r, OwnReward)}
     if not served:

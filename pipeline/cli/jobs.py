@@ -1,14 +1,17 @@
-"""`fusechat submit`, `jobs`, `logs` and `stop`: the same recipe on a Ray cluster."""
+"""`fusechat submit`, `jobs`, `logs` and `stop`: run a recipe as a job of a Ray cluster."""
 
 from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .arguments import RecipeArgument, SetOption
+
+if TYPE_CHECKING:
+    from ..cluster.ray_jobs import Jobs
 
 AddressOption = Annotated[
     str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard: http://HOST:8265.")
@@ -21,13 +24,13 @@ def submit(
     recipe: RecipeArgument,
     address: AddressOption,
     set_: SetOption = None,
-    stage: Annotated[str, typer.Option(help="One stage alone; by default all of them.")] = "run",
+    stage: Annotated[str, typer.Option(help="One stage only. Default: all stages.")] = "run",
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not follow it.")] = False,
     grows: Annotated[
-        bool, typer.Option("--grows", help="The cluster autoscales: do not check its size beforehand.")
+        bool, typer.Option("--grows", help="The cluster autoscales: do not check its size in advance.")
     ] = False,
 ) -> None:
-    """Run a recipe as a job of a Ray cluster, follow its log and exit as it does."""
+    """Run a recipe as a job of a Ray cluster, follow its log, and exit with its exit code."""
     from ..cluster.ray_jobs import Jobs
     from ..errors import UserError
     from ..recipe.load import find, load
@@ -36,15 +39,15 @@ def submit(
         raise UserError(f"--stage: must be one of {', '.join(COMMANDS)} (given: {stage!r})")
     path, changes = find(recipe), tuple(set_ or ())
     loaded = load(path, changes)
-    there = Jobs(address)
-    job = there.submit(path, loaded, stage, changes, grows=grows)
+    cluster = Jobs(address)
+    job = cluster.submit(path, loaded, stage, changes, grows=grows)
     typer.echo(job if detach else f"{job}: submitted", err=not detach)
     if not detach:
-        _follow(there, job, address)
+        _follow(cluster, job, address)
 
 
 def logs(job: JobArgument, address: AddressOption) -> None:
-    """Follow a job's log from its start, and exit as the job does."""
+    """Follow a job's log from its start, and exit with its exit code."""
     from ..cluster.ray_jobs import Jobs
 
     _follow(Jobs(address), job, address)
@@ -61,24 +64,20 @@ def jobs(address: AddressOption) -> None:
 
 
 def stop(job: JobArgument, address: AddressOption) -> None:
-    """Stop a job; what it made durable stays, and the same submit goes on from there."""
+    """Stop a job. Its finished work is kept; submitting the recipe again continues from there."""
     from ..cluster.ray_jobs import Jobs
 
     typer.echo(f"{job}: {Jobs(address).stop(job).lower()}")
 
 
-def _follow(there: object, job: str, address: str) -> None:
-    from ..cluster.ray_jobs import Jobs
-
-    assert isinstance(there, Jobs)
-
+def _follow(cluster: Jobs, job: str, address: str) -> None:
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
     try:
-        code = there.follow(job, write, lambda line: typer.echo(f"fusechat: {line}", err=True))
+        code = cluster.follow(job, write, lambda line: typer.echo(f"fusechat: {line}", err=True))
     except KeyboardInterrupt:
-        typer.echo(f"\nfusechat: the job goes on: fusechat logs {job} --address {address}", err=True)
+        typer.echo(f"\nfusechat: the job continues; to follow it: fusechat logs {job} --address {address}", err=True)
         raise typer.Exit(130) from None
     raise typer.Exit(code)

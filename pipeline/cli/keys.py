@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="The key file of the REST service: who may call.")
+app = typer.Typer(no_args_is_help=True, help="Manage the key file of the REST service, which defines who may call it.")
 KeyFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.")]
-KeyArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")]
 
 
 @app.command()
@@ -17,12 +17,18 @@ def add(
     file: KeyFileArgument,
     name: KeyArgument,
     role: Annotated[str, typer.Option(help="sample, score or admin.")],
-    expires: Annotated[str | None, typer.Option(help="2027-01-31 (its start in UTC) or with time and zone.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(help="Bursts may use a minute's worth at once.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(help="Read and generated together.")] = None,
-    max_in_flight: Annotated[int | None, typer.Option(help="Requests at the same time.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Date like 2027-01-31 (start of the day in UTC), or date with time and zone.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Limit; a burst may use one minute's requests at once.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Limit for prompt and generated tokens together.")
+    ] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Limit for concurrent requests.")] = None,
 ) -> None:
-    """Make a key: it is printed this once, and FILE gets its hash alone."""
+    """Create a key. It is printed only this once; FILE contains only its hash."""
     from fusechat.services import auth
 
     limits = {
@@ -35,7 +41,7 @@ def add(
 
 @app.command()
 def remove(file: KeyFileArgument, name: KeyArgument) -> None:
-    """Take a key out of FILE; a running service refuses it a second later."""
+    """Remove a key from FILE. A running service rejects it after one second."""
     from fusechat.services import auth
 
     auth.remove(file, name)

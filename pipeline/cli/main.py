@@ -1,4 +1,4 @@
-"""The command line: each command reads a recipe and calls the stages; errors are one line."""
+"""The command line: each command reads a recipe and calls the stages. Errors are printed in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from ..errors import FusechatError, Preempted
 from . import dataset_commands, evaluate, fetch, jobs, keys, plan, verify
-from .arguments import RecipeArgument, SetOption, work_on
+from .arguments import RecipeArgument, SetOption, open_run
 
 app = typer.Typer(
     name="fusechat",
@@ -27,7 +27,7 @@ app = typer.Typer(
 def run(
     recipe: RecipeArgument,
     set_: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and where, and exit.")] = False,
 ) -> None:
     """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
     if dry_run:
@@ -47,17 +47,17 @@ dataset_commands.register(app)
 
 @app.command()
 def serve(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Answer REST calls on this machine: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
+    """Start the REST service: OpenAI's routes, /v1/sample, /v1/score, /v1/verify and a playground."""
     from fusechat.services.server import serve_forever
 
-    serve_forever(work_on(recipe, set_))
+    serve_forever(open_run(recipe, set_))
 
 
 def _stage_command(stage: str) -> None:
     def command(recipe: RecipeArgument, set_: SetOption = None) -> None:
         _walk(recipe, set_, stage)
 
-    app.command(name=stage, help=f"Bring the stage {stage} up to date; the stages before it must have run.")(command)
+    app.command(name=stage, help=f"Bring the stage {stage} up to date; the earlier stages must have run.")(command)
 
 
 for _stage in ("prompts", "sample", "score", "select", "sft", "dpo"):
@@ -70,30 +70,30 @@ def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
     from ..stages.walk import walk
     from ..storage.manifest import STAGES
 
-    work = work_on(recipe, changes)
-    walk(work, STAGES if stage is None else (stage,))
+    opened = open_run(recipe, changes)
+    walk(opened, STAGES if stage is None else (stage,))
     if stage == "select":
         from ..report.summary import print_funnel
 
-        print_funnel(work.dir)
+        print_funnel(opened.dir)
     if stage in (None, "report"):
         from ..report.summary import print_summary
 
-        print_summary(work.dir)
-        evaluate.print_suites(work.dir)
+        print_summary(opened.dir)
+        evaluate.print_suites(opened.dir)
 
 
 def main() -> None:
-    """Runs the command line: exit code 2 for the user's mistakes, 1 for failures."""
+    """Runs the command line. The exit code is 2 for mistakes of the user and 1 for failures."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
         app()
     except Preempted:
-        typer.echo("fusechat: stopped by SIGTERM; resumable: the same command goes on where it stopped", err=True)
+        typer.echo("fusechat: stopped by SIGTERM; resumable: the same command continues where it stopped", err=True)
         sys.stderr.flush()
-        os._exit(0)  # threads may still wait for what was under way
+        os._exit(0)  # threads may still wait for pending requests
     except FusechatError as error:
         if debug:
             raise
@@ -102,14 +102,14 @@ def main() -> None:
 
 
 def entry() -> None:
-    """Entry point: main, in a process that has nothing else to do."""
-    code = 1  # of what nobody foresaw
+    """Entry point of the process: runs main, and then ends the process at once."""
+    code = 1  # for unexpected errors
 
-    @atexit.register  # before any other, so it runs last
+    @atexit.register  # registered first, so it runs last
     def leave() -> None:
-        """Ends here: threads of Ray and Arrow that still run while a process takes itself apart abort it, whose work
-        is done."""
-        with suppress(OSError):  # whoever read it has gone
+        """Exits without Python's cleanup: threads of Ray and Arrow that still run then can abort the process, although
+        its work is done."""
+        with suppress(OSError):  # the reader of the pipe has exited
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

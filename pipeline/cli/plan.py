@@ -1,4 +1,4 @@
-"""`fusechat plan`: what sampling and training will take."""
+"""`fusechat plan`: estimates the cost of sampling and training."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Annotated
 
 import typer
 
-from .arguments import RecipeArgument, SetOption, work_on
+from .arguments import RecipeArgument, SetOption, open_run
 
 
 def plan(
     recipe: RecipeArgument,
     set_: SetOption = None,
     pilot: Annotated[
-        int, typer.Option(min=0, help="First sample so many prompts from each source; what comes is kept.")
+        int, typer.Option(min=0, help="First sample this many prompts from each source; the responses are kept.")
     ] = 0,
 ) -> None:
-    """Say what sampling and training will take: samples, tokens, GPUs, disk, memory and time."""
+    """Estimate the cost of sampling and training: samples, tokens, GPUs, disk, memory and time."""
     from ..planning.sampling_cost import describe, sampled_lengths
     from ..planning.training_cost import describe as describe_training
     from ..stages.walk import walk
 
-    work = work_on(recipe, set_)
-    walk(work, ("prompts",), pilot)
-    work.pin_branches(resolve=False)
-    typer.echo(describe(work))
-    prompts = work.prompts("train").read(columns=["domain", "messages"])
-    typer.echo(describe_training(work.recipe, work.base, work.dir, prompts, sampled_lengths(work)))
+    run = open_run(recipe, set_)
+    walk(run, ("prompts",), pilot)
+    run.pin_branches(resolve=False)
+    typer.echo(describe(run))
+    prompts = run.prompts("train").read(columns=["domain", "messages"])
+    typer.echo(describe_training(run.recipe, run.base, run.dir, prompts, sampled_lengths(run)))

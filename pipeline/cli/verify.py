@@ -1,4 +1,4 @@
-"""`fusechat verify`: verdicts on a file of responses."""
+"""`fusechat verify`: verifies a file of responses."""
 
 from __future__ import annotations
 
@@ -20,29 +20,33 @@ def verify(
             'assert lines, a check(candidate) function, or a list of {"input", "output"} for programs.',
         ),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where they go; else printed.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Checks at the same time.")] = 2,
-    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds a check.")] = 5.0,
-    sandbox: Annotated[str, typer.Option(help="strict or basic: layers that must hold before code runs.")] = "strict",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File for the verdicts. Default: they are printed.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of concurrent checks.")] = 2,
+    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds per check.")] = 5.0,
+    sandbox: Annotated[
+        str, typer.Option(help="strict or basic: the sandbox layers that must work before code runs.")
+    ] = "strict",
 ) -> None:
-    """Check math answers and code: a verdict a row (id, correct, reason, detail), in the same order."""
+    """Verify math answers and code: one verdict per row (id, correct, reason, detail), in the same order."""
     from ..verify import VerifierPool, files
 
     if sandbox not in ("strict", "basic"):
-        raise UserError(f"--sandbox: strict or basic (given: {sandbox!r:.60})")
-    written = sys.stdout if out is None else files.open_out(out)
-    whole = False
+        raise UserError(f"--sandbox: must be strict or basic (given: {sandbox!r:.60})")
+    stream = sys.stdout if out is None else files.open_out(out)
+    complete = False
     try:
         with VerifierPool(workers, timeout_s=timeout, sandbox=sandbox) as pool:  # type: ignore[arg-type]
-            counts, first_bad = files.verify_file(file, written, pool)
-        written.flush()
-        whole = True
+            counts, first_bad = files.verify_file(file, stream, pool)
+        stream.flush()
+        complete = True
     except OSError as error:
         raise UserError(f"--out: the verdicts can't be written: {error.strerror}") from error
     finally:
         if out is not None:
-            files.finish_out(out, written, complete=whole)
-    told = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+            files.finish_out(out, stream, complete=complete)
+    summary = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
     typer.echo(
-        f"{sum(counts.values())} rows: {told}" + (f"; first bad row: {first_bad}" if first_bad else ""), err=True
+        f"{sum(counts.values())} rows: {summary}" + (f"; first bad row: {first_bad}" if first_bad else ""), err=True
     )

@@ -1,4 +1,4 @@
-"""What a job takes along to a cluster: the product itself, the recipe, and the files that the recipe names."""
+"""The working directory of a job on a cluster: fusechat itself, the recipe, and the files that the recipe names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..recipe.paths import input_paths, model_paths
 
 IGNORED = shutil.ignore_patterns("__pycache__")
 LIMIT_BYTES = 200 * 2**20
-"""Ray refuses more than 500 MiB, and its head node keeps every job's folder in memory."""
+"""Ray refuses more than 500 MiB, and its head node keeps the folder of every job in memory."""
 
 
 def pack(path: Path, recipe: Recipe, folder: Path) -> None:
     """Fills a folder that becomes the job's working directory: recipe.yaml, and the files and folders that it names.
 
-    The product is copied too. Ray Serve passes a job's working directory on to its replicas, which it does not do with
-    other ways to send a module; and so the cluster needs no pip.
+    fusechat's code is copied too. Ray Serve passes a job's working directory to its replicas, but not modules that are
+    sent in other ways. It also means that the cluster needs no pip.
 
     Args:
         path: the recipe's file.
@@ -26,7 +26,7 @@ def pack(path: Path, recipe: Recipe, folder: Path) -> None:
 
     Raises:
         RecipeError: a setting has no meaning on the cluster.
-        InputError: a file can't be read, lies outside the recipe's folder, or all of them are too large.
+        InputError: a file can't be read or lies outside the recipe's folder, or the files are too large together.
     """
     _check_portable(recipe)
     base = path.parent.resolve()
@@ -50,20 +50,20 @@ def pack(path: Path, recipe: Recipe, folder: Path) -> None:
             raise InputError(str(source), 0, f"can't be read: {error.strerror or error}") from error
     import fusechat
 
-    product = Path(str(fusechat.__file__)).parent
-    shutil.copytree(product, folder / "fusechat", ignore=IGNORED)
+    code = Path(str(fusechat.__file__)).parent
+    shutil.copytree(code, folder / "fusechat", ignore=IGNORED)
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     if size > LIMIT_BYTES:
         raise InputError(
             str(path),
             0,
-            f"its files have {size / 2**20:.0f} MiB, a job takes {LIMIT_BYTES / 2**20:.0f} MiB along: "
-            "put the prompts where the cluster reads them, and give absolute paths",
+            f"its files have {size / 2**20:.0f} MiB, a job may send {LIMIT_BYTES / 2**20:.0f} MiB: "
+            "put the prompts where the cluster can read them, and give absolute paths",
         )
 
 
 def _check_portable(recipe: Recipe) -> None:
-    """Refuses settings that only have a meaning on this machine."""
+    """Refuses settings that have a meaning only on this machine."""
     if "://" not in recipe.run_dir and not Path(recipe.run_dir).is_absolute():
         raise RecipeError(
             "run_dir",
@@ -72,9 +72,9 @@ def _check_portable(recipe: Recipe) -> None:
         )
     for key, path in model_paths(recipe):
         if not Path(path).is_absolute():
-            raise RecipeError(key, path, "models are not sent along: give an absolute path on the cluster, or hub")
+            raise RecipeError(key, path, "models are not sent with a job: give an absolute path on the cluster, or hub")
 
 
 def as_metadata(recipe: Recipe) -> dict[str, str]:
-    """What Ray stores with the job, so that others can see what it works on."""
+    """What Ray stores with the job, so that other users see which recipe and run directory it uses."""
     return {"fusechat_recipe": recipe.name, "fusechat_run_dir": recipe.run_dir.rstrip("/")}

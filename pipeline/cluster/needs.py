@@ -1,4 +1,4 @@
-"""What a recipe needs placed on the cluster, and whether it fits."""
+"""The resources that a recipe needs on the cluster, and whether they fit."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from .ray_data import WORKER_CPUS
 
 
 def reserved_needs() -> list[Need]:
-    """What the batch workers take that send requests to the deployments: four at a time on a small machine."""
+    """Resources of the batch workers that send requests to the deployments: four at a time on a small machine."""
     return [Need("the batch workers", ({"CPU": WORKER_CPUS},) * 4, "cluster.num_cpus")]
 
 
 def training_need(recipe: Recipe) -> Need:
-    """What Ray Train's workers take together."""
+    """Resources of all of Ray Train's workers."""
     training = recipe.training
-    bundle = {"CPU": training.num_cpus}
-    if training.num_gpus:
-        bundle["GPU"] = training.num_gpus
-    if training.accelerator_type:
-        bundle[f"accelerator_type:{training.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    bundle = _bundle(training.num_cpus, training.num_gpus, training.accelerator_type)
     return Need(
         "training", (bundle,) * training.num_workers, "training.num_workers, num_cpus, num_gpus or accelerator_type"
     )
@@ -38,7 +34,7 @@ def check_capacity(recipe: Recipe, cluster: Sequence[Resources], wait_s: float =
         wait_s: seconds that an autoscaling cluster may take to grow until the recipe fits.
 
     Raises:
-        CapacityError: names what can't be placed, what it needs, what there is, and the setting to change.
+        CapacityError: names what can't be placed, what it needs, what the cluster has, and the setting to change.
     """
     deadline = time.monotonic() + wait_s
     while True:
@@ -54,26 +50,32 @@ def check_capacity(recipe: Recipe, cluster: Sequence[Resources], wait_s: float =
 
 
 def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
-    """Bundles of an engine: one a tensor and pipeline parallel worker, for each replica."""
+    """Bundles of an engine: for each replica, one per tensor and pipeline parallel worker."""
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
     bundle = placement_bundle(placement)
     return Need(name, (bundle,) * (workers * placement.replicas), f"{setting}.placement or {setting}.engine")
 
 
 def placement_bundle(placement: Placement) -> dict[str, float]:
-    """What one worker takes, in Ray's resource names; memory in bytes."""
-    bundle = {"CPU": placement.num_cpus}
-    if placement.num_gpus:
-        bundle["GPU"] = placement.num_gpus
-    if placement.memory_gb:
-        bundle["memory"] = placement.memory_gb * 2**30
-    if placement.accelerator_type:
-        bundle[f"accelerator_type:{placement.accelerator_type}"] = 0.001  # Ray's own way to ask for a kind of node
+    """Resources of one worker, under Ray's names; memory in bytes."""
+    return _bundle(placement.num_cpus, placement.num_gpus, placement.accelerator_type, placement.memory_gb)
+
+
+def _bundle(
+    num_cpus: float, num_gpus: float, accelerator_type: str | None, memory_gb: float | None = None
+) -> dict[str, float]:
+    bundle = {"CPU": num_cpus}
+    if num_gpus:
+        bundle["GPU"] = num_gpus
+    if memory_gb:
+        bundle["memory"] = memory_gb * 2**30
+    if accelerator_type:
+        bundle[f"accelerator_type:{accelerator_type}"] = 0.001  # how Ray requests a type of node
     return bundle
 
 
 def reward_need(reward: RewardModel, setting: str) -> Need:
-    """What a reward model takes beside the source that it asks."""
+    """Resources of a reward model, without the source that it uses."""
     if not isinstance(reward, OwnReward):
         return Need(reward.name, ({"CPU": 0.0},), setting)
     placement = reward.placement
@@ -82,7 +84,7 @@ def reward_need(reward: RewardModel, setting: str) -> Need:
 
 
 def serving_needs(recipe: Recipe) -> list[Need]:
-    """All that the recipe will ever have served, for the capacity check."""
+    """Resources of everything that the recipe serves at any time, for the capacity check."""
     found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.served]
     found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
     evaluate = recipe.evaluate

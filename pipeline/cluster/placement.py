@@ -1,4 +1,4 @@
-"""Which deployments run at the same time: first fit on the cluster's nodes, in turns where they don't fit at once."""
+"""Which deployments fit on the cluster's nodes at the same time (first fit), and in which groups they run otherwise."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ SLACK = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one deployment takes from the cluster."""
+    """The resources that one deployment needs."""
 
     name: str
     bundles: tuple[Resources, ...]
-    """One a worker and replica; a bundle lies on one node."""
+    """One per worker and replica. A bundle must fit on one node."""
     setting: str
-    """The recipe key to change where it can't be placed."""
+    """The recipe key to change if the deployment can't be placed."""
 
     @property
     def total(self) -> str:
-        """All bundles in words."""
+        """All bundles, as text."""
         each = describe(self.bundles[0])
         return each if len(self.bundles) == 1 else f"{len(self.bundles)} x ({each})"
 
 
 def describe(resources: Resources) -> str:
-    """Resources in words, memory in GiB."""
+    """Resources as text, with memory in GiB."""
     words = []
     for name, amount in sorted(resources.items()):
         if amount <= 0:
@@ -39,7 +39,7 @@ def describe(resources: Resources) -> str:
 
 
 def place(needs: Sequence[Need], nodes: Sequence[Resources]) -> bool:
-    """Whether all of them fit at once; largest bundles first, first node that holds them."""
+    """Whether all needs fit at once. Places the largest bundles first, each on the first node with room for it."""
     free = [dict(n) for n in nodes]
     bundles = sorted(
         (b for need in needs for b in need.bundles),
@@ -56,10 +56,10 @@ def place(needs: Sequence[Need], nodes: Sequence[Resources]) -> bool:
 
 
 def check(needs: Sequence[Need], nodes: Sequence[Resources], reserved: Sequence[Need] = ()) -> None:
-    """Refuses what no turn could ever place.
+    """Checks that each need fits on its own, beside what is reserved.
 
     Raises:
-        CapacityError: names the deployment, what it needs, what there is, and the setting to change.
+        CapacityError: names the deployment, what it needs, what the cluster has, and the setting to change.
     """
     for need in needs:
         if not place([need, *reserved], nodes):
@@ -68,7 +68,7 @@ def check(needs: Sequence[Need], nodes: Sequence[Resources], reserved: Sequence[
 
 
 def turns(needs: Sequence[Need], nodes: Sequence[Resources], reserved: Sequence[Need] = ()) -> list[list[Need]]:
-    """Groups that fit at once, in the order given; every need must fit alone (`check`)."""
+    """Groups of needs that fit at once, in the given order. Every need must fit alone (`check`)."""
     groups: list[list[Need]] = []
     for need in needs:
         for group in groups:
@@ -81,7 +81,7 @@ def turns(needs: Sequence[Need], nodes: Sequence[Resources], reserved: Sequence[
 
 
 def describe_nodes(nodes: Sequence[Resources]) -> str:
-    """The cluster in words."""
+    """The cluster's resources as text."""
     if not nodes:
         return "no node"
     each = [describe({k: v for k, v in n.items() if k in ("CPU", "GPU", "memory")}) for n in nodes]
@@ -89,7 +89,7 @@ def describe_nodes(nodes: Sequence[Resources]) -> str:
 
 
 def describe_all(needs: Sequence[Need]) -> str:
-    """The sum of some needs in words."""
+    """The sum of several needs as text."""
     total: dict[str, float] = {}
     for need in needs:
         for bundle in need.bundles:

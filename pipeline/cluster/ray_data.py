@@ -5,30 +5,33 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from ..errors import FusechatError, StageError, last_line
+
+if TYPE_CHECKING:
+    from ray.data import DataContext
 
 T = TypeVar("T")
 
 WORKER_CPUS = 0.05
-"""CPUs of the Ray actor that drives one flow; it waits for replies nearly all the time."""
+"""CPUs of the Ray actor that runs the units. It waits for replies nearly all the time."""
 
 
 FLUSH_S = 1.0
 """Seconds until a finished sample is durable."""
 
 
-class Done(TypedDict):
-    """What came of one unit; `error` says why nothing did."""
+class UnitResult(TypedDict):
+    """The result of one unit; `error` says why it failed."""
 
     rows: int
     tokens: int
     error: str
 
 
-class DoneColumns(TypedDict):
-    """`Done` of several units, in columns, as Ray Data takes it."""
+class ResultColumns(TypedDict):
+    """`UnitResult` of several units, in columns, as Ray Data takes it."""
 
     rows: list[int]
     tokens: list[int]
@@ -36,16 +39,16 @@ class DoneColumns(TypedDict):
 
 
 class UnitBatch(TypedDict):
-    """What Ray Data hands to a worker: a column of units."""
+    """What Ray Data passes to a worker: a column of units."""
 
     unit: Sequence[str]
 
 
 class UnitError(Exception):
-    """A unit that failed as often as it may."""
+    """A unit failed in every attempt."""
 
 
-def drive(
+def run_units(
     worker: type,
     args: tuple[object, ...],
     units: Sequence[str],
@@ -55,21 +58,21 @@ def drive(
     concurrency: int,
     on_batch: Callable[[int, int], None],
 ) -> int:
-    """Runs units through one Ray Data actor, `concurrency` at a time; returns the tokens that they took.
+    """Runs units in one Ray Data actor, `concurrency` at a time; returns the number of tokens.
 
     Args:
-        worker: a class whose instances map {"unit": [...]} to columns of `Done`.
-        args: of its constructor.
-        on_batch: gets rows and tokens of each unit as it ends.
+        worker: a class whose instances map {"unit": [...]} to columns of `UnitResult`.
+        args: arguments of its constructor.
+        on_batch: receives the rows and tokens of each unit that finishes.
 
     Raises:
-        StageError: a unit failed; what other units brought is kept.
+        StageError: a unit failed. The results of other units are kept.
     """
     import ray
 
     if not units:
         return 0
-    _quiet(ray.data.DataContext.get_current())
+    _hide_progress(ray.data.DataContext.get_current())
     data = ray.data.from_items([{"unit": u} for u in units], override_num_blocks=len(units))
     results = data.map_batches(
         worker,
@@ -79,7 +82,7 @@ def drive(
             size=1,
             max_tasks_in_flight_per_actor=2 * concurrency,
             max_concurrent_calls_per_actor=concurrency,
-            # Without it Ray Data runs one call at a time, whatever the line above says.
+            # Without this Ray Data runs one call at a time, whatever the previous argument says.
             enable_true_multi_threading=True,
         ),
         num_cpus=WORKER_CPUS,
@@ -96,8 +99,8 @@ def drive(
     return tokens
 
 
-def _quiet(context: Any) -> None:
-    """Our own progress stands on the terminal; Ray Data keeps its messages in its log file."""
+def _hide_progress(context: DataContext) -> None:
+    """Keeps Ray Data's messages in its log file; the terminal shows fusechat's own progress."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:
@@ -105,19 +108,19 @@ def _quiet(context: Any) -> None:
             handler.setLevel(logging.ERROR)
 
 
-def each(batch: UnitBatch, work: Callable[[str], Done]) -> DoneColumns:
-    """A worker's `__call__`: each unit of the batch, an error where it failed for good."""
+def run_batch(batch: UnitBatch, work: Callable[[str], UnitResult]) -> ResultColumns:
+    """Runs `work` on each unit of a batch, for a worker's `__call__`. Failures become the result's `error`."""
     results = []
     for unit in batch["unit"]:
         try:
             results.append(work(unit))
         except (UnitError, FusechatError) as error:
-            results.append(Done(rows=0, tokens=0, error=str(error)))
-    return columns(results)
+            results.append(UnitResult(rows=0, tokens=0, error=str(error)))
+    return as_columns(results)
 
 
-def columns(results: Sequence[Done]) -> DoneColumns:
-    """What came of the units, as Ray Data takes it."""
+def as_columns(results: Sequence[UnitResult]) -> ResultColumns:
+    """The results of several units, as Ray Data takes them."""
     return {
         "rows": [r["rows"] for r in results],
         "tokens": [r["tokens"] for r in results],
@@ -125,11 +128,11 @@ def columns(results: Sequence[Done]) -> DoneColumns:
     }
 
 
-def attempts(call: Callable[[], T], num: int) -> T:
-    """Calls until it works: a replica that died is restarted by Ray Serve meanwhile.
+def call_with_retries(call: Callable[[], T], num: int) -> T:
+    """Calls up to `num` times until the call succeeds. Ray Serve restarts dead replicas in the meantime.
 
     Raises:
-        UnitError: it failed `num` times.
+        UnitError: every attempt failed.
     """
     from ray.exceptions import RayError
 

@@ -17,7 +17,7 @@ name is first read, e.g. by `from fusechat.pipeline.cluster.ray_internals import
     Sets the name of the process. vLLM's own way fails in a Ray worker, because Ray has moved the memory that it writes
     to (services/cpu_engine).
 `get_auth_headers_if_auth_enabled`
-    Headers with the cluster's token, which Ray's public client adds only to its own requests (cluster/jobs).
+    Headers with the cluster's token, which Ray's public client adds only to its own requests (cluster/ray_jobs).
 
 Two classes also override or read private attributes of their public base classes: services/llm_server overrides
 `LLMServer._start_engine`, and `engine_client` below reads `VLLMEngine._engine_client`.

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, by its jobs API: submitted after checks, followed through lost connections, stopped."""
+"""Jobs on a Ray cluster, through its jobs API: submits them after checks, follows them, and stops them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import urlsplit
 
-from ..errors import FusechatError, RunDirectoryError, UserError, plain
+from ..errors import FusechatError, RunDirectoryError, UserError, one_line
 from ..recipe import Recipe
 from .job_package import as_metadata, pack
 from .placement import Resources
@@ -25,28 +25,35 @@ from .ray_internals import VERBOSE_LOGGERS
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-ANSWER_S = 10.0
-"""Seconds in which the cluster must answer a question."""
-LOST_S = 600.0
-"""Seconds for which a lost connection is tried again; the job goes on meanwhile."""
+REQUEST_TIMEOUT_S = 10.0
+"""Seconds in which the cluster must answer a request."""
+RECONNECT_S = 600.0
+"""Seconds for which a lost connection is retried. The job continues meanwhile."""
 TOKEN_HINT = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
+
+
+class NodeState(TypedDict):
+    """A node, as Ray's state API describes it."""
+
+    state: str
+    resources_total: dict[str, float]
 
 
 class Jobs:
     """The jobs of one cluster.
 
     Args:
-        address: of the cluster's dashboard, e.g. `http://head:8265`.
+        address: address of the cluster's dashboard, e.g. `http://head:8265`.
 
     Raises:
-        UserError: no Ray answers there within 10 s, it asks for a token, or it is of another version.
+        UserError: no Ray dashboard answers there within 10 s, it requires a token, or its version differs.
     """
 
     def __init__(self, address: str) -> None:
         if not re.match(r"https?://[^/]", address):
-            raise UserError(f"--address: must be the dashboard's, http://HOST:8265 (given: {address!r})")
+            raise UserError(f"--address: must be the dashboard's address, http://HOST:8265 (given: {address!r})")
         self._address = address.rstrip("/")
-        _take_own_token(self._address)
+        _use_local_token(self._address)
         self._check_version()
         self._client: JobSubmissionClient = self._connect()
 
@@ -58,13 +65,13 @@ class Jobs:
         try:
             return JobSubmissionClient(self._address)
         except (RuntimeError, ConnectionError) as error:
-            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: {self._address}: {one_line(error)}") from error
 
-    def _ask(self, route: str) -> Any:
-        """The JSON that the dashboard answers.
+    def _get(self, route: str) -> Any:
+        """The JSON of a route of the dashboard.
 
         Raises:
-            UserError: it does not answer, asks for a token, or is not Ray's.
+            UserError: it does not answer, requires a token, or is not Ray's.
         """
         import httpx
         from ray.exceptions import AuthenticationError
@@ -73,30 +80,33 @@ class Jobs:
 
         try:
             headers = get_auth_headers_if_auth_enabled({})
-            answer = httpx.get(self._address + route, headers=headers, timeout=ANSWER_S)
+            answer = httpx.get(self._address + route, headers=headers, timeout=REQUEST_TIMEOUT_S)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UserError(f"--address: nothing answers at {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: nothing answers at {self._address}: {one_line(error)}") from error
         except AuthenticationError as error:
-            raise UserError(f"--address: {self._address}: {plain(error)}") from error
+            raise UserError(f"--address: {self._address}: {one_line(error)}") from error
         if answer.status_code in (401, 403):
-            which = "refuses the token" if headers else "asks for a token"
-            raise UserError(f"--address: the cluster at {self._address} {which}: {TOKEN_HINT}")
+            problem = "refuses the token" if headers else "asks for a token"
+            raise UserError(f"--address: the cluster at {self._address} {problem}: {TOKEN_HINT}")
         try:
             answer.raise_for_status()
             return answer.json()
         except (httpx.HTTPStatusError, ValueError) as error:
-            raise UserError(f"--address: what answers at {self._address} is not a Ray dashboard") from error
+            raise self._not_a_dashboard() from error
+
+    def _not_a_dashboard(self) -> UserError:
+        return UserError(f"--address: the server at {self._address} is not a Ray dashboard")
 
     def _check_version(self) -> None:
         import ray
 
-        said = self._ask("/api/version")
-        there = said.get("ray_version") if isinstance(said, dict) else None
-        if there is None:
-            raise UserError(f"--address: what answers at {self._address} is not a Ray dashboard")
-        if there != ray.__version__:
+        answer = self._get("/api/version")
+        version = answer.get("ray_version") if isinstance(answer, dict) else None
+        if version is None:
+            raise self._not_a_dashboard()
+        if version != ray.__version__:
             raise UserError(
-                f"--address: the cluster at {self._address} runs Ray {there}, this is Ray {ray.__version__}; "
+                f"--address: the cluster at {self._address} runs Ray {version}, this is Ray {ray.__version__}; "
                 "they must be the same"
             )
 
@@ -106,8 +116,8 @@ class Jobs:
         Raises:
             UserError: the cluster does not answer.
         """
-        found = self._ask("/api/v0/nodes?detail=1&limit=10000")["data"]["result"]["result"]
-        return [n["resources_total"] for n in found if n["state"] == "ALIVE"]
+        nodes: list[NodeState] = self._get("/api/v0/nodes?detail=1&limit=10000")["data"]["result"]["result"]
+        return [n["resources_total"] for n in nodes if n["state"] == "ALIVE"]
 
     def submit(
         self,
@@ -122,13 +132,13 @@ class Jobs:
 
         Args:
             path: the recipe's file.
-            command: of the command line, e.g. `run`.
-            changes: `section.key=value` each.
-            grows: the cluster autoscales: what it has now says nothing.
+            command: command of fusechat, e.g. `run`.
+            changes: changes of the recipe, `section.key=value` each.
+            grows: whether the cluster autoscales. Its present resources are then not checked.
 
         Raises:
             CapacityError: the recipe can't be placed.
-            RunDirectoryError: another job works on its run directory.
+            RunDirectoryError: another job uses its run directory.
             FusechatError: see errors.py.
         """
         from .needs import check_capacity
@@ -137,8 +147,8 @@ class Jobs:
             check_capacity(recipe, self.nodes())
         metadata = as_metadata(recipe)
         for job in self.all():
-            there = (job.metadata or {}).get("fusechat_run_dir")
-            if there == metadata["fusechat_run_dir"] and not job.status.is_terminal():
+            run_dir = (job.metadata or {}).get("fusechat_run_dir")
+            if run_dir == metadata["fusechat_run_dir"] and not job.status.is_terminal():
                 raise RunDirectoryError(f"{recipe.run_dir}: the job {job.submission_id} works on it; stop it, or wait")
         words = ["python", "-m", "fusechat.pipeline.cli", command, "recipe.yaml"]
         for change in (*changes, "cluster.address=auto"):
@@ -146,52 +156,52 @@ class Jobs:
         with tempfile.TemporaryDirectory(prefix="fusechat-job-") as folder:
             pack(path, recipe, Path(folder))
             try:
-                found: str = self._client.submit_job(
+                submission_id: str = self._client.submit_job(
                     entrypoint=shlex.join(words),
                     submission_id=f"fusechat-{recipe.name}-{uuid.uuid4().hex[:8]}",
                     runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
                     metadata=metadata,
                 )
             except (RuntimeError, ConnectionError, ValueError) as error:
-                raise FusechatError(f"{self._address}: the job can't be submitted: {plain(error)}") from error
-        return found
+                raise FusechatError(f"{self._address}: the job can't be submitted: {one_line(error)}") from error
+        return submission_id
 
     def all(self) -> list[JobDetails]:
-        """The cluster's submitted jobs, the oldest first.
+        """The cluster's submitted jobs, oldest first.
 
         Raises:
             FusechatError: the cluster does not answer.
         """
         try:
-            found = [j for j in self._client.list_jobs() if j.submission_id]
+            jobs = [j for j in self._client.list_jobs() if j.submission_id]
         except (RuntimeError, ConnectionError) as error:
-            raise FusechatError(f"{self._address}: jobs can't be listed: {plain(error)}") from error
-        return sorted(found, key=lambda job: job.start_time or 0)
+            raise FusechatError(f"{self._address}: jobs can't be listed: {one_line(error)}") from error
+        return sorted(jobs, key=lambda job: job.start_time or 0)
 
     def get(self, job: str) -> JobDetails:
         """One job.
 
         Raises:
-            UserError: there is none of that id.
+            UserError: no job has this id.
         """
-        found = {str(j.submission_id): j for j in self.all()}
-        if job not in found:
-            raise UserError(f"{job}: no such job; there are {', '.join(found) or 'none'}")
-        return found[job]
+        jobs = {str(j.submission_id): j for j in self.all()}
+        if job not in jobs:
+            raise UserError(f"{job}: no such job; there are {', '.join(jobs) or 'none'}")
+        return jobs[job]
 
-    def follow(self, job: str, write: Callable[[str], None], say: Callable[[str], None]) -> int:
-        """Passes a job's log on until it ends; returns its exit code.
+    def follow(self, job: str, write: Callable[[str], None], report: Callable[[str], None]) -> int:
+        """Copies a job's log until the job ends; returns its exit code.
 
         Args:
-            write: gets the log, piece by piece, each once however often the connection was lost.
-            say: gets a line where the connection is lost.
+            write: receives each part of the log once, even if the connection is lost in between.
+            report: receives a message when the connection is lost, and the message of a failed job.
 
         Raises:
             UserError: there is no such job.
-            FusechatError: the connection stayed lost for ten minutes; the job goes on.
+            FusechatError: the connection was lost for ten minutes. The job continues.
         """
         self.get(job)
-        written, lost_at, shown = 0, 0.0, False
+        written, lost_at, reported = 0, 0.0, False
         while True:
             try:
                 written = asyncio.run(self._tail(job, written, write))
@@ -200,31 +210,32 @@ class Jobs:
                     if details.status == "SUCCEEDED":
                         return 0
                     if details.message:
-                        say(f"{job}: {str(details.status).lower()}: {plain(Exception(details.message))}")
+                        report(f"{job}: {str(details.status).lower()}: {one_line(details.message)}")
                     return int(details.driver_exit_code or 1)
                 lost_at = 0.0
             except (OSError, RuntimeError) as error:
                 if "does not exist" in str(error):
-                    raise FusechatError(f"{job}: the cluster no longer knows it") from error
+                    raise FusechatError(f"{job}: the cluster no longer has this job") from error
                 lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at > LOST_S:
+                if time.monotonic() - lost_at > RECONNECT_S:
                     hint = f"fusechat logs {job} --address {self._address}"
                     raise FusechatError(
-                        f"{self._address}: the connection is lost ({plain(error)}); the job goes on: {hint}"
+                        f"{self._address}: the connection is lost ({one_line(error)}); the job goes on: {hint}"
                     ) from error
-                if not shown:
-                    say(f"{job}: the connection is lost, trying again; the job goes on")
-                shown = True
+                if not reported:
+                    report(f"{job}: the connection is lost, trying again; the job goes on")
+                reported = True
             else:
-                shown = False
+                reported = False
             time.sleep(1)
 
     async def _tail(self, job: str, written: int, write: Callable[[str], None]) -> int:
-        """Writes what comes after the first `written` characters, until the connection or the log ends."""
+        """Writes the log from character `written` on, until the connection or the log ends; returns the position."""
         import aiohttp
 
         seen = 0
-        with suppress(aiohttp.ClientError, OSError, RuntimeError):  # what was written is known; the status tells more
+        # A lost connection is not an error here: `written` stays correct, and the caller checks the job's status.
+        with suppress(aiohttp.ClientError, OSError, RuntimeError):
             async for piece in self._client.tail_job_logs(job):
                 new = piece[max(0, written - seen) :]
                 seen += len(piece)
@@ -234,7 +245,7 @@ class Jobs:
         return written
 
     def stop(self, job: str, wait_s: float = 30) -> str:
-        """Stops a job; returns how it ended. What it made durable stays.
+        """Stops a job; returns its final status. What is durable is kept.
 
         Raises:
             FusechatError: it is still running after `wait_s`.
@@ -245,17 +256,17 @@ class Jobs:
         deadline = time.monotonic() + wait_s
         while not (status := self._client.get_job_status(job)).is_terminal():
             if time.monotonic() > deadline:
-                raise FusechatError(f"{job}: still {str(status).lower()} {wait_s:.0f} s after it was told to stop")
+                raise FusechatError(f"{job}: still {str(status).lower()} {wait_s:.0f} s after the request to stop")
             time.sleep(0.3)
         return str(status.value)
 
 
-def _take_own_token(address: str) -> None:
-    """Lets a cluster of this machine have this machine's token, as Ray's own programs do.
+def _use_local_token(address: str) -> None:
+    """Uses this machine's token for a cluster on this machine, like Ray's own programs.
 
-    The first local Ray leaves one in the user's folder, and `ray start` asks for it from then on. Another machine gets
-    a token only where one is set.
+    The first local Ray stores a token in the user's folder, and `ray start` requires it from then on. For another
+    machine, a token must be set explicitly.
     """
-    own = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
-    if own and (Path.home() / ".ray" / "auth_token").is_file():
+    is_local = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+    if is_local and (Path.home() / ".ray" / "auth_token").is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -1,4 +1,4 @@
-"""Work over deployments that don't all fit at once: each starts when its place is free."""
+"""Runs tasks whose deployments don't all fit at once. Each deployment starts when its resources are free."""
 
 from __future__ import annotations
 
@@ -29,61 +29,61 @@ class TaskDeployments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeploymentTask:
-    """Work that needs one service, or none."""
+    """Work that needs one service or none."""
 
     name: str
     service: Deployable | None
     work: Callable[[], None]
     last: bool = False
-    """Whether nobody asks the service soon after: it would keep its memory."""
+    """Whether no task needs the service soon after. It is then stopped, because it would keep its memory."""
 
 
-def take_turns(jobs: Sequence[DeploymentTask], deployments: TaskDeployments) -> dict[str, FusechatError]:
-    """Runs every job once its service is up; as many at the same time as fit, in the order given.
+def run_tasks(tasks: Sequence[DeploymentTask], deployments: TaskDeployments) -> dict[str, FusechatError]:
+    """Runs every task once its service is ready; in the given order, as many at the same time as fit.
 
-    A job that fails gives its place to the next and harms no other.
+    A failed task does not affect the others. Its resources become free for the next one.
 
     Returns:
-        Name -> error of the jobs that failed.
+        Name -> error of the tasks that failed.
     """
-    waiting, failed = list(jobs), dict[str, FusechatError]()
+    waiting, failed = list(tasks), dict[str, FusechatError]()
     running: dict[Future[None], DeploymentTask] = {}
 
-    def run(job: DeploymentTask) -> None:
-        if job.service is not None:
-            deployments.wait(job.service.name)
-        job.work()
+    def run(task: DeploymentTask) -> None:
+        if task.service is not None:
+            deployments.wait(task.service.name)
+        task.work()
 
-    threads = ThreadPoolExecutor(max_workers=max(len(jobs), 1))
+    threads = ThreadPoolExecutor(max_workers=max(len(tasks), 1))
     try:
         while waiting or running:
-            busy = [job.service.name for job in running.values() if job.service is not None]
-            for job in list(waiting):
-                service = job.service
-                # With nothing up there is nothing to wait for: what doesn't fit now never will; start says why.
+            busy = [task.service.name for task in running.values() if task.service is not None]
+            for task in list(waiting):
+                service = task.service
+                # If no service is busy, none will become free: what does not fit now never will. `start` says why.
                 if service is not None and busy and not deployments.fits(service, busy):
                     continue
-                waiting.remove(job)
+                waiting.remove(task)
                 if service is not None:
                     try:
                         deployments.start(service, keep=busy)
                     except FusechatError as error:
-                        failed[job.name] = error
+                        failed[task.name] = error
                         continue
                     busy.append(service.name)
-                running[threads.submit(run, job)] = job
+                running[threads.submit(run, task)] = task
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                job = running.pop(future)
+                task = running.pop(future)
                 cause = future.exception()
                 if isinstance(cause, FusechatError):
-                    failed[job.name] = cause
+                    failed[task.name] = cause
                 elif cause is not None:
                     raise cause
-                elif job.last and job.service is not None:
-                    deployments.stop([job.service.name], "done")
-    except KeyboardInterrupt:  # Ctrl-C, or SIGTERM as run.preemption has it
-        threads.shutdown(wait=False, cancel_futures=True)  # who must go at once waits for nobody
+                elif task.last and task.service is not None:
+                    deployments.stop([task.service.name], "done")
+    except KeyboardInterrupt:  # Ctrl-C, or SIGTERM (see preemption)
+        threads.shutdown(wait=False, cancel_futures=True)  # the process must end at once, so it waits for no task
         raise
     except BaseException:
         threads.shutdown()

@@ -1,1 +1,1 @@
-"""What can be asked of a selected data set, and what it becomes outside."""
+"""Checks, traces, exports and uploads a selected data set."""

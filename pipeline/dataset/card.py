@@ -1,15 +1,15 @@
-"""The data set's card: what is in it, what it was made with, under whose terms."""
+"""The card of the data set: its content, how it was made, and the terms of its sources."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import yaml
 
-from ..recipe import DOMAINS, EndpointSource, Recipe, Source
+from ..recipe import DOMAINS, AnySource, EndpointSource, Recipe, Source
+from ..selection.funnel import Funnel
 from ..storage.manifest import versions
 from ..storage.run_dir import RunDir
 
@@ -36,13 +36,19 @@ LICENCES = {
     "qwen": "mostly Apache-2.0; some sizes carry a Qwen licence",
     "smollm2": "Apache-2.0",
 }
-"""Part of a model's name -> its terms in short, as they stood when this was written; the longest part counts."""
+"""Part of a model's name -> a summary of its terms at the time of writing. The longest matching part counts."""
 
 NO_LICENCE = "not known to fusechat: see the model's own card"
 
 
 def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: Mapping[str, Mapping[str, str]]) -> str:
-    """README.md with the hub's YAML front matter."""
+    """README.md with the hub's YAML front matter.
+
+    Args:
+        sft: SFT_ROW.
+        pairs: PAIR.
+        configs: name of a configuration -> split -> path of its file.
+    """
     head = {
         "pretty_name": recipe.name,
         "license": "other",
@@ -54,7 +60,7 @@ def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: M
             for name, splits in configs.items()
         ],
     }
-    funnel = run.read_json("select", "funnel.json")
+    funnel: Funnel = run.read_json("select", "funnel.json")
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {recipe.name}\n",
@@ -99,22 +105,22 @@ def _rules(recipe: Recipe, domains: set[str]) -> str:
 
 
 def sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
-    """The sources as a table: what they are, how many rows (SFT_ROW, PAIR) each has, and its terms."""
-    used = Counter(sft.column("source").to_pylist()) + Counter(pairs.column("source").to_pylist())
+    """The sources as a table: model, revisions, number of rows (in SFT_ROW and PAIR), and terms."""
+    num_rows = Counter(sft.column("source").to_pylist()) + Counter(pairs.column("source").to_pylist())
     revisions: dict[str, set[str]] = {}
-    for rows_of in (sft, pairs):
-        for source, revision in zip(*(rows_of.column(c).to_pylist() for c in ("source", "revision")), strict=True):
+    for data in (sft, pairs):
+        for source, revision in zip(*(data.column(c).to_pylist() for c in ("source", "revision")), strict=True):
             revisions.setdefault(source, set()).add(revision)
     rows = []
     for source in recipe.sources:
         name = source.name
         model = model_of(source)
-        rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), used[name], licence(model, name)])
+        rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), num_rows[name], licence(model, name)])
     return table(["source", "model", "revision", "rows", "terms"], rows)
 
 
-def model_of(source: Any) -> str:
-    """What the recipe names the source's model: hub id, folder, packages, an endpoint's name; empty if imported."""
+def model_of(source: AnySource) -> str:
+    """The source's model: hub id, folder, packages, or an endpoint's model name. Empty if the source is imported."""
     if isinstance(source, Source):
         wheels = source.model.wheels
         return source.model.hub or (" ".join(wheels.packages) if wheels else source.model.path or "")
@@ -122,35 +128,35 @@ def model_of(source: Any) -> str:
 
 
 def licence(model: str, source: str = "") -> str:
-    """The model's terms in short, by its name; where that says nothing (a folder, a package), by the source's name."""
-    for known_as in (model.lower(), source.lower()):
-        if fits := [name for name in LICENCES if name in known_as]:
-            return LICENCES[max(fits, key=len)]
+    """Summary of the model's terms, by its name, or by the source's name if the model is a folder or a package."""
+    for name in (model.lower(), source.lower()):
+        if matches := [part for part in LICENCES if part in name]:
+            return LICENCES[max(matches, key=len)]
     return NO_LICENCE
 
 
-def _stages(run: RunDir) -> list[list[Any]]:
-    rows: list[list[Any]] = []
+def _stages(run: RunDir) -> list[list[str]]:
+    rows: list[list[str]] = []
     for stage in ("prompts", "sample", "score", "select"):
         manifest = run.manifest(stage)
         if manifest is not None:
-            made = ", ".join(f"{k} {v}" for k, v in manifest.versions.items())
-            rows.append([stage, manifest.fingerprint[:16], made])
+            packages = ", ".join(f"{k} {v}" for k, v in manifest.versions.items())
+            rows.append([stage, manifest.fingerprint[:16], packages])
     return rows or [["export", "", ", ".join(f"{k} {v}" for k, v in versions().items())]]
 
 
-def table(head: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; no cell's text can leave its cell."""
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table. The text of a cell is escaped, so that it can't end the cell."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines) + "\n"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def block(recipe: Recipe, *sections: str) -> str:
-    """These sections of the recipe as a YAML block."""
+    """Sections of the recipe as a YAML code block."""
     text = yaml.safe_dump(recipe.model_dump(mode="json", include=set(sections)))
     return "```yaml\n" + text.replace("```", "'''") + "```\n"
 

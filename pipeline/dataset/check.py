@@ -1,215 +1,155 @@
-"""Whether a data set is what its recipe says: each promise held against the run directory; who breaks it is named."""
+"""Checks a data set against its recipe and the run directory, and names each row that breaks a rule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import StageError
-from ..identities import digest
-from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
-from ..records import PROMPT, RESPONSE, SCORE
+from ..recipe import Recipe
+from ..records import PROMPT, RESPONSE, SCORE, PairRow, PromptRow, RejectRow, SftRow
+from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import in_sft_share
 from ..selection.funnel import REMOVED
-from ..selection.rule import PLACES
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
-    """A row that breaks a promise."""
-
-    promise: str
-    row: str
-    """row_id, prompt_id or file."""
-    why: str
-
-
-PROMISES = (
-    "one source in every pair",
-    "margins inside the window",
-    "rewards as scored",
-    "verdicts as labelled",
-    "texts as sampled",
-    "no prompt serves both stages, and each the stage of its share",
-    "rows a prompt as the recipe allows",
-    "no rejected or contaminated prompt",
-    "every row traceable",
-    "every prompt in one reason",
+from .row_checks import (
+    NO_REJECTS,
+    ONE_REASON,
+    ROWS_PER_PROMPT,
+    SHARES,
+    TRACEABLE,
+    StoredResponse,
+    Violation,
+    check_pair,
+    check_sft,
 )
 
 
-def check(run: RunDir, recipe: Recipe) -> list[Broken]:
-    """All rows that break one of PROMISES; none where the data set conforms.
+def check(run: RunDir, recipe: Recipe) -> list[Violation]:
+    """All violations of RULES; empty if the data set is valid.
 
     Raises:
         StageError: the selection has not been run, or a shard can't be read.
     """
     if not run.exists("select", "pairs.parquet") or not run.exists("select", "sft.parquet"):
         raise StageError("check", run.url, "the selection has not been run; `fusechat select` runs it")
-    reward = run.read_json("score", "agreement.json")["chosen"]
-    sft, pairs = (run.read_table("select", f"{t}.parquet").to_pylist() for t in ("sft", "pairs"))
-    wanted = {r["response_id"] for r in sft} | {r[f"{s}_id"] for r in pairs for s in ("chosen", "rejected")}
-    facts = _facts(run, reward, wanted)
-    prompts = {p["prompt_id"]: p for p in Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()}
-    broken: list[Broken] = []
-    for row in sft:
-        broken += _sft(row, facts, recipe)
-    for row in pairs:
-        broken += _pair(row, facts, recipe)
-    for row, kind in [*((r, "sft") for r in sft), *((r, "pair") for r in pairs)]:
-        broken += _prompt(row, kind, prompts, recipe)
-    broken += _splits(sft, pairs, recipe)
-    broken += _intake(run, sft + pairs, prompts)
-    broken += _reasons(run, sft, pairs, prompts)
-    return broken
+    agreement: AgreementReport = run.read_json("score", "agreement.json")
+    sft: list[SftRow] = run.read_table("select", "sft.parquet").to_pylist()
+    pairs: list[PairRow] = run.read_table("select", "pairs.parquet").to_pylist()
+    ids = {r["response_id"] for r in sft} | {r["chosen_id"] for r in pairs} | {r["rejected_id"] for r in pairs}
+    stored = _read_stored(run, ids)
+    prompt_rows: list[PromptRow] = Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
+    prompts = {p["prompt_id"]: p for p in prompt_rows}
+    violations: list[Violation] = []
+    for sft_row in sft:
+        violations += check_sft(sft_row, stored, agreement["chosen"], recipe)
+    for pair_row in pairs:
+        violations += check_pair(pair_row, stored, agreement["chosen"], recipe)
+    for sft_row in sft:
+        violations += _check_prompt(sft_row, "sft", prompts, recipe)
+    for pair_row in pairs:
+        violations += _check_prompt(pair_row, "pair", prompts, recipe)
+    violations += _check_shares(sft, pairs)
+    violations += _check_row_counts(sft, recipe) + _check_row_counts(pairs, recipe)
+    violations += _check_rejects(run, [*sft, *pairs], prompts)
+    violations += _check_reasons(run, sft, pairs, prompts)
+    return violations
 
 
-def _facts(run: RunDir, reward: str, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """What was sampled and scored of these responses."""
-    ids = pa.array(sorted(wanted), pa.string())
-    facts: dict[str, dict[str, Any]] = {}
+def _read_stored(run: RunDir, response_ids: set[str]) -> dict[str, StoredResponse]:
+    """Response id -> what was sampled and scored."""
+    ids = pa.array(sorted(response_ids), pa.string())
+    stored: dict[str, StoredResponse] = {}
     for folder, schema in (("sample", RESPONSE), ("score", SCORE)):
         for bucket in sorted({f.split("/")[1] for f in run.files(folder) if "/bucket-" in f}):
             table = Parts(run, folder, schema, "response_id").read(int(bucket.removeprefix("bucket-")))
             for row in table.filter(pc.is_in(table.column("response_id"), ids)).to_pylist():
-                if folder == "score":
-                    row["reward"] = dict(row.pop("rewards")).get(reward)
-                facts.setdefault(row["response_id"], {}).update(row)
-    return facts
+                entry = stored.setdefault(row["response_id"], StoredResponse())
+                if folder == "sample":
+                    entry.response = row
+                else:
+                    entry.score = row
+    return stored
 
 
-def _side(row: dict[str, Any], side: str, facts: dict[str, dict[str, Any]], recipe: Recipe) -> list[Broken]:
-    """What every response in a row promises. `side` is empty in an SFT row."""
-    at, text = (f"{side}_", row[side]) if side else ("", row["completion"])
-    identity = row[f"{at}id" if side else "response_id"]
-    fact = facts.get(identity, {})
-
-    def bad(promise: str, why: str) -> Broken:
-        return Broken(promise=promise, row=row["row_id"], why=f"{side or 'response'} {identity[:16]}: {why}")
-
-    if "text" not in fact or "verdict" not in fact:
-        return [bad("every row traceable", "is neither sampled nor scored here" if not fact else "is not scored here")]
-    found = []
-    for name in ("source", "revision", "template", "params", "prompt_id", "domain"):
-        if row[name] != fact[name]:
-            promise = "one source in every pair" if name == "source" and side else "every row traceable"
-            found.append(bad(promise, f"{name} is {fact[name]!r}, the row says {row[name]!r}"))
-    if row[f"{at}seed"] != fact["seed"]:
-        found.append(bad("every row traceable", "another seed"))
-    if [m["content"] for m in text] != [fact["text"]]:
-        found.append(bad("texts as sampled", "the text is not what was sampled"))
-    if row[f"{at}reward"] != fact["reward"]:
-        found.append(bad("rewards as scored", f"reward {row[f'{at}reward']}, scored {fact['reward']}"))
-    if (row[f"{at}correct"], row[f"{at}verdict"]) != (fact["correct"], fact["verdict"]):
-        found.append(bad("verdicts as labelled", f"labelled {row[f'{at}verdict']!r}, verified {fact['verdict']!r}"))
-    right = side != "rejected"
-    if row["domain"] in VERIFIED_DOMAINS and fact["correct"] is not right:
-        found.append(bad("verdicts as labelled", f"must be {'right' if right else 'wrong'}, is {fact['correct']}"))
-    if fact["source"] not in [s.name for s in recipe.sources]:
-        found.append(bad("every row traceable", f"source {fact['source']!r} is none of the recipe's"))
-    return found
-
-
-def _sft(row: dict[str, Any], facts: dict[str, dict[str, Any]], recipe: Recipe) -> list[Broken]:
-    found = _side(row, "", facts, recipe)
-    if row["row_id"] != digest("sft", row["prompt_id"], row["response_id"]):
-        found.append(Broken(promise="every row traceable", row=row["row_id"], why="the identity is another row's"))
-    return found
-
-
-def _pair(row: dict[str, Any], facts: dict[str, dict[str, Any]], recipe: Recipe) -> list[Broken]:
-    found = _side(row, "chosen", facts, recipe) + _side(row, "rejected", facts, recipe)
-
-    def bad(promise: str, why: str) -> Broken:
-        return Broken(promise=promise, row=row["row_id"], why=why)
-
-    if row["row_id"] != digest("pair", row["prompt_id"], row["chosen_id"], row["rejected_id"]):
-        found.append(bad("every row traceable", "the identity is another row's"))
-    if row["chosen"] == row["rejected"]:
-        found.append(bad("texts as sampled", "chosen and rejected say the same"))
-    margin = round(row["chosen_reward"] - row["rejected_reward"], PLACES)
-    window = recipe.select.rule(row["domain"]).margin if row["domain"] in DOMAINS else None
-    if row["margin"] != margin:
-        found.append(bad("rewards as scored", f"margin {row['margin']}, the rewards differ by {margin}"))
-    if window is not None and not window.min <= margin <= (window.max if window.max is not None else float("inf")):
-        found.append(bad("margins inside the window", f"margin {margin}, window {window.min} to {window.max}"))
-    return found
-
-
-def _prompt(row: dict[str, Any], kind: str, prompts: dict[str, Any], recipe: Recipe) -> list[Broken]:
-    prompt = prompts.get(row["prompt_id"])
+def _check_prompt(
+    row: SftRow | PairRow, kind: str, prompts: Mapping[str, PromptRow], recipe: Recipe
+) -> list[Violation]:
+    prompt, shown = prompts.get(row["prompt_id"]), f"prompt {row['prompt_id'][:16]}"
     if prompt is None or prompt["messages"] != row["prompt"] or prompt["domain"] != row["domain"]:
-        why = (
-            f"prompt {row['prompt_id'][:16]} {'is not in prompts/train' if prompt is None else 'reads otherwise there'}"
-        )
-        return [Broken(promise="every row traceable", row=row["row_id"], why=why)]
+        problem = "is not in prompts/train" if prompt is None else "differs from prompts/train"
+        return [Violation(rule=TRACEABLE, row=row["row_id"], why=f"{shown} {problem}")]
     rule = recipe.select.rule(row["domain"])
     share = in_sft_share(row["prompt_id"], rule)
     if (kind == "pair" and share) or (kind == "sft" and not share and not rule.fallback_to_sft):
-        why = f"prompt {row['prompt_id'][:16]} is of the {'SFT' if share else 'DPO'} share"
-        return [Broken(promise=PROMISES[5], row=row["row_id"], why=why)]
+        why = f"{shown} belongs to the {'SFT' if share else 'DPO'} share"
+        return [Violation(rule=SHARES, row=row["row_id"], why=why)]
     return []
 
 
-def _splits(sft: list[Any], pairs: list[Any], recipe: Recipe) -> list[Broken]:
-    found = []
+def _check_shares(sft: Sequence[SftRow], pairs: Sequence[PairRow]) -> list[Violation]:
     both = {r["prompt_id"] for r in sft} & {r["prompt_id"] for r in pairs}
-    for row in pairs:
-        if row["prompt_id"] in both:
-            why = f"prompt {row['prompt_id'][:16]} has SFT rows too"
-            found.append(Broken(promise=PROMISES[5], row=row["row_id"], why=why))
-    for rows in (sft, pairs):
-        seen: dict[str, int] = {}
-        ids: set[str] = set()
-        for row in rows:
-            seen[row["prompt_id"]] = seen.get(row["prompt_id"], 0) + 1
-            most = recipe.select.rule(row["domain"]).rows
-            if seen[row["prompt_id"]] > most or row["row_id"] in ids:
-                why = f"row {seen[row['prompt_id']]} of its prompt; the recipe allows {most}"
-                found.append(Broken(promise="rows a prompt as the recipe allows", row=row["row_id"], why=why))
-            ids.add(row["row_id"])
-    return found
+    return [
+        Violation(rule=SHARES, row=row["row_id"], why=f"prompt {row['prompt_id'][:16]} also has SFT rows")
+        for row in pairs
+        if row["prompt_id"] in both
+    ]
 
 
-def _intake(run: RunDir, rows: list[Any], prompts: dict[str, Any]) -> list[Broken]:
-    """Rejects are named by file and line, prompts too; a held-out prompt is none to train on."""
-    rejects = run.read_table("prompts", "rejects.parquet").to_pylist()
-    refused = {r["id"]: r["reason"] for r in rejects}
+def _check_row_counts(rows: Sequence[SftRow] | Sequence[PairRow], recipe: Recipe) -> list[Violation]:
+    violations = []
+    num_rows: Counter[str] = Counter()
+    row_ids: set[str] = set()
+    for row in rows:
+        num_rows[row["prompt_id"]] += 1
+        most = recipe.select.rule(row["domain"]).rows
+        if num_rows[row["prompt_id"]] > most or row["row_id"] in row_ids:
+            why = f"row {num_rows[row['prompt_id']]} of its prompt; the recipe allows {most}"
+            violations.append(Violation(rule=ROWS_PER_PROMPT, row=row["row_id"], why=why))
+        row_ids.add(row["row_id"])
+    return violations
+
+
+def _check_rejects(run: RunDir, rows: Sequence[SftRow | PairRow], prompts: Mapping[str, PromptRow]) -> list[Violation]:
+    """Finds rows with rejected or held-out prompts. Rejects are named by prompt id, or by file and line."""
+    rejects: list[RejectRow] = run.read_table("prompts", "rejects.parquet").to_pylist()
+    reasons = {r["id"]: r["reason"] for r in rejects}
     heldout = set(Parts(run, "prompts/heldout", PROMPT, "prompt_id").read(columns=["domain"])["prompt_id"].to_pylist())
-    found = []
+    violations = []
     for row in rows:
         prompt = prompts.get(row["prompt_id"])
         names = [row["prompt_id"]] + ([f"{prompt['file']}:{prompt['line']}"] if prompt else [])
-        reason = next((refused[n] for n in names if n in refused), None)
+        reason = next((reasons[n] for n in names if n in reasons), None)
         if row["prompt_id"] in heldout:
             reason = "held out"
         if reason is not None:
-            what = "was removed as" if reason in REMOVED else "is"
-            why = f"prompt {row['prompt_id'][:16]} {what} {reason}"
-            found.append(Broken(promise="no rejected or contaminated prompt", row=row["row_id"], why=why))
-    return found
+            why = f"prompt {row['prompt_id'][:16]} {'was removed as' if reason in REMOVED else 'is'} {reason}"
+            violations.append(Violation(rule=NO_REJECTS, row=row["row_id"], why=why))
+    return violations
 
 
-def _reasons(run: RunDir, sft: list[Any], pairs: list[Any], prompts: dict[str, Any]) -> list[Broken]:
+def _check_reasons(
+    run: RunDir, sft: Sequence[SftRow], pairs: Sequence[PairRow], prompts: Mapping[str, PromptRow]
+) -> list[Violation]:
     outcomes = pl.from_arrow(run.read_table("select", "outcomes.parquet"))
     assert isinstance(outcomes, pl.DataFrame)
-    found = []
+    violations = []
     counts = outcomes.group_by("prompt_id").len()
     for prompt, num in counts.filter(pl.col("len") > 1).rows():
-        found.append(Broken(promise="every prompt in one reason", row=prompt, why=f"has {num} reasons"))
-    reasons = dict(outcomes.select("prompt_id", "reason").rows())
+        violations.append(Violation(rule=ONE_REASON, row=prompt, why=f"has {num} reasons"))
+    reasons: dict[str, str] = dict(outcomes.select("prompt_id", "reason").rows())
     for prompt in sorted(set(prompts) ^ set(reasons)):
-        found.append(Broken(promise="every prompt in one reason", row=prompt, why="has no reason, or is no prompt"))
-    with_rows = {**{r["prompt_id"]: "sft" for r in sft}, **{r["prompt_id"]: "pair" for r in pairs}}
+        why = "has no reason" if prompt in prompts else "has a reason, but is not in prompts/train"
+        violations.append(Violation(rule=ONE_REASON, row=prompt, why=why))
+    kinds = {**{r["prompt_id"]: "sft" for r in sft}, **{r["prompt_id"]: "pair" for r in pairs}}
     for prompt, reason in sorted(reasons.items()):
-        kind = {"selected_sft": "sft", "selected_sft_fallback": "sft", "selected_pair": "pair"}.get(reason)
-        if with_rows.get(prompt) != kind:
-            why = f"its reason is {reason}, its row {with_rows.get(prompt, 'none')}"
-            found.append(Broken(promise="every prompt in one reason", row=prompt, why=why))
-    return found
+        expected = {"selected_sft": "sft", "selected_sft_fallback": "sft", "selected_pair": "pair"}.get(reason)
+        if kinds.get(prompt) != expected:
+            why = f"its reason is {reason}, its row is {kinds.get(prompt, 'missing')}"
+            violations.append(Violation(rule=ONE_REASON, row=prompt, why=why))
+    return violations

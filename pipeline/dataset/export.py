@@ -1,12 +1,12 @@
-"""The data set as other trainers read it: TRL's Parquet, LLaMA-Factory's ShareGPT, alignment-handbook's messages."""
+"""Exports the data set to other trainers' formats: TRL (Parquet), LLaMA-Factory (ShareGPT), alignment-handbook."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,32 +14,41 @@ import pyarrow.parquet as pq
 from ..errors import RunDirectoryError, StageError, UserError
 from ..identities import fraction_of
 from ..recipe import Recipe
-from ..records import MESSAGES
+from ..records import MESSAGES, Message, PairRow, SftRow
 from ..storage.run_dir import RunDir
 from .card import card
 
 TEST_FRACTION = 0.02
-"""Share of the prompts in alignment-handbook's test splits, by hash of the prompt."""
+"""Share of the prompts in alignment-handbook's test splits. The prompt's hash decides."""
 
 ROLES = {"user": "human", "assistant": "gpt"}
-"""ShareGPT's names."""
+"""Role -> ShareGPT's name."""
 
 Files = dict[str, tuple[bytes, int]]
-"""Name -> content and rows."""
+"""File name -> content and number of rows."""
+Configs = dict[str, dict[str, str]]
+"""Name of a configuration -> split -> file name."""
+
+
+class ShareGpt(TypedDict):
+    """A conversation in LLaMA-Factory's ShareGPT format. The system message is not one of the turns."""
+
+    conversations: list[dict[str, str]]
+    system: str
 
 
 def export(run: RunDir, recipe: Recipe, format_: str, out: Path) -> dict[str, int]:
-    """Writes the data set and its card into a folder; name of each data file -> rows.
+    """Writes the data set and its card into a folder; returns data file -> number of rows.
 
     Raises:
-        UserError: there is no such format, or the folder holds something.
+        UserError: there is no such format, or the folder is not empty.
         RunDirectoryError: the folder can't be written.
         StageError: the selection has not been run.
     """
     if format_ not in FORMATS:
         raise UserError(f"export: --format {format_}: must be one of {', '.join(FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"export: --out {out}: is there already and not an empty folder")
+        raise UserError(f"export: --out {out}: already exists and is not an empty folder")
     files = files_of(run, recipe, format_)
     try:
         for name, (content, _) in files.items():
@@ -51,7 +60,7 @@ def export(run: RunDir, recipe: Recipe, format_: str, out: Path) -> dict[str, in
 
 
 def files_of(run: RunDir, recipe: Recipe, format_: str) -> Files:
-    """All files of a format, the card among them."""
+    """All files of a format, including the card."""
     if not run.exists("select", "sft.parquet") or not run.exists("select", "pairs.parquet"):
         raise StageError("export", run.url, "the selection has not been run; `fusechat select` runs it")
     sft, pairs = (run.read_table("select", f"{name}.parquet") for name in ("sft", "pairs"))
@@ -59,15 +68,16 @@ def files_of(run: RunDir, recipe: Recipe, format_: str) -> Files:
     return {**files, "README.md": (card(run, recipe, sft, pairs, configs).encode("utf-8", "replace"), 0)}
 
 
-def trl(sft: pa.Table, pairs: pa.Table) -> tuple[dict[str, dict[str, str]], Files]:
-    """prompt + completion and prompt + chosen + rejected, conversational, with provenance columns."""
+def trl(sft: pa.Table, pairs: pa.Table) -> tuple[Configs, Files]:
+    """Conversational prompt + completion, and prompt + chosen + rejected, with provenance columns."""
     files = {"sft/train.parquet": (_parquet(sft), len(sft)), "pairs/train.parquet": (_parquet(pairs), len(pairs))}
     return {"sft": {"train": "sft/train.parquet"}, "pairs": {"train": "pairs/train.parquet"}}, files
 
 
-def llamafactory(sft: pa.Table, pairs: pa.Table) -> tuple[dict[str, dict[str, str]], Files]:
-    """ShareGPT conversations and the dataset_info.json that names their columns."""
-    rows = [{**_sharegpt([*r["prompt"], *r["completion"]]), **_origin(r)} for r in sft.to_pylist()]
+def llamafactory(sft: pa.Table, pairs: pa.Table) -> tuple[Configs, Files]:
+    """ShareGPT conversations, and the dataset_info.json that defines their columns."""
+    sft_rows, pair_rows = _rows(sft, pairs)
+    conversations = [{**_sharegpt([*r["prompt"], *r["completion"]]), **_origin(r)} for r in sft_rows]
     ranked = [
         {
             **_sharegpt(r["prompt"]),
@@ -75,7 +85,7 @@ def llamafactory(sft: pa.Table, pairs: pa.Table) -> tuple[dict[str, dict[str, st
             "rejected": _sharegpt(r["rejected"])["conversations"][0],
             **_origin(r),
         }
-        for r in pairs.to_pylist()
+        for r in pair_rows
     ]
     tags = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
     columns = {"messages": "conversations", "system": "system"}
@@ -95,43 +105,53 @@ def llamafactory(sft: pa.Table, pairs: pa.Table) -> tuple[dict[str, dict[str, st
         },
     }
     files = {
-        "fusechat_sft.json": (_json(rows), len(rows)),
+        "fusechat_sft.json": (_json(conversations), len(conversations)),
         "fusechat_pairs.json": (_json(ranked), len(ranked)),
         "dataset_info.json": (_json(info), 0),
     }
     return {"sft": {"train": "fusechat_sft.json"}, "pairs": {"train": "fusechat_pairs.json"}}, files
 
 
-def alignment_handbook(sft: pa.Table, pairs: pa.Table) -> tuple[dict[str, dict[str, str]], Files]:
-    """Whole conversations as `messages`, or `chosen` and `rejected`, beside the prompt's last turn; train and test."""
-    whole = pa.list_(MESSAGES.value_type)
-    sft_schema = pa.schema([("prompt", pa.string()), ("messages", whole), *_ORIGIN])
+def alignment_handbook(sft: pa.Table, pairs: pa.Table) -> tuple[Configs, Files]:
+    """Whole conversations as `messages`, or as `chosen` and `rejected`, with the last turn of the prompt; in train and
+    test splits."""
+    sft_rows, pair_rows = _rows(sft, pairs)
+    conversation = pa.list_(MESSAGES.value_type)
+    sft_schema = pa.schema([("prompt", pa.string()), ("messages", conversation), *_ORIGIN])
     scores = [("score_chosen", pa.float64()), ("score_rejected", pa.float64())]
-    pair_schema = pa.schema([("prompt", pa.string()), ("chosen", whole), ("rejected", whole), *_ORIGIN, *scores])
-    rows = [{**_last(r), "messages": [*r["prompt"], *r["completion"]], **_origin(r)} for r in sft.to_pylist()]
-    ranked = [
+    pair_schema = pa.schema(
+        [("prompt", pa.string()), ("chosen", conversation), ("rejected", conversation), *_ORIGIN, *scores]
+    )
+    conversations: list[dict[str, object]] = [
+        {"prompt": r["prompt"][-1]["content"], "messages": [*r["prompt"], *r["completion"]], **_origin(r)}
+        for r in sft_rows
+    ]
+    ranked: list[dict[str, object]] = [
         {
-            **_last(r),
+            "prompt": r["prompt"][-1]["content"],
             "chosen": [*r["prompt"], *r["chosen"]],
             "rejected": [*r["prompt"], *r["rejected"]],
             "score_chosen": r["chosen_reward"],
             "score_rejected": r["rejected_reward"],
             **_origin(r),
         }
-        for r in pairs.to_pylist()
+        for r in pair_rows
     ]
     files: Files = {}
-    configs: dict[str, dict[str, str]] = {"sft": {}, "pairs": {}}
-    for config, stage, members, schema in (("sft", "sft", rows, sft_schema), ("pairs", "prefs", ranked, pair_schema)):
+    configs: Configs = {"sft": {}, "pairs": {}}
+    for config, stage, rows, schema in (
+        ("sft", "sft", conversations, sft_schema),
+        ("pairs", "prefs", ranked, pair_schema),
+    ):
         for split in ("train", "test"):
-            mine = [r for r in members if (fraction_of(r["prompt_id"], "export") < TEST_FRACTION) == (split == "test")]
+            selected = [r for r in rows if _is_test(str(r["prompt_id"])) == (split == "test")]
             name = f"data/{split}_{stage}.parquet"
-            files[name] = (_parquet(pa.Table.from_pylist(mine, schema=schema)), len(mine))
+            files[name] = (_parquet(pa.Table.from_pylist(selected, schema=schema)), len(selected))
             configs[config][f"{split}_{stage}"] = name
     return configs, files
 
 
-FORMATS: dict[str, Callable[[pa.Table, pa.Table], tuple[dict[str, dict[str, str]], Files]]] = {
+FORMATS: dict[str, Callable[[pa.Table, pa.Table], tuple[Configs, Files]]] = {
     "trl": trl,
     "llamafactory": llamafactory,
     "alignment-handbook": alignment_handbook,
@@ -140,21 +160,30 @@ FORMATS: dict[str, Callable[[pa.Table, pa.Table], tuple[dict[str, dict[str, str]
 _ORIGIN = [(name, pa.string()) for name in ("row_id", "prompt_id", "domain", "source", "revision")]
 
 
-def _origin(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name, _ in _ORIGIN}
+def _rows(sft: pa.Table, pairs: pa.Table) -> tuple[list[SftRow], list[PairRow]]:
+    return sft.to_pylist(), pairs.to_pylist()
 
 
-def _last(row: dict[str, Any]) -> dict[str, str]:
-    return {"prompt": row["prompt"][-1]["content"]}
+def _origin(row: SftRow | PairRow) -> dict[str, str]:
+    return {
+        "row_id": row["row_id"],
+        "prompt_id": row["prompt_id"],
+        "domain": row["domain"],
+        "source": row["source"],
+        "revision": row["revision"],
+    }
 
 
-def _sharegpt(messages: list[dict[str, str]]) -> dict[str, Any]:
-    """LLaMA-Factory wants turns of human and gpt, and the system message beside them."""
+def _is_test(prompt_id: str) -> bool:
+    return fraction_of(prompt_id, "export") < TEST_FRACTION
+
+
+def _sharegpt(messages: Sequence[Message]) -> ShareGpt:
     turns = [{"from": ROLES[m["role"]], "value": m["content"]} for m in messages if m["role"] in ROLES]
     return {"conversations": turns, "system": "\n".join(m["content"] for m in messages if m["role"] == "system")}
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""A run that is only read: from its directory or its recipe."""
+"""Opens a run for reading, by its directory or its recipe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..recipe import Recipe
 from ..storage.run_dir import RunDir
 
 
-def opened(run: str) -> tuple[RunDir, Recipe]:
-    """The run directory and its recipe. A directory holds the recipe it was last run with.
+def open_run(run: str) -> tuple[RunDir, Recipe]:
+    """The run directory and the recipe of its last run.
 
     Args:
         run: a run directory (a path or s3://...), or a recipe as `fusechat run` takes it.
 
     Raises:
-        RunDirectoryError: the directory holds no run.
+        RunDirectoryError: the directory contains no run.
         RecipeError: there is no such recipe.
     """
     from ..recipe.load import find, load
@@ -28,7 +28,7 @@ def opened(run: str) -> tuple[RunDir, Recipe]:
         return RunDir(recipe.run_dir), recipe
     directory = RunDir(run)
     if not directory.exists("run.json"):
-        raise RunDirectoryError(f"{run}: is no run directory, there is no run.json in it")
+        raise RunDirectoryError(f"{run}: is not a run directory: it contains no run.json")
     try:
         return directory, Recipe.model_validate(directory.read_json("run.json")["settings"])
     except (ValidationError, KeyError, ValueError) as error:

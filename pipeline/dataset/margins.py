@@ -1,10 +1,9 @@
-"""How many pairs any margin window yields, from stored scores: nothing is sampled or scored again."""
+"""Counts the pairs that a margin window yields, from stored scores. Nothing is sampled or scored again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -16,22 +15,22 @@ from ..storage.run_dir import RunDir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yield:
-    """What a window yields in one domain from one source."""
+    """The yield of a window in one domain from one source."""
 
     domain: str
     source: str
     candidates: int
-    """Prompts of the DPO share for which this source has a pair, whatever its margin."""
+    """Prompts of the DPO share for which this source has a pair, with any margin."""
     inside: int
-    """Those whose margin lies inside the window."""
+    """Candidates whose margin is inside the window."""
     pairs: int
-    """Rows: those that win against the other sources' pairs."""
+    """Rows of the data set: pairs that win against the other sources' pairs."""
 
 
 def load(run: RunDir) -> pl.DataFrame:
-    """CANDIDATE_PAIR rows of the DPO share: the pair of each prompt and source, before any window.
+    """CANDIDATE_PAIR rows of the DPO share: the pair of each prompt and source, before any window is applied.
 
-    Selection leaves them; they hang on the scores alone, so they hold for every window.
+    The stage `select` writes them. They depend only on the scores, so they are valid for every window.
 
     Raises:
         StageError: the selection has not been run on these scores.
@@ -45,7 +44,7 @@ def load(run: RunDir) -> pl.DataFrame:
 
 
 def stored(run: RunDir) -> pl.DataFrame:
-    """The same as the last selection left it, whatever came after."""
+    """The same as of the last selection, even if the scores are newer."""
     columns = ["prompt_id", "domain", "source", "sft_share", "chosen_reward", "margin"]
     table = pl.from_arrow(run.read_table("select", "candidates.parquet", columns=columns))
     assert isinstance(table, pl.DataFrame)
@@ -53,7 +52,7 @@ def stored(run: RunDir) -> pl.DataFrame:
 
 
 def yields(candidates: pl.DataFrame, select: Select, low: float, high: float | None) -> list[Yield]:
-    """The pairs by domain and source in this window for every domain; the other rules stay the recipe's.
+    """The yields by domain and source, with the same window in every domain. The other rules are the recipe's.
 
     Raises:
         UserError: the window is empty.
@@ -68,29 +67,32 @@ def yields(candidates: pl.DataFrame, select: Select, low: float, high: float | N
         .with_columns(pl.when("by_reward").then(-pl.col("chosen_reward")).otherwise(0.0).alias("first"))
         .sort("prompt_id", "first", -pl.col("margin"), "source")
     )
-    won = inside.filter(pl.int_range(pl.len()).over("prompt_id") < pl.col("rows"))
+    winners = inside.filter(pl.int_range(pl.len()).over("prompt_id") < pl.col("rows"))
     group = ["domain", "source"]
     table = candidates.group_by(group).len("candidates")
-    for name, part in (("inside", inside), ("pairs", won)):
+    for name, part in (("inside", inside), ("pairs", winners)):
         table = table.join(part.group_by(group).len(name), on=group, how="left")
     return [Yield(**row) for row in table.fill_null(0).sort(group).to_dicts()]
 
 
 def curve(candidates: pl.DataFrame, low: float, edges: Sequence[float]) -> dict[str, list[int]]:
-    """Domain -> pairs in the windows that start at `low` and end at each of the edges (rising).
+    """Domain -> number of prompts with a pair in the windows from `low` to each edge.
 
-    A prompt yields a pair as soon as its smallest margin above `low` is inside, so one pass serves all windows; it
-    counts prompts, which are rows where a prompt yields one.
+    A prompt has a pair in a window if its smallest margin from `low` up is inside, so one pass is enough for all
+    windows. The number of prompts is the number of rows if a prompt yields one row.
+
+    Args:
+        edges: upper ends, ascending.
     """
     first = candidates.filter(pl.col("margin") >= low).group_by("domain", "prompt_id").agg(pl.col("margin").min())
-    found: dict[str, list[int]] = {}
+    counts: dict[str, list[int]] = {}
     for (domain,), part in sorted(first.group_by("domain")):
-        found[str(domain)] = part["margin"].sort().search_sorted(pl.Series(edges, dtype=pl.Float64), "right").to_list()
-    return found
+        counts[str(domain)] = part["margin"].sort().search_sorted(pl.Series(edges, dtype=pl.Float64), "right").to_list()
+    return counts
 
 
 def edges(candidates: pl.DataFrame, low: float, num: int = 120) -> list[float]:
-    """Ends of windows worth looking at: up to the 99th percentile of the margins."""
-    top: Any = candidates["margin"].quantile(0.99) if candidates.height else None
-    end = max(float(top) if top is not None else 1.0, low + 1e-9)
+    """Upper ends of windows for a plot, up to the 99th percentile of the margins."""
+    top = candidates["margin"].quantile(0.99) if candidates.height else None
+    end = max(top if top is not None else 1.0, low + 1e-9)
     return [low + (end - low) * i / num for i in range(num + 1)]

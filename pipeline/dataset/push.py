@@ -1,22 +1,22 @@
-"""Sends a data set to a hub."""
+"""Uploads a data set to a hub."""
 
 from __future__ import annotations
 
 import os
 
-from ..errors import FusechatError, UserError, plain
+from ..errors import FusechatError, UserError, one_line
 from ..recipe import Recipe
 from ..storage.run_dir import RunDir
 from .export import files_of
 
 
 def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> str:
-    """Makes the data set's repository where there is none, and commits all files at once; returns its address.
+    """Creates the repository if it does not exist, and uploads all files in one commit; returns the commit's URL.
 
-    The hub's address is HF_ENDPOINT's, the token HF_TOKEN's or the one that `hf auth login` left; it is never shown.
+    HF_ENDPOINT sets the hub. The token is HF_TOKEN, or the one that `hf auth login` stored; messages never contain it.
 
     Raises:
-        UserError: `repo` is no owner/name, or the hub refuses the token.
+        UserError: `repo` is not owner/name, or the hub rejects the token.
         FusechatError: the hub can't be reached or fails.
     """
     import httpx
@@ -37,11 +37,11 @@ def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> st
     except HFValidationError as error:
         raise UserError(f"push: {_without_token(error)}") from error
     except LocalTokenNotFoundError as error:
-        raise UserError("push: the hub wants a token: set HF_TOKEN") from error
+        raise UserError("push: the hub requires a token: set HF_TOKEN") from error
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
-            raise UserError(f"push: the hub refuses ({status}): HF_TOKEN must be allowed to write to {repo}") from error
+            raise UserError(f"push: the hub refused ({status}): HF_TOKEN must have write access to {repo}") from error
         raise FusechatError(f"push: the hub failed ({status}): {_without_token(error)}") from error
     except (httpx.HTTPError, OSError) as error:
         raise FusechatError(f"push: the hub can't be reached: {_without_token(error)}") from error
@@ -50,5 +50,5 @@ def push(run: RunDir, recipe: Recipe, repo: str, *, private: bool = False) -> st
 
 def _without_token(error: Exception) -> str:
     token = os.environ.get("HF_TOKEN")
-    text = plain(error)
+    text = one_line(error)
     return text.replace(token, "***") if token else text

@@ -1,9 +1,9 @@
-"""Why a row is there and another is not: from any identity to all that the run directory knows of it."""
+"""Traces a row, response, prompt or model back to everything that the run directory contains about it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,74 +12,89 @@ import pyarrow as pa
 
 from ..errors import UserError
 from ..recipe import VERIFIED_DOMAINS, Domain, Recipe
+from ..records import OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
+from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import in_sft_share
 from ..selection.rule import REASONS, STATUSES, CandidateResponse, decide, status
 from ..storage.run_dir import RunDir
+from .trace_types import (
+    ModelTrace,
+    PromptTrace,
+    RejectTrace,
+    ResponseTrace,
+    RowTrace,
+    Trace,
+    TracedOutcome,
+    TracedResponse,
+    TracedScores,
+)
 
 MODELS = {"sft": "sft", "dpo": "pairs"}
-"""Stage -> the table of select/ that it is trained on."""
+"""Stage -> the table of select/ that it trains on."""
 
 SHORTEST = 4
-"""Characters of a prefix; a user's own id is always taken whole."""
+"""Minimum length of an identity's prefix. A user's own id must be given in full."""
 
 
-def trace(run: RunDir, recipe: Recipe, identity: str) -> dict[str, Any]:
-    """What stands behind an identity; JSON with `kind` row, response, prompt, reject or model.
+def trace(run: RunDir, recipe: Recipe, identity: str) -> Trace:
+    """Everything that the run directory contains about an identity, as JSON.
 
     Args:
-        identity: a row's, response's or prompt's identity or the start of one, a prompt's own id, or `sft` or `dpo`.
+        identity: identity of a row, response or prompt, or the start of one; a prompt's own id; or `sft` or `dpo`.
 
     Raises:
-        UserError: nothing has it, or several things.
+        UserError: nothing has this identity, or several things do.
     """
     if identity in MODELS:
-        return _model(run, identity)
-    found: dict[tuple[str, str], Callable[[], dict[str, Any]]] = {}
+        return _trace_model(run, identity)
+    matches: dict[tuple[str, str], Callable[[], Trace]] = {}
     for table in ("sft", "pairs"):
         for row in _starting(run, [f"select/{table}.parquet"], "row_id", identity):
-            found["row", row["row_id"]] = partial(_row, run, recipe, row, table)
+            ids = [row["response_id"]] if table == "sft" else [row["chosen_id"], row["rejected_id"]]
+            matches["row", row["row_id"]] = partial(_trace_row, run, recipe, row, table, ids)
     for response in _starting(run, run.files("sample"), "response_id", identity):
-        found["response", response["response_id"]] = partial(_one_response, run, recipe, response)
+        matches["response", response["response_id"]] = partial(_trace_response, run, recipe, response)
     prompts = run.files("prompts", "train")
     for prompt in [*_starting(run, prompts, "prompt_id", identity), *_equal(run, prompts, "id", identity)]:
-        found["prompt", prompt["prompt_id"]] = partial(_whole_prompt, run, recipe, prompt["prompt_id"])
-    if not found:
+        matches["prompt", prompt["prompt_id"]] = partial(_trace_prompt, run, recipe, prompt["prompt_id"])
+    if not matches:
         for reject in _equal(run, ["prompts/rejects.parquet"], "id", identity):
-            found["reject", reject["id"]] = partial(dict, {"kind": "reject"}, **reject)
-    if not found:
+            matches["reject", reject["id"]] = partial(_trace_reject, reject)
+    if not matches:
         raise UserError(
-            f"trace: {identity!r} starts no identity of a row, response or prompt (at least {SHORTEST} characters), "
-            "and is neither a prompt's own id nor sft or dpo"
+            f"trace: {identity!r} is not the start of a row's, response's or prompt's identity (at least {SHORTEST} "
+            "characters), not a prompt's own id, and neither sft nor dpo"
         )
-    if len(found) > 1:
-        some = ", ".join(f"{kind} {name[:16]}" for kind, name in sorted(found)[:4])
-        raise UserError(f"trace: {identity!r} is the start of {len(found)} identities ({some}); give more of it")
-    return next(iter(found.values()))()
+    if len(matches) > 1:
+        examples = ", ".join(f"{kind} {name[:16]}" for kind, name in sorted(matches)[:4])
+        raise UserError(
+            f"trace: {identity!r} is the start of {len(matches)} identities ({examples}); give a longer one"
+        )
+    return next(iter(matches.values()))()
 
 
-def lines(found: dict[str, Any]) -> Iterable[str]:
-    """What was traced, as indented text; values are quoted as JSON, so nothing a model wrote acts on a terminal."""
-    yield from _lines(found, 0)
-
-
-def _lines(value: Any, depth: int) -> Iterable[str]:
-    pad = "  " * depth
-    for key, item in value.items():
-        if isinstance(item, dict):
-            yield f"{pad}{key}:"
-            yield from _lines(item, depth + 1)
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
-            yield f"{pad}{key}: {len(item)}"
-            for one in item:
-                yield from _lines(
-                    {f"- {k}" if i == 0 else f"  {k}": v for i, (k, v) in enumerate(one.items())}, depth + 1
-                )
+def lines(trace: Mapping[str, object], depth: int = 0) -> Iterable[str]:
+    """A trace as indented text. Values are quoted as JSON, so that model-written text can't control a terminal."""
+    indent = "  " * depth
+    for key, value in trace.items():
+        if isinstance(value, dict):
+            yield f"{indent}{key}:"
+            yield from lines(value, depth + 1)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield f"{indent}{key}: {len(value)}"
+            for entry in value:
+                bulleted = {f"- {k}" if i == 0 else f"  {k}": v for i, (k, v) in enumerate(entry.items())}
+                yield from lines(bulleted, depth + 1)
         else:
-            yield f"{pad}{key}: {item if isinstance(item, int | float) else json.dumps(item, ensure_ascii=True)}"
+            yield f"{indent}{key}: {value if isinstance(value, int | float) else json.dumps(value, ensure_ascii=True)}"
 
 
-def _row(run: RunDir, recipe: Recipe, row: dict[str, Any], table: str) -> dict[str, Any]:
-    ids = [row["response_id"]] if table == "sft" else [row["chosen_id"], row["rejected_id"]]
+def _trace_row(run: RunDir, recipe: Recipe, row: SftRow | PairRow, table: str, ids: Sequence[str]) -> RowTrace:
+    """Traces a row of the data set.
+
+    Args:
+        ids: ids of the row's responses.
+    """
     responses = {r["response_id"]: r for r in _responses(run, recipe, row["prompt_id"])}
     return {
         "kind": "row",
@@ -91,13 +106,13 @@ def _row(run: RunDir, recipe: Recipe, row: dict[str, Any], table: str) -> dict[s
     }
 
 
-def _one_response(run: RunDir, recipe: Recipe, response: dict[str, Any]) -> dict[str, Any]:
+def _trace_response(run: RunDir, recipe: Recipe, response: ResponseRow) -> ResponseTrace:
     prompt = response["prompt_id"]
-    found = next(r for r in _responses(run, recipe, prompt) if r["response_id"] == response["response_id"])
-    return {"kind": "response", **found, "outcome": _outcome(run, prompt), "prompt": _prompt(run, prompt)}
+    traced = next(r for r in _responses(run, recipe, prompt) if r["response_id"] == response["response_id"])
+    return {"kind": "response", **traced, "outcome": _outcome(run, prompt), "prompt": _prompt(run, prompt)}
 
 
-def _whole_prompt(run: RunDir, recipe: Recipe, prompt: str) -> dict[str, Any]:
+def _trace_prompt(run: RunDir, recipe: Recipe, prompt: str) -> PromptTrace:
     rows = [r["row_id"] for t in MODELS.values() for r in _equal(run, [f"select/{t}.parquet"], "prompt_id", prompt)]
     return {
         "kind": "prompt",
@@ -108,23 +123,65 @@ def _whole_prompt(run: RunDir, recipe: Recipe, prompt: str) -> dict[str, Any]:
     }
 
 
-def _outcome(run: RunDir, prompt: str) -> dict[str, Any] | None:
-    for row in _equal(run, ["select/outcomes.parquet"], "prompt_id", prompt):
-        return {"reason": row["reason"], "means": REASONS.get(row["reason"], ""), "source": row["source"]}
-    return None
+def _trace_reject(reject: RejectRow) -> RejectTrace:
+    return {"kind": "reject", **reject}
 
 
-def _prompt(run: RunDir, prompt: str) -> dict[str, Any] | None:
+def _outcome(run: RunDir, prompt: str) -> TracedOutcome | None:
+    rows: list[OutcomeRow] = _equal(run, ["select/outcomes.parquet"], "prompt_id", prompt)
+    if not rows:
+        return None
+    reason = rows[0]["reason"]
+    return {"reason": reason, "means": REASONS.get(reason, ""), "source": rows[0]["source"]}
+
+
+def _prompt(run: RunDir, prompt: str) -> PromptRow | None:
     return next(iter(_equal(run, run.files("prompts", "train"), "prompt_id", prompt)), None)
 
 
-def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[dict[str, Any]]:
-    """The prompt's responses with their scores and what became of each, which the rule says once more."""
-    rows = _equal(run, run.files("sample"), "prompt_id", prompt)
-    scores = {s["response_id"]: s for s in _equal(run, run.files("score"), "prompt_id", prompt)}
-    chosen = run.read_json("score", "agreement.json")["chosen"] if run.exists("score", "agreement.json") else None
-    known = [s.name for s in recipe.sources]
-    candidates = {
+def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[TracedResponse]:
+    """The prompt's responses with their scores and their statuses. The selection rule is applied again to get these."""
+    rows: list[ResponseRow] = _equal(run, run.files("sample"), "prompt_id", prompt)
+    score_rows: list[ScoreRow] = _equal(run, run.files("score"), "prompt_id", prompt)
+    scores = {s["response_id"]: s for s in score_rows}
+    candidates = _candidates(rows, scores, _chosen_reward_model(run), [s.name for s in recipe.sources])
+    domain: Domain = rows[0]["domain"] if rows else "instruction"
+    rule, verified = recipe.select.rule(domain), domain in VERIFIED_DOMAINS
+    share = in_sft_share(prompt, rule)
+    decision = decide(list(candidates.values()), verified=verified, rule=rule, sft_share=share)
+    traced: list[TracedResponse] = []
+    for row in sorted(rows, key=lambda r: (r["source"], r["sample_index"], r["response_id"])):
+        candidate, score = candidates.get(row["response_id"]), scores.get(row["response_id"])
+        name = status(candidate, decision, verified=verified, rule=rule) if candidate else "aside"
+        means = STATUSES.get(name, "from an earlier plan, or from a source that is not in the recipe")
+        traced.append({**row, "status": name, "means": means, **_scores(score)})
+    return traced
+
+
+def _scores(score: ScoreRow | None) -> TracedScores:
+    if score is None:
+        return {}
+    return {
+        "rewards": dict(score["rewards"]),
+        "reward_rejects": dict(score["reward_rejects"]),
+        "correct": score["correct"],
+        "verdict": score["verdict"],
+        "detail": score["detail"],
+    }
+
+
+def _chosen_reward_model(run: RunDir) -> str | None:
+    if not run.exists("score", "agreement.json"):
+        return None
+    agreement: AgreementReport = run.read_json("score", "agreement.json")
+    return agreement["chosen"]
+
+
+def _candidates(
+    rows: Sequence[ResponseRow], scores: Mapping[str, ScoreRow], reward_model: str | None, sources: Sequence[str]
+) -> dict[str, CandidateResponse]:
+    """Response id -> the response as the selection rule sees it, for scored responses of the recipe's sources."""
+    return {
         r["response_id"]: CandidateResponse(
             response_id=r["response_id"],
             source=r["source"],
@@ -133,74 +190,58 @@ def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[dict[str, Any]]
             finished=r["finish_reason"] != "length",
             rejected=bool(r["reject"]),
             correct=scores[r["response_id"]]["correct"],
-            reward=dict(scores[r["response_id"]]["rewards"]).get(chosen),
+            reward=None if reward_model is None else dict(scores[r["response_id"]]["rewards"]).get(reward_model),
         )
         for r in rows
-        if r["response_id"] in scores and r["source"] in known
+        if r["response_id"] in scores and r["source"] in sources
     }
-    domain: Domain = rows[0]["domain"] if rows else "instruction"
-    rule, verified = recipe.select.rule(domain), domain in VERIFIED_DOMAINS
-    share = in_sft_share(prompt, rule)
-    decision = decide(list(candidates.values()), verified=verified, rule=rule, sft_share=share)
-    found = []
-    for r in sorted(rows, key=lambda r: (r["source"], r["sample_index"], r["response_id"])):
-        mine, score = candidates.get(r["response_id"]), scores.get(r["response_id"])
-        name = status(mine, decision, verified=verified, rule=rule) if mine else "aside"
-        means = STATUSES.get(name, "of an earlier plan or of a source that is none of the recipe's")
-        told: dict[str, Any] = {"status": name, "means": means}
-        if score is not None:
-            told |= {n: dict(score[n]) for n in ("rewards", "reward_rejects")}
-            told |= {n: score[n] for n in ("correct", "verdict", "detail")}
-        found.append({**r, **told})
-    return found
 
 
-def _model(run: RunDir, stage: str) -> dict[str, Any]:
-    """The rows that a training saw: those of the table that the training did not refuse."""
+def _trace_model(run: RunDir, stage: str) -> ModelTrace:
+    """The rows that a model was trained on: those of the table that the training did not reject."""
     manifest = run.manifest(stage)
     if manifest is None or not run.exists(stage, "result.json"):
         raise UserError(f"trace: the stage {stage} has not been run in {run.url}")
     folder = run.read_json(stage, "result.json")["folder"]
-    refused = (stage, folder, "rejects.parquet")
-    rejects = run.read_table(*refused).to_pylist() if run.exists(*refused) else []
-    gone = {r["id"] for r in rejects}
+    path = (stage, folder, "rejects.parquet")
+    rejects: list[RejectRow] = run.read_table(*path).to_pylist() if run.exists(*path) else []
+    rejected = {r["id"] for r in rejects}
     rows = run.read_table("select", f"{MODELS[stage]}.parquet", columns=["row_id"]).column("row_id").to_pylist()
     selected = run.manifest("select")
-    newer = selected is not None and manifest.inputs.get("select") != selected.fingerprint
     return {
         "kind": "model",
         "stage": stage,
         "folder": f"{stage}/{folder}",
         "fingerprint": manifest.fingerprint,
         "versions": manifest.versions,
-        "selection_changed_since": newer,
-        "num_rows": len(rows) - len(gone),
+        "selection_changed_since": selected is not None and manifest.inputs.get("select") != selected.fingerprint,
+        "num_rows": len(rows) - len(rejected),
         "rejects": rejects,
         "starts_from": "dpo starts from the sft model" if stage == "dpo" else "the target",
-        "rows": [r for r in rows if r not in gone],
+        "rows": [r for r in rows if r not in rejected],
     }
 
 
-def _starting(run: RunDir, files: list[str], column: str, prefix: str) -> list[dict[str, Any]]:
+def _starting(run: RunDir, files: Sequence[str], column: str, prefix: str) -> list[Any]:
     if len(prefix) < SHORTEST:
         return []
     return _rows(run, files, column, pl.col(column).str.starts_with(prefix))
 
 
-def _equal(run: RunDir, files: list[str], column: str, value: str) -> list[dict[str, Any]]:
+def _equal(run: RunDir, files: Sequence[str], column: str, value: str) -> list[Any]:
     return _rows(run, files, column, pl.col(column) == value)
 
 
-def _rows(run: RunDir, files: list[str], column: str, matches: pl.Expr) -> list[dict[str, Any]]:
-    """The rows that match; the whole row is read only from files where one does. A row in two files counts once."""
-    found: dict[str, dict[str, Any]] = {}
+def _rows(run: RunDir, files: Sequence[str], column: str, matches: pl.Expr) -> list[Any]:
+    """The rows that match, without repeats. First reads only `column`, then whole rows of the files with a match."""
+    rows: dict[str, object] = {}
     for file in files:
         if not run.exists(file):
             continue
         keys = pl.from_arrow(run.read_table(file, columns=[column]))
         assert isinstance(keys, pl.DataFrame)
-        places = keys.with_row_index().filter(matches)["index"]
-        if len(places):
-            for row in run.read_table(file).take(pa.array(places.to_list())).to_pylist():
-                found.setdefault(json.dumps(row, sort_keys=True, default=str), row)
-    return list(found.values())
+        numbers = keys.with_row_index().filter(matches)["index"]
+        if len(numbers):
+            for row in run.read_table(file).take(pa.array(numbers.to_list())).to_pylist():
+                rows.setdefault(json.dumps(row, sort_keys=True, default=str), row)
+    return list(rows.values())

@@ -1,14 +1,13 @@
-"""Answers to the numbers of a comparison: accuracies, ratings, lengths, with intervals."""
+"""The results on held-out prompts: accuracies, ratings and lengths, with intervals and comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 
 from ..records import AnswerRow
+from .result_types import AccuracyFigures, AnswerLengths, HeldoutComparison, HeldoutMetrics, RatingFigures
 from .statistics import accuracy_interval, mean_interval, paired
 from .suite_scores import pairs
 
@@ -26,66 +25,72 @@ RATED: dict[str, Callable[[AnswerRow], bool]] = {
 }
 
 
-def summarise(answers: pa.Table) -> dict[str, Any]:
+def summarise(answers: pa.Table) -> HeldoutMetrics:
     """The content of evaluate/metrics.json.
 
     Args:
-        answers: ANSWER; an answer of a verified domain that got no verdict counts as wrong.
-
-    Returns:
-        `models`: name -> domain -> num_items, accuracy, low, high; `comparisons`: model, baseline, domain, num_items,
-        difference, low, high, p, test; `ratings` and `rating_comparisons`: the same of a judge's ratings; `lengths`:
-        name -> domain -> num_items, truncated, mean_tokens.
+        answers: ANSWER. An answer of a verified domain without a verdict counts as wrong.
     """
-    rows = answers.to_pylist()
+    rows: list[AnswerRow] = answers.to_pylist()
     names = list(dict.fromkeys(r["model"] for r in rows))
+    domains = sorted({r["domain"] for r in rows})
     verified = [r for r in rows if r["domain"] in ("math", "code")]
     rated = [r for r in rows if r["rating"] is not None]
-    models: dict[str, dict[str, Any]] = {}
-    ratings: dict[str, dict[str, Any]] = {}
-    lengths: dict[str, dict[str, Any]] = {}
-    for name in names:
-        models[name] = {}
-        for domain, belongs in VERIFIED.items():
-            correct = [bool(r["correct"]) for r in verified if r["model"] == name and belongs(r)]
-            if correct:
-                accuracy, low, high = accuracy_interval(correct)
-                models[name][domain] = {"num_items": len(correct), "accuracy": accuracy, "low": low, "high": high}
-        ratings[name] = {}
-        for domain, belongs in RATED.items():
-            values = [r["rating"] for r in rated if r["model"] == name and belongs(r)]
-            if values:
-                mean, low, high = mean_interval(values)
-                ratings[name][domain] = {"num_items": len(values), "mean": mean, "low": low, "high": high}
-        lengths[name] = {}
-        for domain in sorted({r["domain"] for r in rows}):
-            mine = [r for r in rows if r["model"] == name and r["domain"] == domain]
-            lengths[name][domain] = {
-                "num_items": len(mine),
-                "truncated": sum(r["finish_reason"] == "length" for r in mine),
-                "mean_tokens": sum(r["completion_tokens"] for r in mine) / max(len(mine), 1),
-            }
     return {
-        "models": models,
+        "models": {name: _accuracies([r for r in verified if r["model"] == name]) for name in names},
         "comparisons": _compare(verified, VERIFIED, lambda r: float(bool(r["correct"]))),
-        "ratings": ratings,
+        "ratings": {name: _ratings([r for r in rated if r["model"] == name]) for name in names},
         "rating_comparisons": _compare(rated, RATED, lambda r: r["rating"] or 0.0),
-        "lengths": lengths,
+        "lengths": {
+            name: {
+                domain: _lengths([r for r in rows if (r["model"], r["domain"]) == (name, domain)]) for domain in domains
+            }
+            for name in names
+        },
+    }
+
+
+def _accuracies(rows: list[AnswerRow]) -> dict[str, AccuracyFigures]:
+    """Domain -> accuracy of one model."""
+    accuracies: dict[str, AccuracyFigures] = {}
+    for domain, belongs in VERIFIED.items():
+        correct = [bool(r["correct"]) for r in rows if belongs(r)]
+        if correct:
+            accuracy, low, high = accuracy_interval(correct)
+            accuracies[domain] = {"num_items": len(correct), "accuracy": accuracy, "low": low, "high": high}
+    return accuracies
+
+
+def _ratings(rows: list[AnswerRow]) -> dict[str, RatingFigures]:
+    """Domain -> mean rating of one model."""
+    ratings: dict[str, RatingFigures] = {}
+    for domain, belongs in RATED.items():
+        values = [r["rating"] for r in rows if r["rating"] is not None and belongs(r)]
+        if values:
+            mean, low, high = mean_interval(values)
+            ratings[domain] = {"num_items": len(values), "mean": mean, "low": low, "high": high}
+    return ratings
+
+
+def _lengths(rows: list[AnswerRow]) -> AnswerLengths:
+    return {
+        "num_items": len(rows),
+        "truncated": sum(r["finish_reason"] == "length" for r in rows),
+        "mean_tokens": sum(r["completion_tokens"] for r in rows) / max(len(rows), 1),
     }
 
 
 def _compare(
     rows: list[AnswerRow], domains: dict[str, Callable[[AnswerRow], bool]], value: Callable[[AnswerRow], float]
-) -> list[dict[str, Any]]:
+) -> list[HeldoutComparison]:
     """Paired differences on the prompts that both models answered."""
-    found = []
+    comparisons: list[HeldoutComparison] = []
     for model, baseline in pairs(list(dict.fromkeys(r["model"] for r in rows))):
         for domain, belongs in domains.items():
-            mine = {r["prompt_id"]: value(r) for r in rows if r["model"] == model and belongs(r)}
+            ours = {r["prompt_id"]: value(r) for r in rows if r["model"] == model and belongs(r)}
             theirs = {r["prompt_id"]: value(r) for r in rows if r["model"] == baseline and belongs(r)}
-            both = sorted(mine.keys() & theirs.keys())
-            if not both:
-                continue
-            compared = paired([mine[p] for p in both], [theirs[p] for p in both])
-            found.append({"model": model, "baseline": baseline, "domain": domain, **asdict(compared)})
-    return found
+            common = sorted(ours.keys() & theirs.keys())
+            if common:
+                figures = paired([ours[p] for p in common], [theirs[p] for p in common]).figures()
+                comparisons.append({"model": model, "baseline": baseline, "domain": domain, **figures})
+    return comparisons

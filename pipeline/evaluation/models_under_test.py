@@ -21,7 +21,7 @@ class ModelUnderTest:
 
     name: str
     source: Source | EndpointSource
-    """How it is asked. For the run's own models this only names their deployment."""
+    """How requests reach it. For the run's own models this only names their deployment."""
     revision: str
     template: str
     model: Model | Path | None = None
@@ -31,7 +31,7 @@ class ModelUnderTest:
     """The recipe key of its placement."""
 
     def pinned(self, sampling: Sampling, samples: int, seed: int) -> PinnedSource:
-        """The model, asked with these parameters for prompts of every domain."""
+        """The model with these sampling parameters, for prompts of every domain."""
         changes = {"sampling": sampling, "samples": dict.fromkeys(DOMAINS, samples), "max_tokens": {}}
         return PinnedSource(self.source.model_copy(update=changes), self.revision, self.template, seed)
 
@@ -43,15 +43,15 @@ def models_under_test(run: Run) -> list[ModelUnderTest]:
         StageError: one of them has not been trained.
     """
     sources = {s.source.name: s for s in run.pinned_sources}
-    found = []
+    models = []
     for entry in run.recipe.evaluate.models:
         if isinstance(entry, EvaluatedModel):
-            found.append(_own_entry(run, entry))
+            models.append(_own_entry(run, entry))
         elif entry in sources:
-            found.append(_source(run, sources[entry]))
+            models.append(_source(run, sources[entry]))
         else:
-            found.append(_trained(run, entry))
-    return found
+            models.append(_trained(run, entry))
+    return models
 
 
 def _own_entry(run: Run, entry: EvaluatedModel) -> ModelUnderTest:
@@ -79,13 +79,13 @@ def _source(run: Run, pinned: PinnedSource) -> ModelUnderTest:
 
 
 def _trained(run: Run, name: str) -> ModelUnderTest:
-    """The target, or what a training stage made of it."""
+    """The target, or the model that a training stage made from it."""
     target = run.recipe.target.model
     revision = run.model_revision(target) if name == "target" else run.fingerprint(name)
     return ModelUnderTest(
         name=name,
         source=_deployment(run, name),
-        revision=run.marked(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
+        revision=run.with_precision(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
         template=template_identity(run.target_template, "keep"),
         model=target if name == "target" else run.trained_model(name),
         chat_template=run.target_template,
@@ -108,7 +108,7 @@ def services(run: Run, models: Sequence[ModelUnderTest], missing: Sequence[Pinne
     """The services of those models that are served here and still miss answers, by name.
 
     Raises:
-        StageError: a model's folder is seen to be broken, before any engine starts.
+        StageError: a model's folder is invalid. This is checked before any engine starts.
     """
     names = {s.source.name for s in missing}
     served = [(m, m.source) for m in models if m.source.name in names and isinstance(m.source, Source)]
@@ -116,7 +116,7 @@ def services(run: Run, models: Sequence[ModelUnderTest], missing: Sequence[Pinne
     folders |= run.fetch({m.name: m.model for m, _ in served if isinstance(m.model, Model)})
     for name, folder in folders.items():
         if (why := problem(folder)) is not None:
-            raise StageError("evaluate", name, f"{folder} is no model: {why}")
+            raise StageError("evaluate", name, f"{folder} is not a model: {why}")
     concurrency = run.recipe.sample.concurrency
     return {
         source.name: SourceService(source, folders[m.name], m.chat_template, m.setting, concurrency)

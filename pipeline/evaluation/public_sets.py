@@ -1,4 +1,4 @@
-"""The public sets' own files, as prompt rows."""
+"""Converts the JSONL files of public benchmark sets to prompt rows."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..recipe import (
-    REFERENCE,
-)
+from ..recipe import REFERENCE
 
 SetRow = dict[str, Any]
-
+"""A row of a file as JSON; each public set has its own keys."""
 
 FOLLOW_UP = "follow_up"
+"""Key of the second turn's question."""
 
 
 class Form(NamedTuple):
-    """How a public set's rows become prompt rows, and how its prompts are asked."""
+    """The format of a public set."""
 
     keys: tuple[str, ...]
+    """Keys that every row must have."""
     convert: Callable[[SetRow], SetRow]
+    """Makes a prompt row of a row of the set."""
     ask: str = "{prompt}"
+    """Template of the request."""
 
 
 def parse_python(code: str) -> ast.Module:
-    """Python that a row brings, read without the parser's warnings, which Python 3.12 and later print."""
+    """Parses a row's Python code without the warnings that the parser of Python 3.12 and later prints."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(code)
@@ -49,27 +51,27 @@ def _humaneval(raw: SetRow) -> SetRow:
 
 
 def _mbpp(raw: SetRow) -> SetRow:
-    asked = raw.get("text") or raw["prompt"]
-    before = [line for line in (*raw.get("test_imports", ()), raw.get("test_setup_code", "")) if line]
-    tests = "\n".join(
-        [*before, raw["test"] if raw.get("test") else "\n".join(raw["test_list"])]
-    )  # MBPP+ has more tests
+    task = raw.get("text") or raw["prompt"]
+    setup = [line for line in (*raw.get("test_imports", ()), raw.get("test_setup_code", "")) if line]
+    checks = raw["test"] if raw.get("test") else "\n".join(raw["test_list"])  # MBPP+ has more tests in `test`
+    tests = "\n".join([*setup, checks])
     shown = "\n".join(raw["test_list"])
-    prompt = f"{asked.strip()}\nYour code should pass these tests:\n\n{shown}"
+    prompt = f"{task.strip()}\nYour code should pass these tests:\n\n{shown}"
     kept = {"id": str(raw["task_id"]), "tests": tests, "entry_point": _called(tests, raw.get("code", ""))}
     return {"domain": "code", "prompt": prompt, **kept}
 
 
 def _called(tests: str, solution: str) -> str | None:
-    """The function that the tests call: one that the solution defines, else the first that Python does not have."""
+    """The function that the tests call: the first that the solution defines, or without a solution the first that is
+    not a Python builtin."""
     try:
-        made = {n.name for n in parse_python(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        defined = {n.name for n in parse_python(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         calls = [
             n.func.id for n in ast.walk(parse_python(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         ]
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise ValueError(f"code or tests are no Python: {error}") from None
-    return next((c for c in calls if (c in made if made else not hasattr(builtins, c))), None)
+        raise ValueError(f"code or tests are not valid Python: {error}") from None
+    return next((c for c in calls if (c in defined if defined else not hasattr(builtins, c))), None)
 
 
 def _alpaca_eval(raw: SetRow) -> SetRow:
@@ -113,4 +115,4 @@ FORMS: dict[str, Form] = {
     "mt_bench": Form(("question_id", "turns"), _mt_bench),
     "align_bench": Form(("question_id", "question"), _align_bench),
 }
-"""The sets' own names of what a row holds."""
+"""Name of a form (`SuiteForm`) -> its format."""

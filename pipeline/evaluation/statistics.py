@@ -1,6 +1,7 @@
-"""Intervals and tests for what an evaluation claims: plain functions on numbers, all two-sided and at 95%.
+"""Confidence intervals and tests for the evaluation: functions on plain numbers, all two-sided and at 95%.
 
-Scores of 0 and 1 (verdicts) and graded ones (ratings, preferences, means over samples) are told apart by their values.
+The functions tell verdicts (scores of 0 and 1) from graded scores (ratings, preferences, means over samples) by their
+values.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from .result_types import PairedFigures
 
 LEVEL = 0.95
 
@@ -26,6 +29,17 @@ class Paired:
     p: float
     test: Literal["mcnemar", "t"]
 
+    def figures(self) -> PairedFigures:
+        """The same as JSON."""
+        return {
+            "num_items": self.num_items,
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "p": self.p,
+            "test": self.test,
+        }
+
 
 def interval(scores: Sequence[float]) -> tuple[float, float, float]:
     """Mean of scores in [0, 1], low, high: Wilson's interval for verdicts, Student's t for graded scores."""
@@ -36,17 +50,18 @@ def interval(scores: Sequence[float]) -> tuple[float, float, float]:
 
 
 def accuracy_interval(correct: Sequence[bool]) -> tuple[float, float, float]:
-    """Accuracy with its Wilson interval, which holds near 0 and 1 too (Brown, Cai and DasGupta 2001)."""
+    """Accuracy with its Wilson interval, which is also valid near 0 and 1 (Brown, Cai and DasGupta 2001)."""
     from scipy.stats import binomtest
 
-    found = binomtest(sum(correct), len(correct)).proportion_ci(LEVEL, method="wilson")
-    return sum(correct) / len(correct), float(found.low), float(found.high)
+    wilson = binomtest(sum(correct), len(correct)).proportion_ci(LEVEL, method="wilson")
+    return sum(correct) / len(correct), float(wilson.low), float(wilson.high)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean with its t interval (items are a sample of what could be asked: Miller 2024, arXiv 2411.00640, section 2).
+    """Mean with its t interval. The items are a sample of all possible questions (Miller 2024, arXiv 2411.00640,
+    section 2).
 
-    One value says nothing about the spread, and is its own interval.
+    A single value gives no estimate of the variance; its interval is the value itself.
     """
     from scipy.stats import t
 
@@ -61,18 +76,21 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     """Compares two models on the same items, in the same order.
 
-    Where all items that differ do so by as much (verdicts, or preferences against a baseline's 0.5): McNemar's exact
-    test, a binomial test on the items where they differ (McNemar 1947; exact, since few items differ in small suites),
-    and Bonett and Price's adjusted Wald interval (2012), which keeps its coverage there. Test and interval are two
-    methods, so a p near 0.05 may stand beside an interval that just holds 0 or just doesn't.
-    Else the paired t test on the differences and its interval, as Miller 2024 (arXiv 2411.00640, section 4) has it:
-    both models' scores hang on the item, and the differences take that out.
+    If all nonzero differences have the same size (verdicts, or preferences against a baseline's 0.5), the test is
+    McNemar's exact test: a binomial test on the items where the models differ (McNemar 1947; exact, because few items
+    differ in small suites). The interval is Bonett and Price's adjusted Wald interval (2012), which keeps its coverage
+    for few items. Test and interval are different methods, so a p near 0.05 and its interval may disagree about 0.
+
+    Otherwise it is the paired t test on the differences with its interval, as in Miller 2024 (arXiv 2411.00640,
+    section 4): both models' scores depend on the item, and taking differences removes that dependence.
 
     Raises:
-        ValueError: there is no item, or their numbers differ.
+        ValueError: there are no items, or the two models have different numbers of scores.
     """
     if not first or len(first) != len(second):
-        raise ValueError(f"as many scores of both models are needed, at least one; got {len(first)} and {len(second)}")
+        raise ValueError(
+            f"both models need the same number of scores, at least one; got {len(first)} and {len(second)}"
+        )
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     sizes = np.unique(np.abs(differences[differences != 0]))
     if len(sizes) <= 1:
@@ -88,15 +106,22 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """p of McNemar's exact test: items that only the first model got right, and only the second."""
+    """p of McNemar's exact test.
+
+    Args:
+        won: number of items that only the first model got right.
+        lost: number of items that only the second model got right.
+    """
     from scipy.stats import binomtest
 
     return float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
 
 
 def _bonett_price(won: int, lost: int, num: int) -> tuple[float, float]:
-    """Interval for a difference of paired proportions (J. Educ. Behav. Stat. 37(4), 2012): one item is added to each of
-    the two cells, so that no difference seen is no certainty."""
+    """Interval for a difference of paired proportions (J. Educ. Behav. Stat. 37(4), 2012).
+
+    One item is added to each of the two cells, so that the interval keeps a width even if no difference was observed.
+    """
     from scipy.stats import norm
 
     plus, minus = (won + 1) / (num + 2), (lost + 1) / (num + 2)
@@ -105,13 +130,15 @@ def _bonett_price(won: int, lost: int, num: int) -> tuple[float, float]:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values that hold for all of them together, in the same order (Holm 1979): the chance that any of the true
-    nulls is rejected stays under the level, whatever hangs on what."""
+    """p values adjusted for multiple tests, in the same order (Holm 1979).
+
+    The probability of rejecting any true null hypothesis stays below the level, however the tests depend on each other.
+    """
     order = sorted(range(len(values)), key=lambda i: values[i])
-    adjusted, least = [0.0] * len(values), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(values) - rank) * values[place]))
-        adjusted[place] = least
+    adjusted, running_max = [0.0] * len(values), 0.0
+    for rank, i in enumerate(order):
+        running_max = max(running_max, min(1.0, (len(values) - rank) * values[i]))
+        adjusted[i] = running_max
     return adjusted
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 from ..identities import digest
-from ..recipe import REFERENCE, HarnessSuite, JudgedSuite
+from ..recipe import REFERENCE, HarnessSuite, JudgedSuite, VerifiedSuite
 from ..records import PROMPT, ItemRow, OverlapRow, PromptRow, ResponseRow
 from ..run import Run
 from ..sampling.generate import Want, draw
@@ -14,32 +13,12 @@ from ..scoring.verification import verify
 from ..storage.parts import Parts
 from . import harness, pairwise, suites, tables
 from .models_under_test import ModelUnderTest, judge_of, services
-from .suite_prompts import (
-    add_prompts,
-    answers,
-    groups,
-    second_turns_of,
-    suite_answers,
-)
+from .result_types import Judging, SuiteDescription
+from .suite_prompts import add_prompts, answers, groups, second_turns_of, suite_answers
 from .suites import LoadedSuite
 
 JUDGEMENTS = "evaluate/judgements"
 """Folder of the judges' answers."""
-
-
-class Judging(TypedDict):
-    """What a suite's judge was asked, and what it took."""
-
-    judge: str
-    revision: str
-    sampling: dict[str, object]
-    instruction: str
-    """Hash of what the judge is asked."""
-    judgements: int
-    rejected: int
-    prompt_tokens: int
-    completion_tokens: int
-    tokens: int
 
 
 def harness_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> list[ItemRow]:
@@ -58,18 +37,18 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     """The items of a verified suite."""
     name, prompts = suite.config.name, {p["prompt_id"]: p for p in suite.prompts}
     by_model = suite_answers(run, models, suite)
-    rows = [r for mine in by_model.values() for r in mine]
+    rows = [r for responses in by_model.values() for r in responses]
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
-    with run.shown(f"evaluate verify {name}", len(rows)) as show:
+    with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
         verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
     items: list[ItemRow] = []
-    for model, mine in by_model.items():
-        items += tables.verified_items(name, model, mine, prompts, verdicts)
+    for model, responses in by_model.items():
+        items += tables.verified_items(name, model, responses, prompts, verdicts)
     return items
 
 
 def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> tuple[list[ItemRow], Judging]:
-    """The items of a judged suite, and what its judge took."""
+    """The items of a judged suite, and the cost of its judge."""
     config, prompts = suite.config, {p["prompt_id"]: p for p in suite.prompts}
     assert isinstance(config, JudgedSuite)
     responses = {n: {r["prompt_id"]: r for r in rows} for n, rows in suite_answers(run, models, suite).items()}
@@ -79,7 +58,7 @@ def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite)
         _add_second_turns(run, models, suite, responses)
     pairs = _pairs(models, config, suite, prompts, responses, {p["prompt_id"]: first for first, p in second.items()})
     judge = judge_of(run, config)
-    questions, places = pairwise.questions(pairs, config.instruction, config.name)
+    questions, ids_of_pairs = pairwise.questions(pairs, config.instruction, config.name)
     folder = f"evaluate/questions/{config.name}-{digest(sorted(q['prompt_id'] for q in questions))[:12]}"
     parts = Parts(run.dir, folder, PROMPT, "prompt_id")
     add_prompts(run, parts, questions)
@@ -87,15 +66,15 @@ def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite)
     draw(run, "evaluate", JUDGEMENTS, [want], lambda missing: services(run, [judge], missing))
     judgements = {r["prompt_id"]: r for r in answers(run, [want.source], parts.read(), JUDGEMENTS)}
     outcomes: dict[str, dict[str, tuple[float | None, str]]] = {m.name: {} for m in models}
-    for pair, orders in zip(pairs, places, strict=True):
-        outcomes[pair.model][pair.prompt_id] = pairwise.outcome(pair, [judgements.get(i) for i in orders])
+    for pair, ids in zip(pairs, ids_of_pairs, strict=True):
+        outcomes[pair.model][pair.prompt_id] = pairwise.outcome(pair, [judgements.get(i) for i in ids])
     if config.baseline != REFERENCE:
         outcomes[config.baseline] = dict.fromkeys(prompts, (0.5, "baseline"))
     items: list[ItemRow] = []
     for m in models:
         items += tables.judged_items(config.name, m.name, responses[m.name], prompts, outcomes[m.name])
     spent = _judging(config, judge, list(judgements.values()))
-    run.progress.say(
+    run.progress.log(
         f"evaluate {config.name}: {spent['judgements']} judgements, {spent['prompt_tokens']} tokens read and "
         f"{spent['completion_tokens']} written"
     )
@@ -108,8 +87,8 @@ def _add_second_turns(
     """Adds the answers to second turns, under the identity of the second turn's item."""
     for model in models:
         pinned, parts, turns = second_turns_of(run, model, suite)
-        found = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
-        responses[model.name] |= {suites.second_turn(i): found[p["prompt_id"]] for i, p in turns.items()}
+        second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
+        responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
 
 
 def _pairs(
@@ -120,7 +99,7 @@ def _pairs(
     responses: Mapping[str, Mapping[str, ResponseRow]],
     first_of: Mapping[str, str],
 ) -> list[pairwise.Pair]:
-    """Each model's answers beside the baseline's.
+    """The pairs to judge: each model's answers and the baseline's.
 
     Args:
         first_of: prompt id of a second turn -> that of its first turn.
@@ -131,11 +110,13 @@ def _pairs(
         else {i: r["text"] for i, r in responses[config.baseline].items()}
     )
 
-    def before(model: str, i: str) -> tuple[str, str] | None:
+    def first_turn(model: str, i: str) -> tuple[str, str] | None:
         return (responses[model][first_of[i]]["text"], baseline[first_of[i]]) if i in first_of else None
 
     return [
-        pairwise.Pair(m.name, i, tables.conversation(p), responses[m.name][i]["text"], baseline[i], before(m.name, i))
+        pairwise.Pair(
+            m.name, i, tables.conversation(p), responses[m.name][i]["text"], baseline[i], first_turn(m.name, i)
+        )
         for m in models
         if m.name != config.baseline
         for i, p in prompts.items()
@@ -163,8 +144,8 @@ def describe(
     suite: LoadedSuite,
     contaminated: Mapping[str, Mapping[str, OverlapRow]],
     judged: Mapping[str, Judging],
-) -> dict[str, object]:
-    """What evaluate/suites.json says of a suite beside its figures."""
+) -> SuiteDescription:
+    """The description of a suite in evaluate/suites.json."""
     config, samplings = suite.config, [each.model_dump(mode="json") for _, each in groups(run, suite)]
     return {
         "name": config.name,
@@ -178,11 +159,11 @@ def describe(
         "contaminated": len(contaminated.get(config.name, ())),
         "sampling": samplings[0],
         "more_samplings": samplings[1:],
-        "samples": getattr(config, "samples", 1),
+        "samples": config.samples if isinstance(config, VerifiedSuite) else 1,
         "seed": run.recipe.seed,
         "ask": None if isinstance(config, HarnessSuite) else suites.ask_of(config),
         "tasks": list(config.tasks) if isinstance(config, HarnessSuite) else None,
-        "baseline": getattr(config, "baseline", None),
-        "control": getattr(config, "control", None),
+        "baseline": config.baseline if isinstance(config, JudgedSuite) else None,
+        "control": config.control if isinstance(config, JudgedSuite) else None,
         "judging": judged.get(config.name),
     }

@@ -1,4 +1,4 @@
-"""The prompts of the suites, and which model is asked for which of them."""
+"""The prompts of the suites, and the requests to each model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SAMPLES = "evaluate/samples"
 
 
 def load(run: Run, suite: AnySuite) -> LoadedSuite:
-    """Reads a suite's files, or asks the harness for its tasks' prompts."""
+    """Reads a suite's files, or gets the prompts of the harness's tasks."""
     if isinstance(suite, HarnessSuite):
-        run.progress.say(f"evaluate {suite.name}: asking lm-evaluation-harness for {', '.join(suite.tasks)}")
+        run.progress.log(f"evaluate {suite.name}: loading lm-evaluation-harness: {', '.join(suite.tasks)}")
         return harness.load(suite, run.base, run.recipe.evaluate.sampling)
     return suites.load(suite, run.base, run.recipe.prompts)
 
@@ -35,25 +35,25 @@ def find_contaminated(run: Run, loaded: Sequence[LoadedSuite]) -> dict[str, dict
     """Suite -> prompt id -> overlap with a training prompt. Writes and reports all of them.
 
     Raises:
-        StageError: there are some, and the recipe refuses that.
+        StageError: there are contaminated rows, and the recipe refuses them.
     """
     config = run.recipe.evaluate.contamination
-    found = suite_contamination.find(loaded, run.prompts("train"), run.recipe.sample.buckets, config)
-    rows = [row for suite in found.values() for row in suite.values()]
+    overlaps = suite_contamination.find(loaded, run.prompts("train"), run.recipe.sample.buckets, config)
+    rows = [row for suite in overlaps.values() for row in suite.values()]
     run.dir.write_table(suite_contamination.table(rows), "evaluate", "contaminated.parquet")
-    for name, overlaps in found.items():
+    for name, by_prompt in overlaps.items():
         num = next(len(s.prompts) for s in loaded if s.config.name == name)
-        first = next(iter(overlaps.values()))
+        first = next(iter(by_prompt.values()))
         message = (
-            f"training prompts contain {len(overlaps)} of {num} rows, e.g. {first['place']} by {first['training']} "
+            f"training prompts contain {len(by_prompt)} of {num} rows, e.g. {first['place']} by {first['training']} "
             "(evaluate/contaminated.parquet)"
         )
         if config.action == "refuse":
             raise StageError(
                 "evaluate", f"suite {name}", f"{message}; remove them from the suite or from prompts.train"
             )
-        run.progress.say(f"evaluate {name}: {message}")
-    return found
+        run.progress.log(f"evaluate {name}: {message}")
+    return overlaps
 
 
 def write_prompts(run: Run, suite: LoadedSuite) -> None:
@@ -66,15 +66,15 @@ def write_prompts(run: Run, suite: LoadedSuite) -> None:
     ]
     if rejects:
         first = ": ".join(suite.rejects[0])
-        run.progress.say(f"evaluate {suite.config.name}: {len(rejects)} rows can't be used, e.g. {first}")
+        run.progress.log(f"evaluate {suite.config.name}: {len(rejects)} rows can't be used, e.g. {first}")
     table = pa.Table.from_pylist(rejects, schema=REJECT)
     run.dir.write_table(table, "evaluate", "rejects", f"{suite.config.name}.parquet")
 
 
 def add_prompts(run: Run, parts: Parts, prompts: Iterable[PromptRow]) -> None:
-    """Writes those prompts that are not there yet."""
-    there = parts.ids()
-    parts.write_all([p for p in prompts if p["prompt_id"] not in there], run.recipe.sample.buckets)
+    """Writes the prompts that are not stored yet."""
+    stored = parts.ids()
+    parts.write_all([p for p in prompts if p["prompt_id"] not in stored], run.recipe.sample.buckets)
 
 
 def groups(run: Run, suite: LoadedSuite) -> list[tuple[Parts, Sampling]]:
@@ -120,7 +120,7 @@ def second_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[Lo
 def second_turns_of(
     run: Run, model: ModelUnderTest, suite: LoadedSuite
 ) -> tuple[PinnedSource, Parts, dict[str, PromptRow]]:
-    """How one model is asked for its second turns, where their prompts are kept, and first prompt's id -> prompt.
+    """How one model is sampled for its second turns, where their prompts are stored, and first prompt's id -> prompt.
 
     Each prompt contains the model's own answer to the first question.
     """
@@ -146,8 +146,8 @@ def answers(run: Run, sources: Sequence[PinnedSource], prompts: pa.Table, folder
 
 def suite_answers(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> dict[str, list[ResponseRow]]:
     """Model -> its stored responses to a suite's prompts."""
-    found: dict[str, list[ResponseRow]] = {}
+    by_model: dict[str, list[ResponseRow]] = {}
     for model in models:
         for pinned, parts in _pinned(run, model, suite):
-            found.setdefault(model.name, []).extend(answers(run, [pinned], parts.read()))
-    return found
+            by_model.setdefault(model.name, []).extend(answers(run, [pinned], parts.read()))
+    return by_model

@@ -1,101 +1,139 @@
-"""The suites' items to the numbers of the table: scores, win rates, comparisons, means."""
+"""The results table of the suites: scores, win rates, comparisons and means, computed from the items."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 
 from ..recipe import REFERENCE
 from ..records import ItemRow
 from ..storage.manifest import versions
-from .statistics import holm, interval, paired
+from .result_types import (
+    DomainOutcome,
+    OptionalScores,
+    ScoreFigures,
+    SuiteComparison,
+    SuiteDescription,
+    SuiteResult,
+    SuiteResults,
+    SuiteScore,
+)
+from .statistics import Paired, holm, interval, paired
 from .win_rates import Controlled, length_controlled, style_controlled
 
+ModelPair = tuple[str, str]
+"""Model and the baseline that it is compared with."""
 
-def standings(
+
+def suite_results(
     items: pa.Table,
-    suites: Sequence[Mapping[str, Any]],
+    suites: Sequence[SuiteDescription],
     models: Mapping[str, Mapping[str, str]],
     references: Mapping[str, Mapping[str, Sequence[int]]],
-) -> dict[str, Any]:
+) -> SuiteResults:
     """The content of evaluate/suites.json.
 
     Args:
         items: ITEM.
-        suites: what stands beside each suite's figures (pipeline/evaluation/evaluate.py), in their order.
-        models: name -> what its answers hang on, in their order.
-        references: suite -> prompt id -> `winrates.STYLE` of the answer that the row brings.
-
-    Returns:
-        `suites`: what was given, with `scores` (model -> see `_score`), `comparisons` (see `statistics.Paired`, with
-        `p_holm` over all suites of a pair of models) and `outcomes` (pair and domain -> better, same, worse);
-        `groups`: group -> model -> mean of its suites' figures; `mean`: over all suites; `models`; `versions`.
+        suites: the suites, in their order.
+        models: name -> revision and template, in their order.
+        references: suite -> prompt id -> `win_rates.STYLE` of the reference answer in the suite's row.
     """
-    rows = items.to_pylist()
-    names, found = list(models), []
-    for suite in suites:
-        mine = {n: [r for r in rows if r["suite"] == suite["name"] and r["model"] == n] for n in names}
-        controlled = _controlled(suite, mine, references.get(suite["name"], {}))
-        scores = {n: _score(suite, mine[n], controlled.get(n)) for n in names}
-        comparisons, outcomes = [], []
-        for model, baseline in pairs(names):
-            ours, theirs = ({r["prompt_id"]: r for r in mine[n] if r["score"] is not None} for n in (model, baseline))
-            both = sorted(ours.keys() & theirs.keys())
-            if both:
-                compared = paired([ours[i]["score"] for i in both], [theirs[i]["score"] for i in both])
-                comparisons.append({"model": model, "baseline": baseline, **asdict(compared)})
-                outcomes += _outcomes(model, baseline, [(ours[i], theirs[i]) for i in both])
-        found.append({**suite, "scores": scores, "comparisons": comparisons, "outcomes": outcomes})
-    _correct(found)
-    groups = list(dict.fromkeys(s["group"] for s in found if s["group"]))
+    rows: list[ItemRow] = items.to_pylist()
+    names = list(models)
+    by_suite = [
+        {n: [r for r in rows if r["suite"] == suite["name"] and r["model"] == n] for n in names} for suite in suites
+    ]
+    common = [{pair: _common(by_model, *pair) for pair in pairs(names)} for by_model in by_suite]
+    compared = _compare(common)
+    results: list[SuiteResult] = []
+    for suite, by_model, by_pair, comparisons in zip(suites, by_suite, common, compared, strict=True):
+        controlled = _controlled(suite, by_model, references.get(suite["name"], {}))
+        scores = {n: _score(suite, by_model[n], controlled.get(n)) for n in names}
+        outcomes = [outcome for pair, both in by_pair.items() for outcome in _outcomes(*pair, both)]
+        results.append({**suite, "scores": scores, "comparisons": comparisons, "outcomes": outcomes})
+    groups = list(dict.fromkeys(s["group"] for s in results if s["group"]))
     return {
         "models": {n: dict(m) for n, m in models.items()},
-        "suites": found,
-        "groups": {g: _means(names, [s for s in found if s["group"] == g]) for g in groups},
-        "mean": _means(names, found),
+        "suites": results,
+        "groups": {g: _means(names, [s for s in results if s["group"] == g]) for g in groups},
+        "mean": _means(names, results),
         "versions": versions(),
     }
 
 
-def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Who is compared with whom: each with the first, and DPO with what it started from."""
-    found = [(model, models[0]) for model in models[1:]]
-    more = ("dpo", "sft")
-    return [*found, more] if set(more) <= set(models) and more not in found else found
+def pairs(models: Sequence[str]) -> list[ModelPair]:
+    """The pairs of models to compare: each model with the first, and DPO with the SFT model that it started from."""
+    with_first = [(model, models[0]) for model in models[1:]]
+    dpo_with_sft = ("dpo", "sft")
+    needed = set(dpo_with_sft) <= set(models) and dpo_with_sft not in with_first
+    return [*with_first, dpo_with_sft] if needed else with_first
 
 
-def _score(suite: Mapping[str, Any], rows: Sequence[ItemRow], controlled: Controlled | None) -> dict[str, Any]:
-    """One model's figures on one suite. `figure` is what the table shows: the score, or the win rate under control."""
-    known = [r for r in rows if r["score"] is not None]
+def _common(by_model: Mapping[str, Sequence[ItemRow]], model: str, baseline: str) -> list[tuple[ItemRow, ItemRow]]:
+    """The items for which both models have a score, by prompt id."""
+    ours, theirs = ({r["prompt_id"]: r for r in by_model[n] if r["score"] is not None} for n in (model, baseline))
+    return [(ours[i], theirs[i]) for i in sorted(ours.keys() & theirs.keys())]
+
+
+def _compare(
+    common: Sequence[Mapping[ModelPair, Sequence[tuple[ItemRow, ItemRow]]]],
+) -> list[list[SuiteComparison]]:
+    """For each suite, the comparisons of all pairs of models.
+
+    Holm's correction treats each pair of models as a family with one test per suite.
+    """
+    tests: dict[ModelPair, dict[int, Paired]] = {}
+    for i, by_pair in enumerate(common):
+        for pair, both in by_pair.items():
+            if both:
+                scores = [_value(ours) for ours, _ in both], [_value(theirs) for _, theirs in both]
+                tests.setdefault(pair, {})[i] = paired(*scores)
+    adjusted = {
+        pair: dict(zip(by_suite, holm([test.p for test in by_suite.values()]), strict=True))
+        for pair, by_suite in tests.items()
+    }
+    return [
+        [
+            {"model": pair[0], "baseline": pair[1], **tests[pair][i].figures(), "p_holm": adjusted[pair][i]}
+            for pair, both in by_pair.items()
+            if both
+        ]
+        for i, by_pair in enumerate(common)
+    ]
+
+
+def _score(suite: SuiteDescription, rows: Sequence[ItemRow], controlled: Controlled | None) -> SuiteScore:
+    """One model's result on one suite."""
+    scored = [r for r in rows if r["score"] is not None]
     answers = max(sum(r["answers"] for r in rows), 1)
-    entry: dict[str, Any] = {
-        "num_items": len(known),
+    score = _interval(scored)
+    optional: OptionalScores = {}
+    if suite["contaminated"]:
+        optional["score_without_contaminated"] = _interval([r for r in scored if not r["contaminated"]])
+    if suite["kind"] == "judged":
+        optional["wins"] = sum(_value(r) > 0.5 for r in scored)
+        optional["ties"] = sum(_value(r) == 0.5 for r in scored)
+        optional["losses"] = sum(_value(r) < 0.5 for r in scored)
+    figure = score
+    if controlled is not None:
+        win_rate, low, high = controlled.win_rate, controlled.low, controlled.high
+        optional["controlled"] = {"win_rate": win_rate, "low": low, "high": high, "effects": controlled.effects}
+        figure = {"num_items": len(scored), "value": win_rate, "low": low, "high": high}
+    return {
+        "num_items": len(scored),
         "without_score": dict(Counter(r["why"].partition(":")[0] for r in rows if r["score"] is None)),
         "answers": sum(r["answers"] for r in rows),
         "rejected": sum(r["rejected"] for r in rows),
         "truncated": sum(r["truncated"] for r in rows),
         "mean_tokens": sum(r["completion_tokens"] * r["answers"] for r in rows) / answers,
         "mean_chars": sum(r["chars"] * r["answers"] for r in rows) / answers,
-        "score": _interval(known),
+        "score": score,
+        **optional,
+        "figure": figure,
     }
-    if suite["contaminated"]:
-        entry["score_without_contaminated"] = _interval([r for r in known if not r["contaminated"]])
-    if suite["kind"] == "judged":
-        entry["wins"] = sum(_value(r) > 0.5 for r in known)
-        entry["ties"] = sum(_value(r) == 0.5 for r in known)
-        entry["losses"] = sum(_value(r) < 0.5 for r in known)
-        if controlled is not None:
-            entry["controlled"] = asdict(controlled)
-    entry["figure"] = entry["score"]
-    if controlled is not None:
-        entry["figure"] = {
-            "num_items": len(known), "value": controlled.win_rate, "low": controlled.low, "high": controlled.high
-        }  # fmt: skip
-    return entry
 
 
 def _value(row: ItemRow) -> float:
@@ -104,7 +142,7 @@ def _value(row: ItemRow) -> float:
     return row["score"]
 
 
-def _interval(rows: Sequence[ItemRow]) -> dict[str, Any] | None:
+def _interval(rows: Sequence[ItemRow]) -> ScoreFigures | None:
     if not rows:
         return None
     value, low, high = interval([_value(r) for r in rows])
@@ -112,60 +150,57 @@ def _interval(rows: Sequence[ItemRow]) -> dict[str, Any] | None:
 
 
 def _controlled(
-    suite: Mapping[str, Any], rows: Mapping[str, Sequence[ItemRow]], references: Mapping[str, Sequence[int]]
+    suite: SuiteDescription, by_model: Mapping[str, Sequence[ItemRow]], references: Mapping[str, Sequence[int]]
 ) -> dict[str, Controlled]:
-    """Model -> its win rate under the suite's control; the baseline has none."""
+    """Model -> its win rate under the suite's control. The baseline has none."""
     if suite["kind"] != "judged" or suite["control"] == "none":
         return {}
     baseline = suite["baseline"]
-    theirs = references if baseline == REFERENCE else {r["prompt_id"]: r["style"] for r in rows[baseline]}
-    known = {n: [r for r in mine if r["score"] is not None] for n, mine in rows.items() if n != baseline}
-    known = {n: mine for n, mine in known.items() if mine}
+    assert baseline is not None
+    styles = references if baseline == REFERENCE else {r["prompt_id"]: r["style"] for r in by_model[baseline]}
+    scored = {n: [r for r in rows if r["score"] is not None] for n, rows in by_model.items() if n != baseline}
+    scored = {n: rows for n, rows in scored.items() if rows}
     if suite["control"] == "length":
         return {
             n: length_controlled(
-                [_value(r) for r in mine], [r["style"][0] for r in mine], [theirs[r["prompt_id"]][0] for r in mine]
+                [_value(r) for r in rows], [r["style"][0] for r in rows], [styles[r["prompt_id"]][0] for r in rows]
             )
-            for n, mine in known.items()
+            for n, rows in scored.items()
         }
-    every = [r for mine in known.values() for r in mine]
-    if not every:
+    all_scored = [r for rows in scored.values() for r in rows]
+    if not all_scored:
         return {}
     return style_controlled(
-        [r["model"] for r in every],
-        [r["prompt_id"] for r in every],
-        [_value(r) for r in every],
-        [r["style"] for r in every],
-        [theirs[r["prompt_id"]] for r in every],
+        [r["model"] for r in all_scored],
+        [r["prompt_id"] for r in all_scored],
+        [_value(r) for r in all_scored],
+        [r["style"] for r in all_scored],
+        [styles[r["prompt_id"]] for r in all_scored],
     )
 
 
-def _outcomes(model: str, baseline: str, both: Sequence[tuple[ItemRow, ItemRow]]) -> list[dict[str, Any]]:
-    found = []
+def _outcomes(model: str, baseline: str, both: Sequence[tuple[ItemRow, ItemRow]]) -> list[DomainOutcome]:
+    outcomes: list[DomainOutcome] = []
     for domain in sorted({ours["domain"] for ours, _ in both}):
-        signs = [_value(ours) - _value(theirs) for ours, theirs in both if ours["domain"] == domain]
-        counts = {"better": sum(s > 0 for s in signs), "same": sum(s == 0 for s in signs)}
-        found.append(
-            {"model": model, "baseline": baseline, "domain": domain, **counts, "worse": sum(s < 0 for s in signs)}
+        differences = [_value(ours) - _value(theirs) for ours, theirs in both if ours["domain"] == domain]
+        outcomes.append(
+            {
+                "model": model,
+                "baseline": baseline,
+                "domain": domain,
+                "better": sum(d > 0 for d in differences),
+                "same": sum(d == 0 for d in differences),
+                "worse": sum(d < 0 for d in differences),
+            }
         )
-    return found
+    return outcomes
 
 
-def _correct(suites: Sequence[Mapping[str, Any]]) -> None:
-    """Adds `p_holm`: each pair of models is a family of as many tests as there are suites."""
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for suite in suites:
-        for compared in suite["comparisons"]:
-            families.setdefault((compared["model"], compared["baseline"]), []).append(compared)
-    for members in families.values():
-        for compared, p in zip(members, holm([m["p"] for m in members]), strict=True):
-            compared["p_holm"] = p
-
-
-def _means(names: Sequence[str], suites: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Model -> mean of its figures; none where a suite has none for it."""
-    found: dict[str, float | None] = {}
+def _means(names: Sequence[str], suites: Sequence[SuiteResult]) -> dict[str, float | None]:
+    """Model -> mean of its figures, or None if a suite has no figure for the model."""
+    means: dict[str, float | None] = {}
     for name in names:
         figures = [s["scores"][name]["figure"] for s in suites]
-        found[name] = sum(f["value"] for f in figures) / len(figures) if figures and all(figures) else None
-    return found
+        values = [f["value"] for f in figures if f is not None]
+        means[name] = sum(values) / len(values) if values and len(values) == len(figures) else None
+    return means

@@ -1,4 +1,4 @@
-"""Suites of prompts to evaluate on: files, in the product's own form or a public set's, to PROMPT rows."""
+"""Reads the files of suites, in fusechat's own format or a public set's, into PROMPT rows."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from .public_sets import FOLLOW_UP, FORMS, SetRow, parse_python
 
 @dataclass(slots=True)
 class LoadedSuite:
-    """A suite that was read."""
+    """A suite with its prompts."""
 
     config: AnySuite
     prompts: list[PromptRow] = field(default_factory=list)
-    """PROMPT rows, in the files' order."""
+    """PROMPT rows, in the order of the files."""
     contents: dict[str, str] = field(default_factory=dict)
-    """Prompt id -> the row's own text, without what `ask` puts around it."""
+    """Prompt id -> the row's text, without the `ask` template."""
     references: dict[str, str] = field(default_factory=dict)
-    """Prompt id -> the answer that the row brings."""
+    """Prompt id -> the reference answer in the row."""
     follow_ups: dict[str, str] = field(default_factory=dict)
-    """Prompt id -> what is asked after the model's own answer (MT-Bench's second turn)."""
+    """Prompt id -> the question that follows the model's answer (MT-Bench's second turn)."""
     samplings: dict[str, Sampling] = field(default_factory=dict)
-    """Prompt id -> how it is to be answered, where the prompts differ in that (the harness's tasks)."""
+    """Prompt id -> its sampling parameters, if the prompts have different ones (the harness's tasks)."""
     rejects: list[tuple[str, str, str]] = field(default_factory=list)
-    """Place, reason and detail of each row that can't be used."""
+    """(file:line, reason, detail) of each row that can't be used."""
 
     @property
     def identity(self) -> str:
-        """Of what is asked and what is right: verdicts and judgements lie under it."""
-        kept = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
+        """Hash of the prompts and their gold, tests and references; part of the names of folders."""
+        items = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
         more = [sorted(self.follow_ups.items())] if self.follow_ups else []
-        return digest(kept, sorted(self.references.items()), *more)[:12]
+        return digest(items, sorted(self.references.items()), *more)[:12]
 
     def second_turns(self) -> dict[str, PromptRow]:
-        """Prompt id -> the item of its follow-up: a PROMPT row with both questions and no answer between them."""
+        """Prompt id -> its second turn as an item: a PROMPT row with both questions and no answer between them."""
         return {p["prompt_id"]: self._second_turn(p) for p in self.prompts if p["prompt_id"] in self.follow_ups}
 
     def _second_turn(self, prompt: PromptRow) -> PromptRow:
@@ -63,7 +63,7 @@ class LoadedSuite:
 
 
 def second_turn(identity: str) -> str:
-    """Identity of the item that is a prompt's second turn; the conversations differ, as the models' answers do."""
+    """Identity of a prompt's second turn. It is independent of the models' first answers."""
     return digest("second turn", identity)
 
 
@@ -71,12 +71,12 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
     """Reads a suite's files.
 
     Args:
-        config: of the recipe's prompts: how text is normalised, and what a row that can't be used does.
+        config: the recipe's `prompts`, for the normalisation of text and the handling of rows that can't be used.
 
     Raises:
-        InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or none is left.
+        InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or no usable row is left.
     """
-    found = LoadedSuite(suite)
+    loaded = LoadedSuite(suite)
     files = [PromptReader(entry, base) for entry in entries(suite)]
     for file in files:
         for line, raw in file.rows():
@@ -85,42 +85,42 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
                     raise raw
                 prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
             except UnusableError as unusable:
-                if config.invalid == "stop" and not unusable.counted:
+                if config.invalid == "stop" and not unusable.always_reject:
                     raise InputError(file.place, line, unusable.problem) from None
-                found.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
+                loaded.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
                 continue
             identity = prompt["prompt_id"]
-            if identity in found.contents:
-                found.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {prompt['id']}"))
+            if identity in loaded.contents:
+                loaded.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {prompt['id']}"))
                 continue
-            found.prompts.append({**prompt, "language": None, "file": file.file, "line": line})
-            found.contents[identity] = content
+            loaded.prompts.append({**prompt, "language": None, "file": file.file, "line": line})
+            loaded.contents[identity] = content
             if reference is not None:
-                found.references[identity] = reference
+                loaded.references[identity] = reference
             if follow_up is not None:
-                found.follow_ups[identity] = follow_up
-    if not found.prompts:
-        why = f"; {len(found.rejects)} can't be used, e.g. {': '.join(found.rejects[0])}" if found.rejects else ""
-        raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} holds no usable row{why}")
-    return found
+                loaded.follow_ups[identity] = follow_up
+    if not loaded.prompts:
+        why = f"; {len(loaded.rejects)} can't be used, e.g. {': '.join(loaded.rejects[0])}" if loaded.rejects else ""
+        raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} contains no usable row{why}")
+    return loaded
 
 
 def entries(suite: Suite) -> list[PromptTable]:
-    """The suite's files as they are read."""
-    plain = [PromptTable(path=entry) if isinstance(entry, str) else entry for entry in suite.files]
+    """The suite's files, with the format and the id column to read them with."""
+    tables = [PromptTable(path=entry) if isinstance(entry, str) else entry for entry in suite.files]
     if suite.form == "rows":
-        return plain
-    return [table.model_copy(update={"format": "jsonl", "id": "generated"}) for table in plain]
+        return tables
+    return [table.model_copy(update={"format": "jsonl", "id": "generated"}) for table in tables]
 
 
 def ask_of(suite: Suite) -> str:
-    """The prompt as the suite asks it, with `{prompt}`."""
+    """Template of the suite's requests; contains `{prompt}`."""
     form = FORMS.get(suite.form)
     return suite.ask or (form.ask if form is not None else "{prompt}")
 
 
 def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
-    """File -> hash of what is there to read; the harness knows where its tasks' data lie."""
+    """File -> hash of its content. Empty for the harness, which finds its tasks' data itself."""
     if isinstance(suite, HarnessSuite):
         return {}
     return {file.file: file.fingerprint() for file in (PromptReader(entry, base) for entry in entries(suite))}
@@ -129,7 +129,7 @@ def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
 def _row(
     raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable
 ) -> tuple[PromptRow, str, str | None, str | None]:
-    """A PROMPT row without its place, its own text, the answer that it brings, and its second turn.
+    """A PROMPT row without its file and line, the row's text, its reference answer, and its second turn.
 
     Raises:
         UnusableError: the row can't be used.
@@ -141,23 +141,23 @@ def _row(
         try:
             raw = {"id": raw["id"], **form.convert(raw)}
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise UnusableError("malformed", f"not in the form {suite.form}: {error}") from None
+            raise UnusableError("malformed", f"does not match the form {suite.form}: {error}") from None
     reference = raw.pop(REFERENCE, None)
     follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
     if reference is not None and not isinstance(reference, str):
         raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
-    prompt, carried = rows.prompt(raw, config.max_chars, config.normalise, entry)
+    prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
     if carried:
-        raise UnusableError("wrong_type", "a suite's row carries no responses")
+        raise UnusableError("wrong_type", "a row of a suite must not contain responses")
     if isinstance(suite, VerifiedSuite):
         _check_verifiable(prompt)
     if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE and reference is None:
-        raise UnusableError("no_reference", f"the suite's baseline is the rows' own {REFERENCE}, and this row has none")
+        raise UnusableError("no_reference", f"the suite's baseline is {REFERENCE}, but the row has no {REFERENCE}")
     content = text.content(prompt["messages"])
     if follow_up is not None:
         if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE:
             raise UnusableError("no_reference", f"a {FOLLOW_UP} has no reference; its baseline must be a model")
-        second, _ = rows.prompt({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
+        second, _ = rows.prompt_row({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
         follow_up = second["messages"][-1]["content"]
         content = f"{content}\n{follow_up}"
     last = prompt["messages"][-1]
@@ -168,15 +168,17 @@ def _row(
 def _check_verifiable(prompt: PromptRow) -> None:
     if prompt["domain"] == "math":
         if not gold_answer(prompt["gold"] or ""):
-            raise UnusableError("no_gold", f"no answer can be read from gold {prompt['gold']!r:.80}")
+            raise UnusableError("no_gold", f"gold contains no readable answer: {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
         if is_stdio_pairs(prompt["tests"]):
             return
         try:
             parse_python(prompt["tests"] or "")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise UnusableError("bad_tests", f"the tests are no Python: {error}") from None
+            raise UnusableError("bad_tests", f"the tests are not valid Python: {error}") from None
         if not prompt["entry_point"]:
-            raise UnusableError("no_entry_point", 'a code row needs entry_point; only {"input", "output"} tests do not')
+            raise UnusableError(
+                "no_entry_point", 'a code row needs entry_point, unless its tests are {"input", "output"} pairs'
+            )
     else:
-        raise UnusableError("unknown_domain", f"nothing verifies the domain {prompt['domain']}; use a judged suite")
+        raise UnusableError("unknown_domain", f"the domain {prompt['domain']} can't be verified; use a judged suite")

@@ -1,4 +1,4 @@
-"""Answers of models to held-out prompts and to suites, verified, rated or judged, as tables."""
+"""The tables ANSWER (held-out prompts) and ITEM (suites), with verdicts, ratings and judgements."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def answers(
     ratings: Mapping[str, RewardRow],
     models: Mapping[str, str],
 ) -> pa.Table:
-    """The ANSWER table, by model and prompt.
+    """The ANSWER table, sorted by model and prompt.
 
     Args:
-        models: name under which a model was asked -> its name, in their order.
+        models: source name of a response -> model name, in the order of the models.
     """
     rows: list[AnswerRow] = []
     for r in responses:
@@ -53,7 +53,7 @@ def answers(
 
 
 def rated(recipe: Recipe, responses: Sequence[ResponseRow]) -> list[ResponseRow]:
-    """Answers that only a judge can rate: no gold, no tests."""
+    """The answers that a judge rates, because they have neither gold nor tests."""
     if recipe.evaluate.judge is None:
         return []
     return [r for r in responses if r["domain"] in ("instruction", "chinese") and r["text"].strip()]
@@ -71,24 +71,24 @@ def verified_items(
     prompts: Mapping[str, PromptRow],
     verdicts: Mapping[str, VerdictRow],
 ) -> list[ItemRow]:
-    """ITEM rows, `contaminated` not yet set: the share of a prompt's answers that is right.
+    """ITEM rows of a verified suite, with `contaminated` not yet set. The score is the share of right answers.
 
-    No answer is a wrong one. Where the verifier can say nothing (`correct` null: gold or tests are at fault) the item
-    has no score, for every model alike.
+    A missing answer is wrong. If the verifier has no verdict (`correct` is null because gold or tests are faulty), the
+    item has no score for any model.
     """
     by_prompt: dict[str, list[ResponseRow]] = defaultdict(list)
     for r in responses:
         by_prompt[r["prompt_id"]].append(r)
     items = []
     for identity, prompt in prompts.items():
-        mine = sorted(by_prompt[identity], key=lambda r: r["sample_index"])
-        found = [verdicts.get(r["response_id"]) for r in mine]
-        scores = [False if v is None else v["correct"] for v in found]
-        whys = [r["reject"] if v is None else v["verdict"] for r, v in zip(mine, found, strict=True)]
+        answers = sorted(by_prompt[identity], key=lambda r: r["sample_index"])
+        checked = [verdicts.get(r["response_id"]) for r in answers]
+        scores = [False if v is None else v["correct"] for v in checked]
+        whys = [r["reject"] if v is None else v["verdict"] for r, v in zip(answers, checked, strict=True)]
         right = [s for s in scores if s is not None]
         known = bool(scores) and len(right) == len(scores)
         why = whys[0] if known else next((w for w, s in zip(whys, scores, strict=True) if s is None), "unanswered")
-        items.append(_item(suite, model, prompt, mine, sum(right) / len(right) if known else None, why))
+        items.append(_item(suite, model, prompt, answers, sum(right) / len(right) if known else None, why))
     return items
 
 
@@ -99,7 +99,7 @@ def harness_items(
     prompts: Mapping[str, PromptRow],
     scored: Sequence[HarnessScore],
 ) -> list[ItemRow]:
-    """ITEM rows, `contaminated` not yet set, of what lm-evaluation-harness said."""
+    """ITEM rows with the scores of lm-evaluation-harness, with `contaminated` not yet set."""
     return [
         _item(suite, model, {**prompts[s.prompt_id], "id": s.id}, [answers[s.prompt_id]], s.score, s.why)
         for s in scored
@@ -113,20 +113,20 @@ def judged_items(
     prompts: Mapping[str, PromptRow],
     outcomes: Mapping[str, tuple[float | None, str]],
 ) -> list[ItemRow]:
-    """ITEM rows, `contaminated` not yet set: preferences.
+    """ITEM rows of a judged suite, with `contaminated` not yet set. The score is the preference.
 
     Args:
         answers: prompt id -> the model's RESPONSE row.
-        outcomes: prompt id -> preference and why.
+        outcomes: prompt id -> preference and reason.
     """
     return [_item(suite, model, prompt, [answers[i]], *outcomes[i]) for i, prompt in prompts.items()]
 
 
 def _item(
-    suite: str, model: str, prompt: PromptRow, mine: Sequence[ResponseRow], score: float | None, why: str
+    suite: str, model: str, prompt: PromptRow, answers: Sequence[ResponseRow], score: float | None, why: str
 ) -> ItemRow:
-    text = mine[0]["text"] if mine else ""
-    num = max(len(mine), 1)
+    text = answers[0]["text"] if answers else ""
+    num = max(len(answers), 1)
     return {
         "suite": suite,
         "model": model,
@@ -137,18 +137,18 @@ def _item(
         "why": why,
         "prompt": conversation(prompt),
         "text": text,
-        "answers": len(mine),
-        "rejected": sum(bool(r["reject"]) for r in mine),
-        "truncated": sum(r["finish_reason"] == "length" for r in mine),
-        "completion_tokens": sum(r["completion_tokens"] for r in mine) / num,
-        "chars": sum(len(r["text"]) for r in mine) / num,
+        "answers": len(answers),
+        "rejected": sum(bool(r["reject"]) for r in answers),
+        "truncated": sum(r["finish_reason"] == "length" for r in answers),
+        "completion_tokens": sum(r["completion_tokens"] for r in answers) / num,
+        "chars": sum(len(r["text"]) for r in answers) / num,
         "style": list(style_of(text)),
         "contaminated": False,
     }
 
 
 def styles(references: Mapping[str, str]) -> dict[str, tuple[int, int, int, int]]:
-    """Prompt id -> `winrates.STYLE` of an answer."""
+    """Prompt id -> `win_rates.STYLE` of the reference answer."""
     return {identity: style_of(text) for identity, text in references.items()}
 
 
@@ -156,7 +156,7 @@ def items_table(items: Sequence[ItemRow], contaminated: Mapping[str, set[str]]) 
     """The ITEM table.
 
     Args:
-        contaminated: suite -> prompt ids.
+        contaminated: suite -> ids of its contaminated prompts.
     """
     rows = [{**i, "contaminated": i["prompt_id"] in contaminated.get(i["suite"], ())} for i in items]
     return pa.Table.from_pylist(rows, schema=ITEM)

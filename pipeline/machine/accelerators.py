@@ -1,4 +1,4 @@
-"""What plans reckon with before anything was measured: lengths, accelerators by Ray's names, models by theirs."""
+"""Assumptions of `fusechat plan` when nothing was measured: response lengths, accelerators, sizes of models."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 
 SHARE_OF_MAX_TOKENS = 0.5
-"""Expected length of a response where none was measured."""
-CHARS_A_TOKEN = 4.0
+"""Expected length of a response, as a share of `max_tokens`, if no length was measured."""
+CHARS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """The stated model of hardware that was never measured: a decoding step reads all weights once and computes two
-    operations a parameter and sequence, at these shares of the data sheet's figures."""
+    """Model of hardware that was not measured: a decoding step reads all weights once and computes two operations per
+    parameter and sequence, at shares of these data sheet figures."""
 
     bandwidth: float
     """TB/s of device memory."""
@@ -33,14 +33,15 @@ ACCELERATORS = {
     "L4": Accelerator(0.3, 121, 24),
     "A10G": Accelerator(0.6, 70, 24),
 }
+"""Ray's accelerator type -> data sheet figures."""
 
 UNKNOWN_PARAMETERS = 8e9
 UNNAMED_SIZES = {"mistral-large": 123e9}
-"""Models whose names do not tell their size."""
+"""Parameters of models whose names do not contain their size."""
 
 
 def size_in_name(name: str) -> float:
-    """Parameters as a model's name tells them ("Qwen2.5-72B-Instruct", "135m"); 8e9 where it doesn't."""
+    """Parameters according to a model's name ("Qwen2.5-72B-Instruct", "135m"); 8e9 if the name has no size."""
     for known, size in UNNAMED_SIZES.items():
         if known in name.lower():
             return size

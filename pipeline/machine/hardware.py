@@ -1,4 +1,4 @@
-"""What the machine offers: cores, memory, arithmetic, and an allocator that suits tensors."""
+"""This machine: cores, memory, arithmetic speed, and a memory allocator that suits tensors."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Literal
 
 LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
-GLIBC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1000000000"}
+GLIBC_ENV = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1000000000"}
 
 Precision = Literal["bfloat16", "float32"]
 
 
 def num_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: those it may run on, and no more than its container's limit, rounded up."""
+    """Cores that this process may use: its CPU affinity, but at most its container's limit, rounded up."""
     cores = len(os.sched_getaffinity(0))
     limit = cpu_limit(root)
     return cores if math.isinf(limit) else max(1, min(cores, math.ceil(limit)))
 
 
 def cpu_limit(root: Path = Path("/")) -> float:
-    """The container's limit in cores, 0.5 being half of one; infinite where there is none.
+    """The container's limit in cores, e.g. 0.5; infinite if there is no limit.
 
     Args:
-        root: of the file system; tests make one.
+        root: root of the file system; tests pass their own.
     """
     found = [math.inf]
     for folder in _cgroups(root, "cpu"):
@@ -39,13 +39,13 @@ def cpu_limit(root: Path = Path("/")) -> float:
             quota, period = (
                 (folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
             )  # version 1
-        if quota.isdecimal() and int(quota):  # else "max", or -1 under version 1
+        if quota.isdecimal() and int(quota):  # otherwise "max", or -1 in version 1
             found.append(int(quota) / int(period))
     return min(found)
 
 
 def machine_memory(root: Path = Path("/")) -> float:
-    """Bytes of memory that this process may use: the machine's, and no more than its container's limit."""
+    """Bytes of memory that this process may use: the machine's, but at most its container's limit."""
     found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     for folder in _cgroups(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
@@ -56,7 +56,7 @@ def machine_memory(root: Path = Path("/")) -> float:
 
 
 def _cgroups(root: Path, controller: str) -> list[Path]:
-    """Folders of this process's control group and those around it, as version 1 and version 2 have them."""
+    """Folders of this process's control group and its parents, in cgroup version 1 or 2."""
     found = []
     mounts = root / "sys/fs/cgroup"
     lines = []
@@ -83,9 +83,9 @@ def processor() -> str:
 
 @cache
 def cpu_precision() -> Precision:
-    """The precision that suits this processor: bfloat16 where it multiplies such matrices in hardware, else float32.
+    """The fastest precision on this processor: bfloat16 if it multiplies bfloat16 matrices in hardware, else float32.
 
-    Elsewhere a product of two bfloat16 matrices takes five times as long as in float32, or far longer.
+    Without this hardware, a product of two bfloat16 matrices takes at least five times as long as in float32.
     """
     import torch
 
@@ -93,7 +93,7 @@ def cpu_precision() -> Precision:
         return "bfloat16" if _arm_bfloat16() else "float32"
     found = torch.cpu.get_capabilities()
     in_hardware = found.get("avx512_bf16") or found.get("amx_bf16")
-    # ATEN_CPU_CAPABILITY can hold torch below what the processor has.
+    # ATEN_CPU_CAPABILITY can restrict torch to less than the processor has.
     return "bfloat16" if in_hardware and torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "float32"
 
 
@@ -105,10 +105,10 @@ def _arm_bfloat16() -> bool:
 
 @cache
 def gflops(precision: Precision) -> float:
-    """Billions of operations a second of matrix products on all cores that this process may use; takes half a second.
+    """Speed of matrix products in GFLOP/s, on all cores that this process may use. Takes half a second.
 
-    The sizes are those of a small model's layers over a batch of rows. The best of several products counts: whatever
-    else the machine does meanwhile is soon over.
+    The sizes are those of a small model's layers over a batch of rows. The fastest of several products counts, because
+    other work on the machine is usually brief.
     """
     import torch
 
@@ -128,13 +128,14 @@ def gflops(precision: Precision) -> float:
 
 
 def allocator_env() -> dict[str, str]:
-    """A memory allocator that keeps what it was given: on CPU, returning pages is half of a training step's time.
+    """Environment variables of a memory allocator that keeps freed memory.
 
-    tcmalloc where the environment or the system has it, else glibc told to keep its heap. A step of SFT of a 135M
+    On CPU, returning pages to the system takes half of a training step's time. The allocator is tcmalloc if the Python
+    environment or the system has it, otherwise glibc with settings that keep its heap. A step of SFT of a 135M
     model took 2.4 s at 4.0 GB with tcmalloc, 2.9 s at 5.1 GB with glibc, 2.9 s at 9.0 GB with Ray's jemalloc.
     """
     for folder in (f"{sys.prefix}/lib", *LIBRARIES):
         library = Path(folder) / "libtcmalloc_minimal.so.4"
         if library.exists():
             return {"LD_PRELOAD": str(library)}
-    return dict(GLIBC)
+    return dict(GLIBC_ENV)

@@ -1,4 +1,4 @@
-"""Who gets the cores first where engines run on CPUs."""
+"""Priority of processes when engines run on CPUs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 NICENESS = 10
 SLICE_NS = 100_000_000
-"""How long a process that gives way may wait for a core and then keep it: it is seldom in a hurry, and each time that
-it interrupts one thread of an engine, all the others wait for that one at their next barrier."""
+"""Time slice of a process with lowered priority: how long it may wait for a core and then keep it. It is long because
+each time the process interrupts one thread of an engine, all other threads wait for that one at their next barrier."""
 
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-"""Number of the system call that sets a slice; glibc has had a function for it since 2.41 alone."""
+"""Number of the system call that sets a time slice; glibc has a function for it only since 2.41."""
 
 
-def give_way() -> None:
-    """Lets an engine's threads on this machine go before all threads that this process has and will have.
+def lower_priority() -> None:
+    """Lowers the priority of this process's present and future threads, so that engines on this machine go first.
 
-    SmolLM2-135M generates a tenth more on two cores when what feeds it gives way. A process of lower priority still
-    gets a tenth of a core when engines want all of them. Linux before 6.12 takes the niceness alone; other systems
-    are left as they are.
+    SmolLM2-135M generates a tenth more tokens on two cores when the processes around the engine have lower priority. A
+    process of lower priority still gets a tenth of a core when engines use all of them. Linux before 6.12 applies only
+    the niceness. Other systems are left unchanged.
     """
     number = SCHED_SETATTR.get(platform.machine())
     if platform.system() != "Linux" or number is None:
@@ -33,7 +33,7 @@ def give_way() -> None:
         thread = int(task.name)
         try:
             niceness = max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
-        except ProcessLookupError:  # it ended since the list was made
+        except ProcessLookupError:  # the thread ended after it was listed
             continue
         # struct sched_attr, first version: size, policy, flags, nice, priority, runtime, deadline, period.
         attributes = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, niceness, 0, SLICE_NS, 0, 0)

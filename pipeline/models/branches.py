@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ..errors import FusechatError, StageError, plain
+from ..errors import FusechatError, StageError, one_line
 from ..recipe import Model, Recipe
 from ..recipe.paths import models
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 10.0
+"""Seconds that the hub may take to answer."""
+MAX_LOOKUPS = 8
+"""Look-ups at the same time."""
 T = TypeVar("T")
 
 
@@ -31,23 +35,24 @@ def pinned(
         StageError: the hub can't be reached, and its cache does not contain the branch.
     """
     known = dict(commits)
-    for who, model in models(recipe):
-        name = branch(model)
-        if resolve and name is not None and name not in known:
-            try:
-                known[name] = commit_of(str(model.hub), str(model.revision))
-            except FusechatError as error:
-                raise StageError("models", who, str(error)) from error
+    if resolve:
+        new = {name: who for who, model in models(recipe) if (name := branch(model)) is not None and name not in known}
+        with ThreadPoolExecutor(max_workers=MAX_LOOKUPS) as lookups:
+            moved = lookups.map(_moved_to, commits)
+            looked_up = {name: lookups.submit(commit_of, name) for name in new}
+            for name, now in zip(commits, moved, strict=True):
+                if now is not None and now != commits[name]:
+                    say(f"{name}: has moved to {now}; this run stays with {commits[name]}")
+            for name, commit in looked_up.items():
+                try:
+                    known[name] = commit.result()
+                except FusechatError as error:
+                    raise StageError("models", new[name], str(error)) from error
 
     def pin(model: Model) -> Model:
         commit = known.get(branch(model) or "")
         return model if commit is None else model.model_copy(update={"revision": commit})
 
-    if resolve:
-        for name, commit in commits.items():
-            now = _moved_to(name)
-            if now is not None and now != commit:
-                say(f"{name}: has moved to {now}; this run stays with {commit}")
     return _replace(recipe, pin), known
 
 
@@ -58,10 +63,10 @@ def branch(model: Model) -> str | None:
     return f"{model.hub}@{model.revision}"
 
 
-def commit_of(hub: str, revision: str) -> str:
-    """The commit that a branch or tag of a hub repository names.
+def commit_of(name: str) -> str:
+    """The commit that a branch or tag names, given as `hub@revision`.
 
-    Without a network, the hub's local cache is asked.
+    Without a network, the commit comes from the hub's local cache.
 
     Raises:
         FusechatError: neither knows it.
@@ -69,6 +74,7 @@ def commit_of(hub: str, revision: str) -> str:
     from httpx2 import HTTPError  # a connection that breaks off is not wrapped by the hub's client
     from huggingface_hub import HfApi, try_to_load_from_cache
 
+    hub, _, revision = name.rpartition("@")
     try:
         commit = HfApi().model_info(hub, revision=revision, timeout=TIMEOUT_S).sha
         if commit is None:
@@ -82,15 +88,14 @@ def commit_of(hub: str, revision: str) -> str:
         if isinstance(cached, str) and (match := re.search(r"/snapshots/([0-9a-f]{40})/", cached)):
             return match.group(1)
         raise FusechatError(
-            f"{hub}@{revision} can't be fetched from the hub: {plain(error)}; a commit as revision needs no look-up"
+            f"{name} can't be fetched from the hub: {one_line(error)}; a commit as revision needs no look-up"
         ) from error
 
 
 def _moved_to(name: str) -> str | None:
     """The commit that `hub@revision` names now; None if nobody can say."""
-    hub, _, revision = name.rpartition("@")
     try:
-        return commit_of(hub, revision)
+        return commit_of(name)
     except FusechatError:
         return None
 

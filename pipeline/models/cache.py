@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """FUSECHAT_CACHE, else the user's cache folder."""
+    """FUSECHAT_CACHE if set, otherwise `fusechat` in the user's cache folder."""
     if given := os.environ.get("FUSECHAT_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusechat"

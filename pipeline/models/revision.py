@@ -1,14 +1,13 @@
-"""The exact weights of a model, as a string, without fetching them."""
+"""Revisions: strings that identify the exact weights of a model."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 from ..errors import InputError
-from ..identities import digest
+from ..identities import digest, file_hash
 from ..recipe import Model
 from ..storage.atomic import write_atomically
 from .cache import cache_folder
@@ -17,14 +16,14 @@ HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 
 def revision(model: Model, *, base: Path | None = None, cache: Path | None = None) -> str:
-    """A string that names the exact weights, without fetching them.
+    """A string that identifies the exact weights. Does not fetch them.
 
     Args:
-        base: folder that relative paths start at; the working directory by default.
-        cache: where file hashes are remembered; the user's cache by default.
+        base: folder that relative paths are relative to; the working directory by default.
+        cache: folder of cached file hashes; the user's cache by default.
 
     Raises:
-        InputError: a path holds no model.
+        InputError: a path contains no model.
     """
     if model.wheels is not None:
         return f"sha256:{model.wheels.sha256}"
@@ -41,43 +40,43 @@ def model_folder(model: Model, base: Path | None) -> Path:
     """
     folder = (base or Path()) / Path(str(model.path)).expanduser()
     if not (folder / "config.json").is_file():
-        raise InputError(str(folder), 0, "no model there: config.json is missing")
+        raise InputError(str(folder), 0, "contains no model: config.json is missing")
     return folder
 
 
 def _content(folder: Path, cache: Path) -> str:
-    """Hash of a model folder's content. File hashes are remembered by size and time of change."""
-    memory_file = cache / "hashes.json"
-    memory = _remembered(memory_file)
-    known = dict(memory)
+    """Hash of a model folder's content. File hashes are cached by file size and modification time."""
+    cache_file = cache / "hashes.json"
+    hashes = _read_hashes(cache_file)
+    cached_hashes = dict(hashes)
     entries = []
     for file in sorted(folder.iterdir()):
         if file.suffix not in HASHED:
             continue
         stat = file.stat()
-        place, state = str(file.resolve()), f"{stat.st_size}:{stat.st_mtime_ns}"
-        remembered_state, _, content = memory.get(place, "").rpartition(":")
-        if remembered_state != state:
-            with file.open("rb") as handle:
-                content = hashlib.file_digest(handle, "sha256").hexdigest()
-            memory[place] = f"{state}:{content}"
+        path, state = str(file.resolve()), f"{stat.st_size}:{stat.st_mtime_ns}"
+        cached_state, _, content = hashes.get(path, "").rpartition(":")
+        if cached_state != state:
+            content = file_hash(file)
+            hashes[path] = f"{state}:{content}"
         entries.append([file.name, content])
-    if memory != known:
-        _remember(memory_file, memory)
+    if hashes != cached_hashes:
+        _write_hashes(cache_file, hashes)
     return digest(entries)
 
 
-def _remembered(file: Path) -> dict[str, str]:
+def _read_hashes(file: Path) -> dict[str, str]:
     try:
-        memory = json.loads(file.read_text("utf-8"))
+        hashes = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {k: v for k, v in memory.items() if isinstance(v, str)} if isinstance(memory, dict) else {}
+    return {k: v for k, v in hashes.items() if isinstance(v, str)} if isinstance(hashes, dict) else {}
 
 
-def _remember(file: Path, memory: dict[str, str]) -> None:
-    """Best effort: without it the next call hashes again."""
+def _write_hashes(file: Path, hashes: dict[str, str]) -> None:
+    """Best effort: if it fails, the next call hashes again."""
     try:
-        write_atomically(file, json.dumps(memory).encode())
+        write_atomically(file, json.dumps(hashes).encode())
     except OSError as error:
-        print(f"fusechat: {file}: can't be written ({error.strerror}); model folders are hashed again", file=sys.stderr)
+        problem = f"can't be written ({error.strerror}); model folders will be hashed again"
+        print(f"fusechat: {file}: {problem}", file=sys.stderr)

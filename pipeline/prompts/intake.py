@@ -1,4 +1,4 @@
-"""Prompt intake: rows of files to prompt records; what is left out is named by file and line, or is a reject."""
+"""Prompt intake: converts rows of prompt files to records. Rows that can't be used stop the run or become rejects."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ import pyarrow as pa
 from ..errors import InputError
 from ..identities import digest
 from ..recipe import Prompts
-from ..records import CARRIED, PROMPT, REJECT, CarriedRow, PromptRow
+from ..records import CARRIED, PROMPT, REJECT, CarriedRow, Domain, PromptRow, RejectRow
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from . import rows, text
-from .contamination import Evaluation
-from .duplicates import Index
+from .contamination import EvaluationIndex
+from .duplicates import NearDuplicateIndex
 from .readers import PromptReader
 from .rows import UnusableError
 from .sink import FLUSH_ROWS, Sink
+from .template_check import TemplateCheck
 
 
 class Read(NamedTuple):
-    """A usable row: PROMPT, and the CARRIED rows of the responses that came with it."""
+    """A usable row: its PROMPT row, and the CARRIED rows of its responses."""
 
     prompt: PromptRow
     carried: list[CarriedRow]
 
 
 class Reject(NamedTuple):
-    """A row that the intake leaves out. The domain is none where the row could not be read so far."""
+    """A row that the intake leaves out. The domain is None if the row was rejected before its domain was known."""
 
     place: str
     reason: str
     detail: str
-    domain: str | None = None
+    domain: Domain | None = None
 
 
 COMPARED_ROWS = 512
-"""Rows whose signatures are computed together; changes nothing but the time."""
+"""Rows whose signatures are computed together. Affects only the speed."""
 
 
 class Intake:
-    """The recipe's prompt files on their way into the run directory: usable prompts, what they carry, rejects.
+    """Reads the recipe's prompt files into the run directory: usable prompts, their responses, and rejects.
 
     Args:
-        base: folder that relative paths start at.
-        imported: names of the sources whose responses rows may carry.
-        trial: reads all, and leaves the run directory as it is.
+        base: folder that relative paths are relative to.
+        imported: names of the sources whose responses rows may contain.
+        trial: reads everything, but does not change the run directory.
     """
 
     def __init__(
@@ -74,16 +75,15 @@ class Intake:
         self.rejected: Counter[str] = Counter()
         """Rejects by reason."""
         self._rejects: list[pa.Table] = []
-        self._new_rejects: list[dict[str, str | None]] = []
-        # Half of a prompt's identity -> where it was read first; a million of them take 150 MB.
+        self._new_rejects: list[RejectRow] = []
+        # Half of a prompt's identity -> file number and line where it was first read. A million entries take 150 MB.
         self._seen: dict[bytes, tuple[int, int]] = {}
         self._files: list[str] = []
-        self._near = Index(config.near_duplicates) if config.near_duplicates is not None else None
-        # File and line of each row of the index.
+        self._near = NearDuplicateIndex(config.near_duplicates) if config.near_duplicates is not None else None
+        # File number and line of each row of the index.
         self._near_files, self._near_lines = array("l"), array("q")
-        self._evaluation = Evaluation(config.contamination) if config.contamination is not None else None
-        self._trained_on: set[str] = set()
-        self._to_check: list[tuple[str, int, str, bool | None]] = []
+        self._evaluation = EvaluationIndex(config.contamination) if config.contamination is not None else None
+        self._templates = TemplateCheck()
 
     @property
     def num_rejects(self) -> int:
@@ -93,7 +93,7 @@ class Intake:
     def read(self) -> None:
         """Reads all files.
 
-        Held-out files are read first: a training prompt that also stands there is a reject, never the other way round.
+        Held-out files are read first, so that a prompt in both sets is removed from the training set only.
 
         Raises:
             InputError: a file is missing, or a row can't be used and `config.invalid` is `stop`.
@@ -101,28 +101,25 @@ class Intake:
         if not self._trial:
             self._run.remove_tables("prompts")
         for entry in self._config.heldout:
-            for row, _ in self._kept(
-                self._distinct(self._usable(PromptReader(entry, self._base), "heldout_"), keep=True)
-            ):
-                if row["template"] is not None:
-                    self._to_check.append((row["file"], row["line"], row["template"], row["template_seen"]))
+            usable = self._read_rows(PromptReader(entry, self._base), "heldout_")
+            for row, _ in self._collect_rejects(self._reject_near_duplicates(usable, keep_all=True)):
+                self._templates.add_heldout(row)
                 self.heldout.add(row)
                 if self._evaluation is not None and self._evaluation.heldout:
                     self._evaluation.add(text.content(row["messages"]), f"{row['file']}:{row['line']}")
         self._read_evaluation_sets()
         for entry in self._config.train:
-            usable = self._usable(PromptReader(entry, self._base), "")
-            for row, carried in self._kept(self._distinct(self._clean(usable))):
-                if row["template"] is not None:
-                    self._trained_on.add(row["template"])
+            usable = self._reject_contaminated(self._read_rows(PromptReader(entry, self._base), ""))
+            for row, carried in self._collect_rejects(self._reject_near_duplicates(usable)):
+                self._templates.add_train(row)
                 self.train.add(row)
                 for response in carried:
                     self.carried.add(response)
         if not self.train.num:
             names = [PromptReader(entry, self._base).file for entry in self._config.train]
-            why = f" ({', '.join(f'{num} {reason}' for reason, num in self.rejected.items())})" if self.rejected else ""
-            raise InputError(", ".join(names), 0, f"no usable prompt{why}")
-        self._check_templates()
+            counts = ", ".join(f"{num} {reason}" for reason, num in self.rejected.items())
+            raise InputError(", ".join(names), 0, "no usable prompt" + (f" ({counts})" if counts else ""))
+        self._templates.check()
         self.train.flush()
         self.heldout.flush()
         self.carried.flush()
@@ -132,25 +129,29 @@ class Intake:
             self._run.write_table(rejects, "prompts", "rejects.parquet")
 
     def digest(self) -> str:
-        """Hash of all that was read."""
+        """Hash of everything that was read."""
         rejects = self._run.read_table("prompts", "rejects.parquet")
         return digest(self.train.digest(), self.heldout.digest(), self.carried.digest(), rejects.to_pylist())
 
-    def _usable(self, source: PromptReader, prefix: str) -> Iterator[Read | Reject]:
-        """The source's rows; those that can't be used and exact duplicates are rejects."""
-        config, file = self._config, source.file
+    def _read_rows(self, reader: PromptReader, prefix: str) -> Iterator[Read | Reject]:
+        """The reader's rows. Rows that can't be used and exact duplicates become rejects.
+
+        Args:
+            prefix: prefix of the rejects' reasons.
+        """
+        config, file = self._config, reader.file
         self._files.append(file)
-        for line, raw in source.rows():
+        for line, raw in reader.rows():
             try:
                 if isinstance(raw, UnusableError):
                     raise raw
-                row, responses = rows.prompt(raw, config.max_chars, config.normalise, source.entry)
+                row, responses = rows.prompt_row(raw, config.max_chars, config.normalise, reader.entry)
                 if responses and prefix:
                     raise UnusableError("wrong_type", "a held-out row carries no responses")
                 self._check_carried(responses)
             except UnusableError as unusable:
-                if config.invalid == "stop" and not unusable.counted:
-                    raise InputError(source.place, line, unusable.problem) from None
+                if config.invalid == "stop" and not unusable.always_reject:
+                    raise InputError(reader.place, line, unusable.problem) from None
                 yield Reject(f"{file}:{line}", prefix + unusable.reason, unusable.problem)
                 continue
             key = bytes.fromhex(row["prompt_id"][:32])
@@ -162,32 +163,32 @@ class Intake:
             row["file"], row["line"] = file, line
             if config.tag_language:
                 row["language"] = text.language(text.content(row["messages"]))
-            yield Read(row, rows.carried(row, responses))
+            yield Read(row, rows.carried_rows(row, responses))
 
     def _read_evaluation_sets(self) -> None:
         """Fills the index of evaluation prompts.
 
         Raises:
-            InputError: a row has no prompt: a set that can't be read whole can't be vouched for.
+            InputError: a row has no prompt. Without it, training prompts can't be checked against the whole set.
         """
         if self._evaluation is None or self._config.contamination is None:
             return
         for entry in self._config.contamination.sets:
-            source = PromptReader(entry, self._base)
-            for line, raw in source.rows():
+            reader = PromptReader(entry, self._base)
+            for line, raw in reader.rows():
                 try:
                     if isinstance(raw, UnusableError):
                         raise raw
-                    content = text.content(rows.conversation(raw, source.entry))
+                    content = text.content(rows.conversation(raw, reader.entry))
                 except UnusableError as unusable:
-                    if unusable.reason == "empty":  # no word to be found anywhere
+                    if unusable.reason == "empty":  # it has no words that a training prompt could contain
                         continue
-                    raise InputError(source.place, line, unusable.problem) from None
-                self._evaluation.add(content, f"{source.file}:{line}")
+                    raise InputError(reader.place, line, unusable.problem) from None
+                self._evaluation.add(content, f"{reader.file}:{line}")
         self._evaluation.close()
 
-    def _clean(self, read: Iterable[Read | Reject]) -> Iterator[Read | Reject]:
-        """Rows that hold too much of an evaluation prompt are rejects."""
+    def _reject_contaminated(self, read: Iterable[Read | Reject]) -> Iterator[Read | Reject]:
+        """Rejects rows that contain too much of an evaluation prompt."""
         if self._evaluation is None:
             yield from read
             return
@@ -199,24 +200,30 @@ class Intake:
                     continue
             yield item
 
-    def _distinct(self, read: Iterable[Read | Reject], *, keep: bool = False) -> Iterator[Read | Reject]:
-        """Rows that nearly repeat an earlier one are rejects, unless all are to be kept; held-out rows are."""
+    def _reject_near_duplicates(
+        self, read: Iterable[Read | Reject], *, keep_all: bool = False
+    ) -> Iterator[Read | Reject]:
+        """Rejects rows that nearly repeat an earlier one.
+
+        Args:
+            keep_all: only adds the rows to the index; held-out rows are all kept.
+        """
         if self._near is None:
             yield from read
             return
-        waiting: list[Read | Reject] = []
+        batch: list[Read | Reject] = []
         for item in read:
-            waiting.append(item)
-            if len(waiting) == COMPARED_ROWS:
-                yield from self._compared(waiting, keep)
-                waiting = []
-        yield from self._compared(waiting, keep)
+            batch.append(item)
+            if len(batch) == COMPARED_ROWS:
+                yield from self._compare_batch(batch, keep_all)
+                batch = []
+        yield from self._compare_batch(batch, keep_all)
 
-    def _compared(self, items: list[Read | Reject], keep: bool) -> Iterator[Read | Reject]:
+    def _compare_batch(self, items: list[Read | Reject], keep_all: bool) -> Iterator[Read | Reject]:
         assert self._near is not None
         usable = [item.prompt for item in items if isinstance(item, Read)]
         contents = [text.content(prompt["messages"]) for prompt in usable]
-        matches = iter(self._near.take(contents, [prompt["domain"] for prompt in usable], keep=keep))
+        matches = iter(self._near.add(contents, [prompt["domain"] for prompt in usable], keep_all=keep_all))
         for item in items:
             if isinstance(item, Read):
                 match = next(matches)
@@ -228,21 +235,21 @@ class Intake:
                 self._near_lines.append(item.prompt["line"])
             yield item
 
-    def _kept(self, read: Iterable[Read | Reject]) -> Iterator[Read]:
-        """The usable rows; the others go to the rejects."""
+    def _collect_rejects(self, read: Iterable[Read | Reject]) -> Iterator[Read]:
+        """Yields the usable rows, and stores the rejects."""
         for item in read:
             if isinstance(item, Read):
                 yield item
             else:
-                self._reject(item)
+                self._store_reject(item)
 
     def _check_carried(self, responses: dict[str, list[str]]) -> None:
         for source in responses:
             if source not in self._imported:
-                there = ", ".join(sorted(self._imported)) or "none"
-                raise UnusableError("unknown_source", f"responses of {source!r}; imported sources: {there}")
+                imported = ", ".join(sorted(self._imported)) or "none"
+                raise UnusableError("unknown_source", f"responses of {source!r}; imported sources: {imported}")
 
-    def _reject(self, reject: Reject) -> None:
+    def _store_reject(self, reject: Reject) -> None:
         self._new_rejects.append(
             {
                 "stage": "prompts",
@@ -259,21 +266,6 @@ class Intake:
     def _flush_rejects(self) -> None:
         self._rejects.append(pa.Table.from_pylist(self._new_rejects, schema=REJECT))
         self._new_rejects = []
-
-    def _check_templates(self) -> None:
-        """A held-out prompt shares its template with the training set only where its row says so.
-
-        Raises:
-            InputError: `template_seen` is not what the training set says.
-        """
-        for file, line, template, said in self._to_check:
-            seen = template in self._trained_on
-            if seen and said is not True:
-                problem = f"the training set uses template {template!r} too; say template_seen: true if that is meant"
-                raise InputError(file, line, problem)
-            if said is True and not seen:
-                problem = f"template_seen is true, but the training set does not use template {template!r}"
-                raise InputError(file, line, problem)
 
 
 def _reject(read: Read, reason: str, detail: str) -> Reject:

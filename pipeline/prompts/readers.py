@@ -1,35 +1,38 @@
-"""Readers: prompt files (JSONL, Parquet, CSV) and hub data sets to rows under the names of docs/recipe.md, streamed."""
+"""Streams rows from prompt files (JSONL, Parquet, CSV) and hub data sets, under the field names of docs/recipe.md."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, plain
-from ..identities import digest
+from ..errors import InputError, one_line
+from ..identities import digest, file_hash
 from ..recipe import PromptTable
+from .column_types import type_problem
 from .rows import KEYS, RawRow, UnusableError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BATCH_ROWS = 1000
 
 ReadRow = RawRow | UnusableError
-"""A row, or why its line contains none."""
+"""A row, or the reason why its line contains none."""
 
 
 class PromptReader:
     """One entry of `prompts.train`, `heldout` or `contamination.sets`.
 
     Args:
-        base: folder that relative paths start at.
+        base: folder that relative paths are relative to.
     """
 
     def __init__(self, entry: str | PromptTable, base: Path) -> None:
@@ -37,41 +40,41 @@ class PromptReader:
         self._base = base
         self.path = base / (self.entry.path or self.entry.hub or "")
         self.place = str(self.path) if self.entry.path is not None else self.entry.name
-        """For errors."""
+        """Name of the file or data set in error messages."""
         self.file = self.path.name if self.entry.path is not None else self.entry.name
-        """For records and rejects."""
+        """Name of the file or data set in records and rejects."""
 
     def rows(self) -> Iterator[tuple[int, ReadRow]]:
-        """Each row with its line (JSONL, CSV) or its number, from 1.
+        """Yields each row with its line (JSONL, CSV) or its number, from 1.
 
         Raises:
-            InputError: the file or data set can't be read, or lacks a column that the recipe names.
+            InputError: the file or data set can't be read, or a column that the recipe names is missing.
         """
         for number, raw in itertools.islice(self._read(), self.entry.limit):
             yield number, raw if isinstance(raw, UnusableError) else self._mapped(raw, number)
 
     def fingerprint(self) -> str:
-        """Hash of what is there to read; of a hub data set its revision, of which only a commit stays what it is."""
+        """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit."""
         if self.entry.hub is None:
-            return _file_hash(self.path)
+            return self._file_hash(self.path)
         if self._is_folder:
             files = sorted(f for f in self.path.rglob("*") if f.is_file())
-            return digest([[str(f.relative_to(self.path)), _file_hash(f)] for f in files])
+            return digest([[str(f.relative_to(self.path)), self._file_hash(f)] for f in files])
         return f"{self.entry.hub}@{self.entry.revision}"
 
     @property
     def _is_folder(self) -> bool:
-        """Whether `hub` is a folder in the form of a data set."""
+        """Whether `hub` is a local folder in the format of a data set."""
         return self.path.is_dir()
 
     @property
     def _format(self) -> str:
-        endings = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
-        return self.entry.format or endings.get(self.path.suffix.lower(), "jsonl")
+        formats = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+        return self.entry.format or formats.get(self.path.suffix.lower(), "jsonl")
 
     @property
-    def _wanted(self) -> dict[str, str]:
-        """What is read of each row: column -> the recipe's key that names it; empty takes all."""
+    def _selected_columns(self) -> dict[str, str]:
+        """Columns to read -> the recipe's key that names the column. If it is empty, all columns are read."""
         named = {column: f"columns.{field}" for field, column in self.entry.columns.items()}
         return named | {column: f"responses.{source}" for source, column in self.entry.responses.items()}
 
@@ -82,11 +85,11 @@ class PromptReader:
         readers = {"jsonl": self._from_jsonl, "parquet": self._from_parquet, "csv": self._from_csv}
         return readers[self._format]()
 
-    def _mapped(self, raw: dict[str, Any], number: int) -> dict[str, Any]:
-        """The row under the fields' names."""
+    def _mapped(self, raw: RawRow, number: int) -> RawRow:
+        """The row with the recipe's `columns` and `responses` mapped to the field names."""
         entry = self.entry
         if entry.columns:
-            row: dict[str, Any] = {field: raw.get(column) for field, column in entry.columns.items()}
+            row: RawRow = {field: raw.get(column) for field, column in entry.columns.items()}
             if entry.responses:
                 cells = {source: raw.get(column) for source, column in entry.responses.items()}
                 row["responses"] = {s: c if isinstance(c, list) else [c] for s, c in cells.items() if c is not None}
@@ -101,7 +104,7 @@ class PromptReader:
     # --- JSONL
 
     def _from_jsonl(self) -> Iterator[tuple[int, ReadRow]]:
-        """Non-empty lines; without the mark that some editors put at a file's start."""
+        """The non-empty lines, without the byte order mark that some editors write."""
         try:
             with self.path.open("rb") as file:
                 for number, raw in enumerate(file, start=1):
@@ -114,12 +117,12 @@ class PromptReader:
     # --- CSV
 
     def _from_csv(self) -> Iterator[tuple[int, ReadRow]]:
-        """Rows by the header's names; an empty cell is a field that is not given, or an empty prompt."""
-        csv.field_size_limit(2**31 - 1)  # the default refuses prompts that `max_chars` allows
+        """The rows by the header's names. An empty cell means a missing field, or an empty prompt."""
+        csv.field_size_limit(2**31 - 1)  # the default limit is below what `max_chars` allows
         prompt = self.entry.columns.get("prompt", "prompt")
         delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
         try:
-            # What is no UTF-8 becomes surrogates, so that one bad row is no end of the file.
+            # Invalid UTF-8 becomes surrogates, so that one bad row does not end the file.
             with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 reader = csv.reader(file, delimiter=delimiter, strict=True)
                 header = next(reader, [])
@@ -143,8 +146,8 @@ class PromptReader:
     def _check_header(self, header: list[str]) -> None:
         if not header:
             raise InputError(self.place, 0, "empty; the first line of a CSV file names its columns")
-        if twice := sorted({c for c in header if header.count(c) > 1}):
-            raise InputError(self.place, 1, f"two columns have the name {twice[0]!r}")
+        if repeated := sorted({c for c in header if header.count(c) > 1}):
+            raise InputError(self.place, 1, f"two columns have the name {repeated[0]!r}")
         self._check_columns(header)
 
     # --- Parquet and hub data sets
@@ -154,7 +157,7 @@ class PromptReader:
         try:
             with pq.ParquetFile(self.path) as file:
                 self._check_schema(file.schema_arrow)
-                for batch in file.iter_batches(BATCH_ROWS, columns=list(self._wanted) or None):
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(self._selected_columns) or None):
                     for row in _records(batch.to_pylist()):
                         number += 1
                         yield number, row
@@ -162,60 +165,68 @@ class PromptReader:
             if isinstance(error, OSError) and error.errno is not None:
                 raise self._unreadable(error) from error
             place = f"after row {number}, it" if number else "it"
-            raise InputError(self.place, 0, f"{place} can't be read as Parquet: {plain(error)}") from error
+            raise InputError(self.place, 0, f"{place} can't be read as Parquet: {one_line(error)}") from error
 
     def _from_hub(self) -> Iterator[tuple[int, ReadRow]]:
         data = self._hub_data()
         self._check_schema(data.features.arrow_schema)
-        if self._wanted:
-            data = data.select_columns(list(self._wanted))
+        if self._selected_columns:
+            data = data.select_columns(list(self._selected_columns))
         number = 0
         for table in data.with_format("arrow").iter(BATCH_ROWS):
             for row in _records(table.to_pylist()):
                 number += 1
                 yield number, row
 
-    def _hub_data(self) -> Any:
-        """The data set, fetched into the hub's cache where it is not there yet.
+    def _hub_data(self) -> Dataset:
+        """The data set. Fetches it into the hub's cache if needed.
 
         Raises:
-            InputError: it can't be reached, or has no such revision, configuration or split.
+            InputError: it can't be reached, or the revision, configuration or split does not exist.
         """
         from datasets import disable_progress_bars, load_dataset
         from datasets.exceptions import DatasetsError
-        from httpx2 import HTTPError  # the hub's client lets a connection that breaks in the middle through as this
+        from httpx2 import HTTPError  # a connection that breaks off is not wrapped by the hub's client
 
         disable_progress_bars()
         entry = self.entry
         name = str(self.path) if self._is_folder else entry.hub
-        revision = None if self._is_folder else entry.revision  # a folder has but one
+        revision = None if self._is_folder else entry.revision  # a folder has no revisions
         try:
             return load_dataset(name, entry.config, split=entry.split, revision=revision)
         except (DatasetsError, HTTPError, OSError, ValueError, RuntimeError) as error:
-            where = f"{entry.hub}@{entry.revision}"
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            what = f"the data set can't be loaded: {plain(cause)} ({type(cause).__name__})"
-            raise InputError(where, 0, what) from error
+            problem = f"the data set can't be loaded: {one_line(cause)} ({type(cause).__name__})"
+            raise InputError(f"{entry.hub}@{entry.revision}", 0, problem) from error
 
     def _check_schema(self, schema: pa.Schema) -> None:
-        """Columns that are not there, or whose type no row could be used with."""
+        """Checks that the named columns exist and that the columns' types can be used.
+
+        Raises:
+            InputError: a column is missing, unknown, or of a wrong type.
+        """
         self._check_columns(schema.names)
         fields: dict[str, str] = {column: field for field, column in self.entry.columns.items()}
         for column in schema.names:
             field: str | None = fields.get(column) if self.entry.columns else column
             kind = schema.field(column).type
-            if field is not None and field in _ALLOWED and not any(is_one(kind) for is_one in _ALLOWED[field]):
+            if field is not None and (allowed := type_problem(field, kind)) is not None:
                 key = f" (columns.{field})" if self.entry.columns else ""
-                problem = f"column {column!r}{key} holds {kind}, allowed: {_ALLOWED_WORDS[field]}"
-                raise InputError(self.place, 0, problem)
+                raise InputError(self.place, 0, f"column {column!r}{key} holds {kind}, allowed: {allowed}")
 
-    def _check_columns(self, there: list[str]) -> None:
-        for column, key in self._wanted.items():
-            if column not in there:
-                raise InputError(self.place, 0, f"no column {column!r} ({key}); there are {', '.join(there)}")
-        if not self._wanted and (unknown := sorted(set(there) - KEYS)):
+    def _check_columns(self, columns: list[str]) -> None:
+        for column, key in self._selected_columns.items():
+            if column not in columns:
+                raise InputError(self.place, 0, f"no column {column!r} ({key}); there are {', '.join(columns)}")
+        if not self._selected_columns and (unknown := sorted(set(columns) - KEYS)):
             problem = f"unknown column {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}; columns maps others"
             raise InputError(self.place, 0, problem)
+
+    def _file_hash(self, path: Path) -> str:
+        try:
+            return file_hash(path)
+        except OSError as error:
+            raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error
 
     def _unreadable(self, error: OSError) -> InputError:
         if isinstance(error, FileNotFoundError):
@@ -223,49 +234,12 @@ class PromptReader:
         return InputError(self.place, 0, f"can't be read: {error.strerror}")
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_texts(kind: pa.DataType) -> bool:
-    return _is_list(kind) and _is_text(kind.value_type)
-
-
-def _is_turns(kind: pa.DataType) -> bool:
-    return pa.types.is_null(kind) or (_is_list(kind) and bool(pa.types.is_struct(kind.value_type)))
-
-
-_TEXT, _NUMBER = (_is_text,), (_is_text, pa.types.is_integer)
-_ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], ...]] = {
-    "prompt": _TEXT,
-    "domain": _TEXT,
-    "entry_point": _TEXT,
-    "template": _TEXT,
-    "id": _NUMBER,
-    "gold": _NUMBER,
-    "tests": (_is_text, _is_texts),
-    "messages": (_is_turns,),
-}
-_ALLOWED_WORDS = dict.fromkeys(("prompt", "domain", "entry_point", "template"), "text") | {
-    "id": "text or whole numbers",
-    "gold": "text or whole numbers",
-    "tests": "text or a list of texts",
-    "messages": "a list of role and content",
-}
-
-
 def _json(line: bytes) -> ReadRow:
     try:
         raw = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return UnusableError("malformed", f"not UTF-8: {error.reason}")
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+    except (ValueError, RecursionError) as error:  # ValueError includes numbers with more digits than Python reads
         return UnusableError("malformed", f"not JSON: {error}")
     return raw if isinstance(raw, dict) else UnusableError("malformed", "a row is a JSON object")
 
@@ -278,8 +252,8 @@ def _record(header: list[str], cells: list[str], prompt: str) -> ReadRow:
     return {name: cell if cell or name == prompt else None for name, cell in zip(header, cells, strict=True)}
 
 
-def _records(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Arrow's rows in JSON's form: whole numbers are written out, turns and responses have no empty keys."""
+def _records(rows: list[RawRow]) -> Iterator[RawRow]:
+    """Converts Arrow's rows to the form of JSON rows: integers become strings; empty keys of structs are removed."""
     for row in rows:
         for name, value in row.items():
             if isinstance(value, int) and not isinstance(value, bool):
@@ -289,11 +263,3 @@ def _records(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             elif isinstance(value, dict):
                 row[name] = {k: v for k, v in value.items() if v is not None}
         yield row
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error

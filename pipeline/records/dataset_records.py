@@ -1,4 +1,4 @@
-"""What selection writes: SFT rows, pairs, and the outcome of each prompt."""
+"""Records of selection: SFT rows, preference pairs, and the outcome of each prompt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PROVENANCE = [
     pa.field("revision", pa.string(), nullable=False),
     pa.field("template", pa.string(), nullable=False),
     pa.field("params", pa.string(), nullable=False),
-    pa.field("recipe", pa.string(), nullable=False),  # its name
-    pa.field("code", pa.string(), nullable=False),  # fusechat's version
+    pa.field("recipe", pa.string(), nullable=False),  # name of the recipe
+    pa.field("code", pa.string(), nullable=False),  # version of fusechat
 ]
 
 
@@ -133,7 +133,7 @@ OUTCOME = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("domain", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("source", pa.string()),  # of the row that was selected
+        pa.field("source", pa.string()),  # source of the selected row
     ]
 )
 

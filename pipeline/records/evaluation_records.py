@@ -1,4 +1,4 @@
-"""What the evaluation writes: answers, items of suites, and contaminated rows."""
+"""Records of the evaluation: answers, items of suites, and contaminated rows of suites."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .prompt_records import Domain
 ANSWER = pa.schema(
     [
         pa.field("answer_id", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),  # target, sft, dpo, or another that is evaluated
+        pa.field("model", pa.string(), nullable=False),  # target, sft, dpo, or another evaluated model
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
         pa.field("domain", pa.string(), nullable=False),
@@ -52,20 +52,22 @@ ITEM = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
         pa.field("domain", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),  # in [0, 1]: the share that is right, or the preference; null where none
-        pa.field("why", pa.string(), nullable=False),  # the first answer's verdict, or the judge's for both orders
+        pa.field("score", pa.float64()),  # in [0, 1]: share of correct answers, or preference; null if there is none
+        pa.field(
+            "why", pa.string(), nullable=False
+        ),  # verdict on the first answer, or the judge's verdicts for both orders
         pa.field("prompt", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),  # the first answer
         pa.field("answers", pa.int32(), nullable=False),
-        pa.field("rejected", pa.int32(), nullable=False),  # answers that there are not, for a reason
+        pa.field("rejected", pa.int32(), nullable=False),  # number of rejected answers
         pa.field("truncated", pa.int32(), nullable=False),
-        pa.field("completion_tokens", pa.float64(), nullable=False),  # mean of the answers
+        pa.field("completion_tokens", pa.float64(), nullable=False),  # mean over the answers
         pa.field("chars", pa.float64(), nullable=False),
-        pa.field("style", pa.list_(pa.int32()), nullable=False),  # winrates.STYLE of the first answer
+        pa.field("style", pa.list_(pa.int32()), nullable=False),  # style features (win_rates) of the first answer
         pa.field("contaminated", pa.bool_(), nullable=False),
     ]
 )
-"""An item of a suite and a model; of a judged suite also the baseline's, whose preference is 0.5."""
+"""An item of a suite, for one model. Judged suites also have items of the baseline, with a preference of 0.5."""
 
 
 class ItemRow(TypedDict):
@@ -95,9 +97,9 @@ OVERLAP = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("place", pa.string(), nullable=False),  # file:line of the suite's row
-        pa.field("training", pa.string(), nullable=False),  # file:line of the training prompt that holds most of it
-        pa.field("num", pa.int32(), nullable=False),  # n-grams that it holds
-        pa.field("of", pa.int32(), nullable=False),
+        pa.field("training", pa.string(), nullable=False),  # file:line of the training prompt that contains most of it
+        pa.field("num", pa.int32(), nullable=False),  # number of its n-grams in the training prompt
+        pa.field("of", pa.int32(), nullable=False),  # number of its n-grams
     ]
 )
 """A contaminated row of a suite."""

@@ -1,4 +1,4 @@
-"""Prompts, the responses that prompt rows bring along, and rejected rows."""
+"""Prompts, responses that prompt rows contain, and rejected rows."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 PROMPT = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),  # sha256 of the messages
-        pa.field("id", pa.string(), nullable=False),  # the user's own
+        pa.field("id", pa.string(), nullable=False),  # the id in the user's file
         pa.field("domain", pa.string(), nullable=False),
         pa.field("messages", MESSAGES, nullable=False),
         pa.field("gold", pa.string()),
         pa.field("tests", pa.string()),
         pa.field("entry_point", pa.string()),
-        pa.field("template", pa.string()),  # family of prompts that it was made from
-        pa.field("template_seen", pa.bool_()),  # held-out only: does the training set use that family
-        pa.field("language", pa.string()),  # ISO 639-1, where the recipe has it tagged
+        pa.field("template", pa.string()),  # template that the prompt was made from
+        pa.field("template_seen", pa.bool_()),  # held-out prompts only: whether the training set uses the template
+        pa.field("language", pa.string()),  # ISO 639-1, if the recipe tags languages
         pa.field("file", pa.string(), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),  # of a line-based file; else the row's number
+        pa.field("line", pa.int64(), nullable=False),  # line of the file; in other formats, number of the row
     ]
 )
 
@@ -67,7 +67,7 @@ CARRIED = pa.schema(
 
 
 class CarriedRow(TypedDict):
-    """A row of CARRIED: a response that came with its prompt."""
+    """A row of CARRIED: a response that a prompt row contained."""
 
     carried_id: str
     prompt_id: str
@@ -78,7 +78,7 @@ class CarriedRow(TypedDict):
 
 
 def plain_prompt(prompt_id: str, id_: str, domain: Domain, messages: list[Message], file: str, line: int) -> PromptRow:
-    """A PROMPT row without gold, tests, template and language."""
+    """A PROMPT row without gold answer, tests, template and language."""
     return {
         "prompt_id": prompt_id,
         "id": id_,
@@ -98,10 +98,10 @@ def plain_prompt(prompt_id: str, id_: str, domain: Domain, messages: list[Messag
 REJECT = pa.schema(
     [
         pa.field("stage", pa.string(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),  # of the prompt or response, or file:line
+        pa.field("id", pa.string(), nullable=False),  # id of the prompt or response, or file:line
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
-        pa.field("domain", pa.string()),  # none where the row could not be read so far
+        pa.field("domain", pa.string()),  # null if the row was rejected before its domain was known
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Responses."""
+"""Records of responses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RESPONSE = pa.schema(
         pa.field("revision", pa.string(), nullable=False),
         pa.field("sample_index", pa.int32(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("params", pa.string(), nullable=False),  # sampling parameters, JSON
+        pa.field("params", pa.string(), nullable=False),  # sampling parameters as JSON
         pa.field("template", pa.string(), nullable=False),  # sha256 of the chat template
         pa.field("text", pa.string(), nullable=False),
         pa.field("finish_reason", pa.string(), nullable=False),  # stop, length, imported, rejected ...
-        pa.field("reject", pa.string(), nullable=False),  # why there is no response; empty where there is one
+        pa.field("reject", pa.string(), nullable=False),  # reason for a missing response; otherwise empty
         pa.field("prompt_tokens", pa.int32(), nullable=False),
         pa.field("completion_tokens", pa.int32(), nullable=False),
         pa.field("flags", pa.list_(pa.string()), nullable=False),  # truncated, empty, refused, duplicate
@@ -50,4 +50,4 @@ class ResponseRow(TypedDict):
 
 
 FINISHED = ("stop", "imported")
-"""Finish reasons of responses that came to their own end."""
+"""Finish reasons of complete responses."""

@@ -1,4 +1,4 @@
-"""Verdicts, rewards, and the two merged."""
+"""Records of scoring: verdicts, rewards, and scores, which merge both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .prompt_records import Domain
 VERDICT = pa.schema(
     [
         pa.field("response_id", pa.string(), nullable=False),
-        pa.field("correct", pa.bool_()),  # null where nothing can be verified
+        pa.field("correct", pa.bool_()),  # null if the response can't be verified
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
     ]
@@ -48,7 +48,7 @@ OBJECTIVES = (
     "code-instruction-following",
     "code-readability",
 )
-"""ArmoRM's, in the order of the columns `objectives` and `gate`."""
+"""ArmoRM's objectives, in the order of the columns `objectives` and `gate`."""
 
 
 VALUES = pa.list_(pa.float64())
@@ -61,9 +61,9 @@ REWARD = pa.schema(
     [
         pa.field("response_id", pa.string(), nullable=False),
         pa.field("score", pa.float64()),
-        pa.field("reject", pa.string(), nullable=False),  # why there is no score; empty where there is one
-        pa.field("objectives", VALUES, metadata=_IN_ORDER),  # ArmoRM's, unmixed; null of other reward models
-        pa.field("gate", VALUES, metadata=_IN_ORDER),  # its weights of them
+        pa.field("reject", pa.string(), nullable=False),  # reason for a missing score; otherwise empty
+        pa.field("objectives", VALUES, metadata=_IN_ORDER),  # ArmoRM's objective scores; null for other reward models
+        pa.field("gate", VALUES, metadata=_IN_ORDER),  # ArmoRM's gating weights
     ]
 )
 
@@ -85,12 +85,14 @@ SCORE = pa.schema(
         pa.field("domain", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("rewards", pa.map_(pa.string(), pa.float64()), nullable=False),  # reward model -> score
-        pa.field("reward_rejects", pa.map_(pa.string(), pa.string()), nullable=False),  # -> why no score
-        pa.field("correct", pa.bool_()),  # null where nothing can be verified
+        pa.field(
+            "reward_rejects", pa.map_(pa.string(), pa.string()), nullable=False
+        ),  # reward model -> reason for a missing score
+        pa.field("correct", pa.bool_()),  # null if the response can't be verified
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
-        pa.field("objectives", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # reward model -> ArmoRM's objectives
-        pa.field("gate", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # -> its weights of them
+        pa.field("objectives", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # reward model -> objective scores
+        pa.field("gate", pa.map_(pa.string(), VALUES), metadata=_IN_ORDER),  # reward model -> gating weights
     ]
 )
 

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
+from ..evaluation.result_types import DomainOutcome, SuiteResult, SuiteResults
+from ..records import ItemRow
 from ..storage.run_dir import RunDir
 
 EXAMPLES_PER_KIND = 2
@@ -45,17 +47,6 @@ class BenchmarkRow:
     """Model -> value; None if the suite has no value for the model."""
 
 
-class SuiteResults(TypedDict):
-    """evaluate/suites.json."""
-
-    models: dict[str, dict[str, str]]
-    suites: list[dict[str, Any]]
-    groups: dict[str, dict[str, float | None]]
-    """Group -> model -> mean."""
-    mean: dict[str, float | None]
-    versions: dict[str, str]
-
-
 class BenchmarkExample(TypedDict):
     """A prompt on which the fused model and the first model got different scores."""
 
@@ -65,8 +56,14 @@ class BenchmarkExample(TypedDict):
     id: str
     domain: str
     prompt: str
-    answers: dict[str, dict[str, Any]]
+    answers: dict[str, ItemRow]
     """Model -> row of evaluate/items.parquet."""
+
+
+class SuiteOutcome(DomainOutcome):
+    """Items of one suite and domain on which the fused model got better, stayed the same or got worse."""
+
+    suite: str
 
 
 class Benchmarks(SuiteResults):
@@ -76,7 +73,7 @@ class Benchmarks(SuiteResults):
     names: list[str]
     fused: str
     first: str
-    outcomes: list[dict[str, Any]]
+    outcomes: list[SuiteOutcome]
     examples: list[BenchmarkExample]
 
 
@@ -114,7 +111,7 @@ def table_rows(results: SuiteResults) -> list[BenchmarkRow]:
     return rows
 
 
-def _suite_row(suite: Mapping[str, Any], models: Sequence[str]) -> BenchmarkRow:
+def _suite_row(suite: SuiteResult, models: Sequence[str]) -> BenchmarkRow:
     judged = suite["kind"] == "judged"
     cells: dict[str, Cell | None] = {}
     for name in models:
@@ -133,7 +130,11 @@ def _suite_row(suite: Mapping[str, Any], models: Sequence[str]) -> BenchmarkRow:
             "sure": any(c["p_holm"] < SIGNIFICANCE for c in comparisons),
             "contaminated": suite["contaminated"],
         }
-    metric = CONTROLS[suite["control"]] if judged else "by the harness" if suite["kind"] == "harness" else "% right"
+    if judged:
+        assert suite["control"] is not None
+        metric = CONTROLS[suite["control"]]
+    else:
+        metric = "by the harness" if suite["kind"] == "harness" else "% right"
     return BenchmarkRow(suite["name"], "suite", metric, suite["num_items"], cells)
 
 
@@ -220,7 +221,7 @@ def write(run: RunDir, results: SuiteResults) -> None:
         run.write_bytes(make(results).encode("utf-8", "replace"), "report", f"benchmarks.{suffix}")
 
 
-def _outcomes_by_domain(results: SuiteResults, fused: str, first: str) -> list[dict[str, Any]]:
+def _outcomes_by_domain(results: SuiteResults, fused: str, first: str) -> list[SuiteOutcome]:
     """Items on which the fused model is better, the same or worse than the first model, by suite and domain."""
     return [
         {"suite": suite["name"], **outcome}
@@ -232,12 +233,14 @@ def _outcomes_by_domain(results: SuiteResults, fused: str, first: str) -> list[d
 
 def _examples(run: RunDir, fused: str, first: str) -> list[BenchmarkExample]:
     """For each domain, the first prompts by id where the fused model got better, and where it got worse."""
-    rows = run.read_table("evaluate", "items.parquet").to_pylist()
+    rows: list[ItemRow] = run.read_table("evaluate", "items.parquet").to_pylist()
     baseline = {(r["suite"], r["prompt_id"]): r for r in rows if r["model"] == first and r["score"] is not None}
     by_kind: dict[tuple[str, str], list[BenchmarkExample]] = {}
     for row in sorted(rows, key=lambda r: (r["domain"], r["prompt_id"], r["suite"])):
         before = baseline.get((row["suite"], row["prompt_id"]))
-        if row["model"] != fused or row["score"] is None or before is None or row["score"] == before["score"]:
+        if row["model"] != fused or row["score"] is None or before is None or before["score"] is None:
+            continue
+        if row["score"] == before["score"]:
             continue
         kind = "better" if row["score"] > before["score"] else "worse"
         examples = by_kind.setdefault((row["domain"], kind), [])

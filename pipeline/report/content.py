@@ -1,15 +1,18 @@
-"""The numbers and texts of a run's report, collected from the files of the run alone."""
+"""The numbers and texts of a run's report, read from the files of the run."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluation.result_types import HeldoutMetrics
 from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
-from ..records import FINISHED, RESPONSE, SCORE
+from ..records import FINISHED, RESPONSE, SCORE, AnswerRow, ResponseRow, ScoreRow
+from ..scoring.agreement import AgreementReport, RewardRelations
+from ..selection.funnel import Funnel
 from ..storage.manifest import STAGES
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
@@ -19,7 +22,6 @@ from .content_types import (
     FunnelRow,
     ReportContent,
     ResponseCounts,
-    RewardRelations,
     StageSummary,
     Yields,
 )
@@ -29,13 +31,14 @@ NUM_EXAMPLES = 12
 
 def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     """Every number and text of the report."""
-    responses = Parts(run, "sample", RESPONSE, "response_id").read().to_pylist()
-    scores = {s["response_id"]: s for s in Parts(run, "score", SCORE, "response_id").read().to_pylist()}
+    responses: list[ResponseRow] = Parts(run, "sample", RESPONSE, "response_id").read().to_pylist()
+    scored: list[ScoreRow] = Parts(run, "score", SCORE, "response_id").read().to_pylist()
+    scores = {s["response_id"]: s for s in scored}
     responses = [r for r in responses if r["response_id"] in scores] if scores else responses
-    agreement = _read_json(run, "score", "agreement.json")
+    agreement: AgreementReport | None = _read_json(run, "score", "agreement.json")
     chosen = agreement["chosen"] if agreement else None
-    funnel = _read_json(run, "select", "funnel.json")
-    metrics = _read_json(run, "evaluate", "metrics.json")
+    funnel: Funnel | None = _read_json(run, "select", "funnel.json")
+    metrics: HeldoutMetrics | None = _read_json(run, "evaluate", "metrics.json")
     windows = {d: recipe.select.rule(d).margin for d in DOMAINS}
     return {
         "recipe": recipe.name,
@@ -59,21 +62,15 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     }
 
 
-def _read_json(run: RunDir, *parts: str) -> dict[str, Any] | None:
-    if not run.exists(*parts):
-        return None
-    content: dict[str, Any] = run.read_json(*parts)
-    return content
+def _read_json(run: RunDir, *parts: str) -> Any:
+    """Content of a JSON file, or None if the stage that writes it was not run."""
+    return run.read_json(*parts) if run.exists(*parts) else None
 
 
-def _relations(agreement: dict[str, Any] | None) -> RewardRelations:
-    """Empty where the score stage of this run did not write the relations."""
-    relations = (agreement or {}).get("run", {})
-    return {
-        "verdicts": relations.get("verdicts", {}),
-        "lengths": relations.get("lengths", {}),
-        "ranks": relations.get("ranks", []),
-    }
+def _relations(agreement: AgreementReport | None) -> RewardRelations:
+    """The relations of the rewards; empty if the run's score stage did not write them."""
+    nothing: RewardRelations = {"verdicts": {}, "lengths": {}, "ranks": []}
+    return nothing if agreement is None else {**nothing, **agreement.get("run", nothing)}
 
 
 def _unit(recipe: Recipe, chosen: str | None) -> str:
@@ -87,7 +84,7 @@ def _unit(recipe: Recipe, chosen: str | None) -> str:
     return f"{chosen}: {names.get(kind, 'score')}"
 
 
-def _funnel_rows(funnel: dict[str, Any] | None) -> list[FunnelRow]:
+def _funnel_rows(funnel: Funnel | None) -> list[FunnelRow]:
     """The template compares the sum of the counts with the number of prompts."""
     if not funnel:
         return []
@@ -98,13 +95,14 @@ def _funnel_rows(funnel: dict[str, Any] | None) -> list[FunnelRow]:
     return sorted(rows, key=lambda x: (not x["reason"].startswith("selected"), -x["num"]))
 
 
-def _responses_by_source(responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]]) -> list[ResponseCounts]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+def _responses_by_source(responses: Sequence[ResponseRow], scores: Mapping[str, ScoreRow]) -> list[ResponseCounts]:
+    groups: dict[tuple[str, str], list[ResponseRow]] = defaultdict(list)
     for r in responses:
         groups[r["source"], r["domain"]].append(r)
     table: list[ResponseCounts] = []
     for (source, domain), rows in sorted(groups.items()):
-        verified = [v for r in rows if (v := scores.get(r["response_id"], {}).get("correct")) is not None]
+        verdicts = [scores[r["response_id"]]["correct"] for r in rows if r["response_id"] in scores]
+        verified = [correct for correct in verdicts if correct is not None]
         table.append(
             {
                 "source": source,
@@ -120,14 +118,14 @@ def _responses_by_source(responses: list[dict[str, Any]], scores: Mapping[str, d
     return table
 
 
-def _reward(score: dict[str, Any] | None, chosen: str | None) -> float | None:
+def _reward(score: ScoreRow | None, chosen: str | None) -> float | None:
     """The score of the chosen reward model, if it is finite."""
-    value: float | None = dict(score["rewards"]).get(chosen) if score else None
+    value = dict(score["rewards"]).get(chosen) if score is not None and chosen is not None else None
     return value if value is not None and math.isfinite(value) else None
 
 
 def _rewards(
-    responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]], chosen: str | None
+    responses: Sequence[ResponseRow], scores: Mapping[str, ScoreRow], chosen: str | None
 ) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = defaultdict(list)
     for r in responses:
@@ -140,7 +138,7 @@ def _rewards(
 
 
 def _margins(
-    responses: list[dict[str, Any]], scores: Mapping[str, dict[str, Any]], chosen: str | None
+    responses: Sequence[ResponseRow], scores: Mapping[str, ScoreRow], chosen: str | None
 ) -> dict[str, list[float]]:
     """Best minus worst reward of one source, once for each prompt and source, before the margin window is applied."""
     groups: dict[tuple[str, str, str], list[tuple[float, bool | None]]] = defaultdict(list)
@@ -181,7 +179,7 @@ def _loss_curve(run: RunDir, stage: str) -> list[tuple[int, float]]:
     return [(m["step"], m["loss"]) for line in lines if "loss" in (m := json.loads(line))]
 
 
-def _headline(metrics: dict[str, Any] | None) -> str:
+def _headline(metrics: HeldoutMetrics | None) -> str:
     if not metrics:
         return "The models have not been evaluated."
     verified = {(c["model"], c["baseline"]): c for c in metrics["comparisons"] if c["domain"] == "verified"}
@@ -207,7 +205,8 @@ def _examples(run: RunDir) -> list[Example]:
     if not run.exists("evaluate", "answers.parquet"):
         return []
     prompts: dict[str, Example] = {}
-    for a in run.read_table("evaluate", "answers.parquet").to_pylist():
+    answers: list[AnswerRow] = run.read_table("evaluate", "answers.parquet").to_pylist()
+    for a in answers:
         entry = prompts.setdefault(
             a["prompt_id"], {"id": a["id"], "domain": a["domain"], "prompt": a["prompt"], "answers": {}}
         )

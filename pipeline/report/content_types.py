@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
+from ..evaluation.result_types import HeldoutMetrics
+from ..records import AnswerRow
+from ..scoring.agreement import AgreementReport, RewardRelations
+from ..selection.funnel import Funnel
 from .benchmarks import Benchmarks
 
 
@@ -30,14 +34,6 @@ class ResponseCounts(TypedDict):
     """Mean completion tokens."""
 
 
-class RewardRelations(TypedDict):
-    """How rewards relate to verdicts, to response length and to each other, as score/agreement.json has it."""
-
-    verdicts: dict[str, dict[str, Any]]
-    lengths: dict[str, dict[str, Any]]
-    ranks: list[dict[str, Any]]
-
-
 class Yields(TypedDict):
     """Arguments of `plots.yield_curves`."""
 
@@ -53,13 +49,13 @@ class Example(TypedDict):
     id: str
     domain: str
     prompt: str
-    answers: dict[str, dict[str, Any]]
+    answers: dict[str, AnswerRow]
     """Model -> row of evaluate/answers.parquet."""
     kind: NotRequired[str]
 
 
 class StageSummary(TypedDict):
-    """What the manifest of a stage says; only `stage` and `run` where the stage was not run."""
+    """A stage's manifest. Only `stage` and `run` are set if the stage was not run."""
 
     stage: str
     run: bool
@@ -75,9 +71,9 @@ class ReportContent(TypedDict):
 
     recipe: str
     seed: int
-    funnel: dict[str, Any] | None
+    funnel: Funnel | None
     funnel_rows: list[FunnelRow]
-    agreement: dict[str, Any] | None
+    agreement: AgreementReport | None
     responses: list[ResponseCounts]
     relations: RewardRelations
     rewards: dict[str, list[float]]
@@ -86,7 +82,7 @@ class ReportContent(TypedDict):
     yields: Yields | None
     windows: dict[str, tuple[float, float | None]]
     curves: dict[str, list[tuple[int, float]]]
-    metrics: dict[str, Any] | None
+    metrics: HeldoutMetrics | None
     benchmarks: Benchmarks | None
     headline: str
     examples: list[Example]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import yaml
 
 from ..dataset.card import block, sources, table
+from ..evaluation.result_types import AccuracyFigures, HeldoutMetrics
 from ..recipe import Recipe
 from ..storage.atomic import write_atomically
 from ..storage.run_dir import RunDir
@@ -71,9 +71,10 @@ def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
 def _results(run: RunDir) -> str:
     parts = []
     if run.exists("evaluate", "metrics.json"):
-        models = run.read_json("evaluate", "metrics.json")["models"]
+        metrics: HeldoutMetrics = run.read_json("evaluate", "metrics.json")
+        models = metrics["models"]
         names, domains = list(models), list(next(iter(models.values())))
-        rows = []
+        rows: list[list[object]] = []
         for domain in domains:
             cells = [_accuracy(models[name][domain]) for name in names]
             rows.append([domain, models[names[0]][domain]["num_items"], *cells])
@@ -84,7 +85,7 @@ def _results(run: RunDir) -> str:
     return "\n".join(parts) or NOT_EVALUATED
 
 
-def _accuracy(result: dict[str, float]) -> str:
+def _accuracy(result: AccuracyFigures) -> str:
     return f"{100 * result['accuracy']:.1f} ({100 * result['low']:.1f} to {100 * result['high']:.1f})"
 
 
@@ -93,11 +94,11 @@ def _trained(run: RunDir, stage: str) -> list[str]:
     return [s for s in STAGES if run.exists(s, "metrics.jsonl") and (s == stage or stage == "dpo")]
 
 
-def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[Any]]:
+def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[object]]:
     trained = _trained(run, stage)
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
-    rows = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
+    rows: list[list[object]] = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]
     files = {s: run.local_path(s, "metrics.jsonl") for s in trained}
     lines = {s: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for s, file in files.items()}
     rows.append(["steps", *(lines[s][-1]["step"] for s in trained)])

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..evaluation.result_types import AccuracyFigures
+    from ..scoring.agreement import LengthRelation, RankRelation
 
 # Okabe and Ito's palette, which color-blind readers can distinguish.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
@@ -153,13 +156,13 @@ def rewards(groups: Mapping[str, Sequence[float]], unit: str) -> str:
     return to_svg(figure)
 
 
-def lengths(by_model: Mapping[str, Mapping[str, Any]]) -> str:
+def lengths(by_model: Mapping[str, LengthRelation]) -> str:
     """Reward against length: one panel per reward model, one color per domain."""
     names = [n for n in by_model if by_model[n]["points"]]
     figure, axes = new_panels(rows=max(len(names), 1), height=2.6 * max(len(names), 1))
     for i, name in enumerate(names):
         panel, points = axes[i][0], by_model[name]["points"]
-        for k, domain in enumerate(sorted({d for _, _, d in points})):
+        for k, domain in enumerate(sorted({str(d) for _, _, d in points})):
             xy = [(x, y) for x, y, d in points if d == domain]
             panel.scatter(
                 [x for x, _ in xy], [y for _, y in xy], s=9, alpha=0.7, linewidths=0, color=PALETTE[k], label=domain
@@ -173,7 +176,7 @@ def lengths(by_model: Mapping[str, Mapping[str, Any]]) -> str:
     return to_svg(figure)
 
 
-def ranks(pairs: Sequence[Mapping[str, Any]]) -> str:
+def ranks(pairs: Sequence[RankRelation]) -> str:
     """Rank correlation between each pair of reward models."""
     names = list(dict.fromkeys(n for p in pairs for n in (p["a"], p["b"])))
     table = [[1.0 if i == j else float("nan") for j in range(len(names))] for i in range(len(names))]
@@ -260,7 +263,7 @@ def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     return to_svg(figure)
 
 
-def accuracies(models: Mapping[str, Mapping[str, Mapping[str, float]]], domains: Mapping[str, str]) -> str:
+def accuracies(models: Mapping[str, Mapping[str, AccuracyFigures]], domains: Mapping[str, str]) -> str:
     """Held-out accuracy of each model by domain, with 95% intervals."""
     figure, axes = new_figure(height=3.4)
     width = 0.8 / max(len(models), 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from ..evaluation.result_types import HeldoutMetrics
+from ..selection.funnel import Funnel
 from ..storage.run_dir import RunDir
 from .domain_titles import DOMAIN_TITLES
 
@@ -13,11 +15,11 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
     """Prints the funnel, the held-out accuracy, the change by each training, and the report's path."""
     console = console or Console(highlight=False)
     if run.exists("select", "funnel.json"):
-        funnel = run.read_json("select", "funnel.json")
+        funnel: Funnel = run.read_json("select", "funnel.json")
         reasons = sorted(funnel["reasons"].items(), key=lambda x: -x[1])
         console.print(f"\n{funnel['num_prompts']} prompts: " + ", ".join(f"{n} {reason}" for reason, n in reasons))
     if run.exists("evaluate", "metrics.json"):
-        metrics = run.read_json("evaluate", "metrics.json")
+        metrics: HeldoutMetrics = run.read_json("evaluate", "metrics.json")
         console.print(_accuracy(metrics))
         for c in metrics["comparisons"]:
             if c["domain"] == "verified":
@@ -32,7 +34,7 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
 def print_funnel(run: RunDir, console: Console | None = None) -> None:
     """Prints the reasons by domain and by the source of the row. The counts add up to all prompts."""
     console = console or Console(highlight=False)
-    funnel = run.read_json("select", "funnel.json")
+    funnel: Funnel = run.read_json("select", "funnel.json")
     total = funnel["num_prompts"]
     reasons = sorted(funnel["reasons"], key=lambda r: (not r.startswith("selected"), -funnel["reasons"][r]))
     for title, by in (("domain", funnel["by_domain"]), ("source of the row", funnel["by_source"])):
@@ -55,7 +57,7 @@ def print_funnel(run: RunDir, console: Console | None = None) -> None:
         console.print("set aside: " + ", ".join(f"{num} {name}" for name, num in funnel["aside"].items()))
 
 
-def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:
+def _accuracy(metrics: HeldoutMetrics) -> Table:
     models = list(metrics["models"])
     table = Table(title="held-out accuracy, % (95% interval)", title_justify="left")
     table.add_column("")
@@ -63,9 +65,9 @@ def _accuracy(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Tab
     for model in models:
         table.add_column(model, justify="right")
     for domain, title in DOMAIN_TITLES.items():
-        rows = [metrics["models"][m].get(domain) for m in models]
-        if any(r is None for r in rows):
+        rows = [r for m in models if (r := metrics["models"][m].get(domain)) is not None]
+        if not rows or len(rows) < len(models):
             continue
-        cells = [f"{100 * r['accuracy']:.1f} ({100 * r['low']:.0f}-{100 * r['high']:.0f})" for r in rows if r]
-        table.add_row(title, str(rows[0]["num_items"] if rows[0] else 0), *cells)
+        cells = [f"{100 * r['accuracy']:.1f} ({100 * r['low']:.0f}-{100 * r['high']:.0f})" for r in rows]
+        table.add_row(title, str(rows[0]["num_items"]), *cells)
     return table

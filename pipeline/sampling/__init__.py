@@ -1,1 +1,1 @@
-"""Sampling: which responses are missing, and how sources are asked for them."""
+"""Sampling: finds the missing responses and requests them from the sources."""

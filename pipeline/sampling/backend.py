@@ -1,4 +1,4 @@
-"""The interface of a source: what the batch worker and the REST service ask for samples."""
+"""The interface of a source: how the batch worker and the REST service request samples."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from .messages import Generated, GenerateRequest
-from .throughput import Reading
+from .throughput import EngineCounters
 
 
 class SamplingBackend(Protocol):
-    """A way to ask a source (services/llm.py hosts them, endpoint.py calls one over HTTP)."""
+    """A way to sample from a source: serve_backend calls Ray Serve, openai_backend calls an endpoint over HTTP."""
 
-    def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        """Yields each wanted sample once, as it finishes.
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        """Yields each requested sample once, as it finishes.
 
         Raises:
-            EngineDiedError: what answers is gone and will be replaced; what is missing may be asked for again.
-            AskFailedError: what is missing was asked for as often as it may be.
+            EngineDiedError: the engine is gone and will be replaced. The missing samples may be requested again.
+            RequestFailedError: the missing samples failed as often as they may.
             StageError: the source can't be used at all.
         """
 
-    async def trouble(self) -> str:
-        """Why nothing may be coming, in one line; empty where nothing is known."""
+    async def failure_reason(self) -> str:
+        """Why the source may not be answering, in one line; empty if nothing is known."""
 
-    async def counters(self) -> Reading | None:
-        """The engine's own counters, where it has some and answers."""
+    async def counters(self) -> EngineCounters | None:
+        """The engine's counters, or None if it has none or does not answer."""

@@ -1,4 +1,4 @@
-"""What a sample's text says about itself: truncated, empty, refused, duplicate."""
+"""Flags of a sample, derived from its text: truncated, empty, refused, duplicate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ REFUSAL = re.compile(
     r"|(很|非常)?抱歉|对不起|作为(一个|一名)?(人工智能|ai)|我(无法|不能)(提供|回答|协助|帮助|满足))",
     re.IGNORECASE,
 )
-"""How refusals begin, in the product's two languages."""
+"""The beginnings of refusals, in the two languages of the product."""
 
 
 def flags(text: str, finish_reason: str, reject: str) -> list[str]:
-    """What a sample's own text says about it: `truncated`, `empty`, `refused`. None of them drops it."""
+    """Flags of one sample: `truncated`, `empty`, `refused`. A flag does not drop the sample."""
     if reject:
         return []
     found = ["truncated"] if finish_reason == "length" else []
@@ -30,7 +30,8 @@ def flags(text: str, finish_reason: str, reject: str) -> list[str]:
 
 
 def flag_duplicates(rows: Sequence[ResponseRow]) -> None:
-    """Flags each sample whose text an earlier sample has that was asked for in the same way: `duplicate`."""
+    """Sets `duplicate` on each sample whose text equals that of an earlier sample of the same prompt, source and
+    parameters."""
     seen = set()
     for row in sorted(rows, key=lambda r: r["sample_index"]):
         row["flags"] = [f for f in row["flags"] if f != "duplicate"]

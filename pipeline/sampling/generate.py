@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..cluster.scheduler import DeploymentTask, take_turns
+from ..cluster.scheduler import DeploymentTask, run_tasks
 from ..cluster.services import SourceService
 from ..errors import StageError
 from ..identities import digest, response_id
@@ -24,7 +24,7 @@ FLAGS = ("truncated", "empty", "refused", "duplicate")
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What one source is asked: all of these prompts that it serves."""
+    """A request for samples from one source: for all of these prompts that it serves."""
 
     source: PinnedSource
     prompts: Parts
@@ -48,8 +48,8 @@ def draw(
         folder: of the responses' parts.
         wants: several wants of one source run one after the other.
         services: takes the sources that are served here and miss responses; returns their services by name.
-        pilot: about how many prompts each source is asked; None asks all.
-        keep: sources that will be asked again soon. Others are stopped when they are done. None keeps all.
+        pilot: approximate number of prompts for each source; None means all prompts.
+        keep: sources that will be needed again soon. Others are stopped when they are done. None keeps all.
 
     Raises:
         StageError: some sources were given up. The others have all of their responses.
@@ -80,7 +80,7 @@ def draw(
 
         return DeploymentTask(name, service, work, last=keep is not None and name not in keep)
 
-    failed = take_turns([job(name, planned) for name, planned in by_source.items()], run.deployments)
+    failed = run_tasks([job(name, planned) for name, planned in by_source.items()], run.deployments)
     if failed:
         raise StageError(stage, ", ".join(failed), "; ".join(str(e) for e in failed.values()))
     return sum(tokens)
@@ -88,7 +88,7 @@ def draw(
 
 def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
     """Samples what one want misses, from a source that is up."""
-    from .batch_worker import feed  # imports Ray
+    from .batch_worker import sample_units  # imports Ray
     from .openai_backend import OpenAIBackend
     from .serve_backend import ServeBackend
 
@@ -96,15 +96,16 @@ def _sample(run: Run, folder: str, want: Want, planned: Plan) -> int:
     backend = OpenAIBackend(source) if isinstance(source, EndpointSource) else ServeBackend(source.name)
     replicas = source.placement.max_replicas if isinstance(source, Source) else 1
     with (
-        run.shown(want.label, planned.total, planned.total - planned.missing) as show,
+        run.show_progress(want.label, planned.total, planned.total - planned.missing) as show,
         run.deployments.watched(source.name),
     ):
         config = run.recipe.sample
-        return feed(run.dir, want.prompts.folder, folder, want.source, backend, planned.units, config, show, replicas)
+        prompts = want.prompts.folder
+        return sample_units(run.dir, prompts, folder, want.source, backend, planned.units, config, show, replicas)
 
 
 def _plans(wants: Sequence[Want], done: Parts, num_buckets: int, largest: int) -> list[tuple[Want, Plan]]:
-    """The plans, in the order of `wants`. Prompts that several sources are asked are read once."""
+    """The plans, in the order of `wants`. Prompts of several sources are read once."""
     found: dict[int, Plan] = {}
     for folder in dict.fromkeys(want.prompts.folder for want in wants):
         mine = [i for i, want in enumerate(wants) if want.prompts.folder == folder]

@@ -1,18 +1,28 @@
-"""What crosses a process boundary: batch requests to source LLMs and reward models, and their answers."""
+"""Batch requests to source LLMs and reward models, and their answers, as they cross process boundaries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from ..records import Message
 
-SamplingParams = dict[str, Any]
-"""vLLM's sampling parameters by name."""
+
+class SamplingParams(TypedDict, total=False):
+    """vLLM's sampling parameters, as the recipe's Sampling section defines them."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    max_tokens: int
+    stop: list[str]
+    stop_token_ids: list[int]
 
 
-class Wanted(TypedDict):
-    """One sample that is wanted."""
+class SampleSeed(TypedDict):
+    """One requested sample."""
 
     response_id: str
     seed: int
@@ -23,20 +33,20 @@ class GenerateRequest(TypedDict):
 
     messages: list[Message]
     params: SamplingParams
-    samples: list[Wanted]
+    samples: list[SampleSeed]
     deltas: NotRequired[bool]
-    """Whether the text is told as it grows."""
+    """Whether partial text is streamed."""
 
 
 class Delta(TypedDict):
-    """Text that a sample has grown by."""
+    """Text that was added to a sample."""
 
     response_id: str
     delta: str
 
 
 class Generated(TypedDict):
-    """One sample; `reject` says why there is none."""
+    """One sample; `reject` is the reason if there is none."""
 
     response_id: str
     text: str
@@ -47,7 +57,7 @@ class Generated(TypedDict):
 
 
 def rejected(response_id: str, reject: str) -> Generated:
-    """A sample that has no text, with the reason."""
+    """A sample without text, with the reason."""
     return Generated(
         response_id=response_id,
         text="",
@@ -59,7 +69,7 @@ def rejected(response_id: str, reject: str) -> Generated:
 
 
 def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
-    """The messages under a source's system-message policy (config.Source.system)."""
+    """The messages after a source's system-message policy (the recipe's `sources.*.system`) is applied."""
     if policy == "keep" or not messages or messages[0]["role"] != "system":
         return list(messages)
     system, *rest = messages
@@ -70,7 +80,7 @@ def with_system(messages: Sequence[Message], policy: str) -> list[Message]:
 
 
 class Piece(TypedDict):
-    """A piece of an OpenAI answer on its way to the caller."""
+    """A piece of an OpenAI answer that is sent to the caller."""
 
     text: str
     """JSON of the whole answer or of an error, or server-sent events."""
@@ -88,7 +98,7 @@ class ScoreItem(TypedDict):
 
 
 class RateRequest(TypedDict):
-    """A text that asks for one of `levels` as its first token."""
+    """A judge prompt whose answer must start with one of `levels`."""
 
     id: str
     text: str
@@ -97,7 +107,7 @@ class RateRequest(TypedDict):
 
 
 class Rated(TypedDict):
-    """A score; none where `reject` says why."""
+    """A score; None if there is a `reject` reason."""
 
     id: str
     score: float | None
@@ -105,6 +115,6 @@ class Rated(TypedDict):
     reject: str
     tokens: int
     objectives: NotRequired[dict[str, float]]
-    """ArmoRM's, unmixed."""
+    """ArmoRM's objective scores, before mixing."""
     gate: NotRequired[dict[str, float]]
-    """ArmoRM's weights of them."""
+    """ArmoRM's gating weights of the objectives."""

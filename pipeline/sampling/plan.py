@@ -1,4 +1,4 @@
-"""Which responses a recipe asks for, which of them are missing, and what to ask for them. No I/O but the shards."""
+"""Which responses a recipe needs, which of them are missing, and the requests for them. Reads shards; no other I/O."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from ..recipe import Domain, Sampling
 from ..records import Message, ResponseRow
 from ..storage.parts import Parts
 from .flags import flags
-from .messages import Generated, GenerateRequest, SamplingParams, Wanted
+from .messages import Generated, GenerateRequest, SampleSeed, SamplingParams
 
 UNIT_PROMPTS, UNITS, LARGEST_UNIT = 16, 1000, 512
-"""Prompts of one Ray Data row: few, so that progress is seen; more where there would be over a thousand rows."""
+"""Prompts per unit (one Ray Data row): few, so that progress is visible; more if there would be over 1000 units; and
+the largest number."""
 
 
 COLUMNS = ("prompt_id", "domain", "messages")
 
 
 class Unit(TypedDict):
-    """What a Ray Data row says: a slice of a bucket's prompts, in the order of their ids."""
+    """The content of a Ray Data row: a slice of a bucket's prompts, in the order of their ids."""
 
     bucket: int
     start: int
     stop: int
     missing: int
-    """Responses that were not durable when it was planned; fewer where the unit is sent again."""
+    """Responses that were missing when the unit was planned; fewer are missing if the unit is sent again."""
 
 
-class WantedRow(TypedDict):
-    """A wanted response before it is sampled: RESPONSE without what the model adds."""
+class WantedResponse(TypedDict):
+    """A wanted response before it is sampled: RESPONSE without the columns that the model adds."""
 
     response_id: str
     prompt_id: str
@@ -58,123 +59,135 @@ class PlannedPrompt(TypedDict):
 
 
 def sampling_params(sampling: Sampling) -> SamplingParams:
-    """vLLM's SamplingParams of a recipe's sampling section."""
-    params: SamplingParams = {**sampling.model_dump(exclude={"stop", "stop_token_ids"}), "stop": list(sampling.stop)}
-    # A key of its own only where it says something: identities of what was sampled before it existed stay.
-    return params | ({"stop_token_ids": list(sampling.stop_token_ids)} if sampling.stop_token_ids else {})
+    """vLLM's sampling parameters of a Sampling section. Identities of responses contain them."""
+    params = SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+    )
+    if sampling.stop_token_ids:  # left out when empty: identities from before this parameter existed stay the same
+        params["stop_token_ids"] = list(sampling.stop_token_ids)
+    return params
 
 
-def wanted(asked: PinnedSource, prompts: pa.Table) -> Iterator[tuple[PlannedPrompt, list[WantedRow]]]:
-    """Each prompt that the source serves, with the rows of all its samples; prompts in the table's order."""
-    source = asked.source
-    params: dict[str, SamplingParams] = {d: sampling_params(source.sampling_for(d)) for d in source.samples}
-    texts = {d: json.dumps(p, sort_keys=True) for d, p in params.items()}
+def wanted_responses(source: PinnedSource, prompts: pa.Table) -> Iterator[tuple[PlannedPrompt, list[WantedResponse]]]:
+    """Each prompt that the source serves, with a row for each of its samples; in the table's order."""
+    policy = source.source
+    params = {d: sampling_params(policy.sampling_for(d)) for d in policy.samples}
+    params_json = {d: json.dumps(p, sort_keys=True) for d, p in params.items()}
     columns = [c for c in COLUMNS if c in prompts.column_names]
     for prompt in prompts.select(columns).to_pylist():
         domain: Domain = prompt["domain"]
-        rows: list[WantedRow] = []
-        for index in range(source.samples.get(domain, 0)):
+        rows: list[WantedResponse] = []
+        for index in range(policy.samples.get(domain, 0)):
             identity = response_id(
-                prompt["prompt_id"], source.name, asked.revision, asked.template, params[domain], index
+                prompt["prompt_id"], policy.name, source.revision, source.template, params[domain], index
             )
             rows.append(
                 {
                     "response_id": identity,
                     "prompt_id": prompt["prompt_id"],
                     "domain": domain,
-                    "source": source.name,
-                    "revision": asked.revision,
+                    "source": policy.name,
+                    "revision": source.revision,
                     "sample_index": index,
-                    "seed": seed_of(asked.seed, identity),
-                    "params": texts[domain],
-                    "template": asked.template,
+                    "seed": seed_of(source.seed, identity),
+                    "params": params_json[domain],
+                    "template": source.template,
                 }
             )
         if rows:
             yield prompt, rows
 
 
-def wanted_ids(asked: Iterable[PinnedSource], prompts: pa.Table) -> set[str]:
-    """Identities of all responses that the recipe asks for."""
-    slim = prompts.select(["prompt_id", "domain"])
-    return {row["response_id"] for a in asked for _, rows in wanted(a, slim) for row in rows}
+def wanted_ids(sources: Iterable[PinnedSource], prompts: pa.Table) -> set[str]:
+    """Identities of all responses that the recipe needs from these sources."""
+    columns = prompts.select(["prompt_id", "domain"])
+    return {row["response_id"] for source in sources for _, rows in wanted_responses(source, columns) for row in rows}
 
 
 @dataclass(slots=True)
 class Plan:
-    """What one source is still to be asked."""
+    """The work left for one source."""
 
     units: list[Unit]
-    """Slices that miss something, buckets in order."""
+    """Slices with missing responses, in the order of buckets."""
     total: int = 0
-    """Responses that the recipe asks the source for."""
+    """Responses that the recipe needs from the source."""
     missing_by_domain: Counter[str] = field(default_factory=Counter)
 
     @property
     def missing(self) -> int:
-        """Responses that are not durable."""
+        """Responses that are not stored yet."""
         return self.missing_by_domain.total()
 
 
 def plan(
-    asked: Sequence[PinnedSource], prompts: Parts, done: Parts, num_buckets: int, largest: int = LARGEST_UNIT
+    sources: Sequence[PinnedSource], prompts: Parts, done: Parts, num_buckets: int, largest: int = LARGEST_UNIT
 ) -> list[Plan]:
-    """What each source is still to be asked: an anti-join on identities, one bucket in memory at a time.
+    """The work left for each source: an anti-join on identities, with one bucket in memory at a time.
 
     Args:
-        largest: prompts of a unit at most.
+        done: the stored responses.
+        largest: maximum number of prompts in a unit.
     """
-    plans = [Plan([]) for _ in asked]
-    # bucket -> position of a prompt, once for each response that it misses
-    places: list[dict[int, list[int]]] = [{} for _ in asked]
+    plans = [Plan([]) for _ in sources]
+    # For each source: bucket -> position of a prompt, repeated once for each of its missing responses.
+    missing_positions: list[dict[int, list[int]]] = [{} for _ in sources]
     for bucket in range(num_buckets):
         table = prompts.read(bucket, columns=["domain"])
         if not len(table):
             continue
-        there = done.ids(bucket)
-        place = {p: i for i, p in enumerate(table.column("prompt_id").to_pylist())}
-        for found, mine, one in zip(plans, places, asked, strict=True):
-            for prompt, rows in wanted(one, table):
-                left = sum(r["response_id"] not in there for r in rows)
-                found.total += len(rows)
-                found.missing_by_domain[prompt["domain"]] += left
-                if left:
-                    mine.setdefault(bucket, []).extend([place[prompt["prompt_id"]]] * left)
-    for found, mine in zip(plans, places, strict=True):
-        size = min(largest, max(UNIT_PROMPTS, sum(len(set(m)) for m in mine.values()) // UNITS))
-        for bucket, members in mine.items():
+        stored = done.ids(bucket)
+        position = {p: i for i, p in enumerate(table.column("prompt_id").to_pylist())}
+        for source_plan, positions, source in zip(plans, missing_positions, sources, strict=True):
+            for prompt, rows in wanted_responses(source, table):
+                num_missing = sum(r["response_id"] not in stored for r in rows)
+                source_plan.total += len(rows)
+                source_plan.missing_by_domain[prompt["domain"]] += num_missing
+                if num_missing:
+                    positions.setdefault(bucket, []).extend([position[prompt["prompt_id"]]] * num_missing)
+    for source_plan, positions in zip(plans, missing_positions, strict=True):
+        size = min(largest, max(UNIT_PROMPTS, sum(len(set(m)) for m in positions.values()) // UNITS))
+        for bucket, members in positions.items():
             missing = Counter(m // size for m in members)
-            found.units += [
+            source_plan.units += [
                 Unit(bucket=bucket, start=s * size, stop=(s + 1) * size, missing=missing[s]) for s in sorted(missing)
             ]
     return plans
 
 
 def pilot_units(units: Sequence[Unit], num: int) -> list[Unit]:
-    """Units of `UNIT_PROMPTS` that hold about `num` prompts together, spread evenly over all."""
-    wanted = min(len(units), max(1, num // UNIT_PROMPTS))
-    return [units[i * len(units) // wanted] for i in range(wanted)]
+    """Units of `UNIT_PROMPTS` with about `num` prompts in total, spread evenly over all units."""
+    num_units = min(len(units), max(1, num // UNIT_PROMPTS))
+    return [units[i * len(units) // num_units] for i in range(num_units)]
 
 
-def requests(asked: PinnedSource, prompts: pa.Table, done: set[str]) -> list[tuple[GenerateRequest, list[WantedRow]]]:
-    """What to ask for these prompts: one request a prompt with all samples that are not durable.
+def requests(
+    source: PinnedSource, prompts: pa.Table, done: set[str]
+) -> list[tuple[GenerateRequest, list[WantedResponse]]]:
+    """The requests for these prompts: one per prompt, with all of its samples that are not in `done`.
 
-    All samples of a prompt go in one request, so that they share the prompt's prefix in vLLM's cache.
+    All samples of a prompt go into one request, so that they share the prompt's prefix in vLLM's cache.
     """
     found = []
-    for prompt, rows in wanted(asked, prompts):
-        left = [r for r in rows if r["response_id"] not in done]
-        if left:
+    for prompt, rows in wanted_responses(source, prompts):
+        missing = [r for r in rows if r["response_id"] not in done]
+        if missing:
             request = GenerateRequest(
                 messages=prompt["messages"],
-                params=json.loads(left[0]["params"]),
-                samples=[Wanted(response_id=r["response_id"], seed=r["seed"]) for r in left],
+                params=json.loads(missing[0]["params"]),
+                samples=[SampleSeed(response_id=r["response_id"], seed=r["seed"]) for r in missing],
             )
-            found.append((request, left))
+            found.append((request, missing))
     return found
 
 
-def response(row: WantedRow, generated: Generated) -> ResponseRow:
-    """A RESPONSE row from what was asked and what came back."""
+def response(row: WantedResponse, generated: Generated) -> ResponseRow:
+    """A RESPONSE row, from the wanted response and the generated sample."""
     found = flags(generated["text"], generated["finish_reason"], generated["reject"])
     return {**row, **generated, "flags": found}

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ray.exceptions import RayError
 
 from ..errors import EngineDiedError, last_line
 from .messages import Generated, GenerateRequest
-from .throughput import Reading
+from .throughput import EngineCounters
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 
 class ServeBackend:
     """A source that Ray Serve hosts.
 
     Args:
-        handle: of its deployment; else the application of that name is asked.
+        app: name of its application.
+        handle: handle of its deployment; by default the handle of the application.
     """
 
-    def __init__(self, app: str, handle: Any = None) -> None:
+    def __init__(self, app: str, handle: DeploymentHandle | None = None) -> None:
         self._app = app
         self._handle = None if handle is None else handle.options(stream=True)
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         """See SamplingBackend."""
         from ray import serve
         from ray.exceptions import RayActorError
@@ -39,22 +43,22 @@ class ServeBackend:
                 yield generated
         except gone as error:
             raise EngineDiedError(last_line(error)) from error
-        except EngineDiedError as error:  # through Ray, which puts its whole trace into the message
+        except EngineDiedError as error:  # raised in the replica; Ray adds the whole trace to its message
             raise EngineDiedError(str(getattr(error, "cause", error))) from error
         finally:
-            answers.cancel()  # who asked may have left
+            answers.cancel()  # the caller may have left
 
-    async def counters(self) -> Reading | None:
+    async def counters(self) -> EngineCounters | None:
         """See SamplingBackend."""
         from ray import serve
 
         try:
-            reading: Reading = await serve.get_app_handle(self._app).counters.remote()
-            return reading
-        except (RayError, RuntimeError):  # it is being replaced; the next reading will do
+            counters: EngineCounters = await serve.get_app_handle(self._app).counters.remote()
+            return counters
+        except (RayError, RuntimeError):  # the replica is being replaced; the next call will do
             return None
 
-    async def trouble(self) -> str:
+    async def failure_reason(self) -> str:
         """See SamplingBackend."""
         from ray import serve
 
@@ -62,5 +66,5 @@ class ServeBackend:
         app = status.applications.get(self._app)
         if app is None:
             return "it is no longer deployed"
-        said = [str(app.message), *(str(d.message) for d in app.deployments.values())]
-        return last_line("\n".join(said))
+        messages = [str(app.message), *(str(d.message) for d in app.deployments.values())]
+        return last_line("\n".join(messages))

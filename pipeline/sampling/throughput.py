@@ -1,8 +1,8 @@
-"""What an engine needs for a token: measured while sampling, for `fusechat plan` to reckon with.
+"""What a token costs an engine in seconds. It is measured while sampling, and `fusechat plan` uses it.
 
-Time is taken to be prefill seconds a token times tokens prefilled plus decode seconds a token times tokens generated.
-Both are fitted (non-negative least squares) on intervals in which the engine had as much to do as it may have; a
-pilot's last answers, which trickle in while the engine idles, would make it look slow.
+The model of the time is: seconds per prefilled token x tokens prefilled + seconds per generated token x tokens
+generated. Both costs are fitted by non-negative least squares on the intervals in which the engine was saturated. The
+last answers of a pilot trickle in while the engine idles, and would make it look slow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MIN_INTERVALS = 5
 
 
 @dataclass(slots=True)
-class Meter:
-    """Sums over intervals, so that a run of days takes no more room than a minute's."""
+class ThroughputStats:
+    """Sums over intervals, so that a run of days takes no more space than a run of a minute."""
 
     intervals: int = 0
     seconds: float = 0.0
@@ -26,27 +26,27 @@ class Meter:
     """Prompt tokens computed, i.e. not found in the prefix cache."""
     generated: float = 0.0
     prompt: float = 0.0
-    """Prompt tokens, cached ones too."""
+    """Prompt tokens, including cached ones."""
     products: list[float] = field(default_factory=lambda: [0.0] * 5)
     """Sums of prefilled², prefilled x generated, generated², prefilled x seconds, generated x seconds."""
 
     def add(self, seconds: float, prefilled: float, generated: float) -> None:
-        """One interval in which the engine was full."""
+        """Adds one interval in which the engine was saturated."""
         self.intervals += 1
         self.seconds += seconds
         self.prefilled += prefilled
         self.generated += generated
-        more = (
+        products = (
             prefilled * prefilled,
             prefilled * generated,
             generated * generated,
             prefilled * seconds,
             generated * seconds,
         )
-        self.products = [a + b for a, b in zip(self.products, more, strict=True)]
+        self.products = [a + b for a, b in zip(self.products, products, strict=True)]
 
     def costs(self) -> tuple[float, float] | None:
-        """Seconds a prefilled and a generated token; none where too little was seen."""
+        """Seconds per prefilled token and per generated token; None if too few intervals were measured."""
         from scipy.optimize import nnls
 
         if self.intervals < MIN_INTERVALS or not self.generated:
@@ -57,47 +57,50 @@ class Meter:
             return 0.0, self.seconds / self.generated
         # Least squares from the sums alone: with normal = L L', |L'x - L^-1 b| has the same minimum.
         lower = np.linalg.cholesky(normal)
-        found, _ = nnls(lower.T, np.linalg.solve(lower, np.array([pt, gt])))
-        # The fit may leave some seconds unexplained; a whole run has to spend them too.
-        explained = found[0] * self.prefilled + found[1] * self.generated
+        fitted, _ = nnls(lower.T, np.linalg.solve(lower, np.array([pt, gt])))
+        # The fit may leave some seconds unexplained, but a whole run takes them too.
+        explained = fitted[0] * self.prefilled + fitted[1] * self.generated
         scale = self.seconds / explained if explained else 1.0
-        return float(found[0] * scale), float(found[1] * scale)
+        return float(fitted[0] * scale), float(fitted[1] * scale)
 
     def as_json(self) -> dict[str, object]:
-        """For the run directory."""
+        """The file in the run directory."""
         return asdict(self)
 
 
-class Reading(TypedDict):
+class EngineCounters(TypedDict):
     """Counters of an engine since its start, in tokens."""
 
     replica: str
-    """Which engine they are of, where a source has several."""
+    """Which replica of the source they belong to."""
     prompt: float
     cached: float
-    """Of `prompt`, those found in the prefix cache."""
+    """Prompt tokens found in the prefix cache."""
     generation: float
 
 
-class Watch:
-    """Feeds a meter with the counters of a source's engines, an interval of one of them at a time."""
+class ThroughputRecorder:
+    """Collects statistics from the counters of a source's engines, interval by interval and engine by engine."""
 
     def __init__(self) -> None:
-        self.meter = Meter()
-        self._last: dict[str, tuple[float, Reading]] = {}
+        self.stats = ThroughputStats()
+        self._last: dict[str, tuple[float, EngineCounters]] = {}
 
-    def read(self, now: float, reading: Reading, full: bool) -> None:
-        """A reading at a moment; an interval counts when the engine was full at its end and it did not restart."""
-        before = self._last.get(reading["replica"])
-        self._last[reading["replica"]] = (now, reading)
-        if before is None or not full:
+    def record(self, now: float, counters: EngineCounters, saturated: bool) -> None:
+        """Takes a replica's counters at a moment.
+
+        The interval since its last counters counts if the engine is saturated now and did not restart.
+        """
+        previous = self._last.get(counters["replica"])
+        self._last[counters["replica"]] = (now, counters)
+        if previous is None or not saturated:
             return
-        then, earlier = before
+        then, earlier = previous
         prompt, cached, generated = (
-            reading["prompt"] - earlier["prompt"],
-            reading["cached"] - earlier["cached"],
-            reading["generation"] - earlier["generation"],
+            counters["prompt"] - earlier["prompt"],
+            counters["cached"] - earlier["cached"],
+            counters["generation"] - earlier["generation"],
         )
         if generated > 0 and prompt >= 0:
-            self.meter.prompt += prompt
-            self.meter.add(now - then, prompt - cached, generated)
+            self.stats.prompt += prompt
+            self.stats.add(now - then, prompt - cached, generated)

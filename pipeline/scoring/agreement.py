@@ -1,4 +1,4 @@
-"""How rewards relate: to verdicts, to length, and to one another."""
+"""How rewards relate to verdicts, to response length, and to each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from ..records import FINISHED, ResponseRow, VerdictRow
 
@@ -27,7 +27,7 @@ class LengthRelation(TypedDict):
 
     spearman: float | None
     num: int
-    points: list[list[object]]
+    points: list[list[int | float | str]]
     """Length, reward and domain of at most NUM_POINTS responses."""
 
 
@@ -41,13 +41,38 @@ class RankRelation(TypedDict):
     kendall: float | None
 
 
+class RewardRelations(TypedDict):
+    """How the rewards of all scored responses relate to verdicts, to length, and to each other."""
+
+    verdicts: dict[str, Agreement]
+    """Reward model -> agreement with the verdicts."""
+    lengths: dict[str, LengthRelation]
+    """Reward model -> relation to the length of the response."""
+    ranks: list[RankRelation]
+    """One entry per pair of reward models."""
+
+
+class AgreementReport(TypedDict):
+    """score/agreement.json."""
+
+    chosen: str
+    """The reward model that selection uses."""
+    made_by: NotRequired[dict[str, str]]
+    """Reward model -> version that made the stored scores. Early versions did not write it, nor `run`."""
+    reward_models: dict[str, Agreement]
+    """Reward model -> agreement with the verdicts, on the sample on which the models are compared."""
+    run: NotRequired[RewardRelations]
+
+
 NUM_POINTS = 300
-"""Responses whose length and reward are kept for the report's picture."""
+"""Responses whose length and reward are kept for the report's plot."""
 
 
 def sample(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow], num: int) -> list[ResponseRow]:
-    """Finished, verified responses on which reward models are compared: half right, half wrong where there are so
-    many; the smallest identities, which are hashes, so the choice is random and stable."""
+    """Finished, verified responses on which reward models are compared: half right and half wrong, if there are enough.
+
+    Takes the smallest identities. They are hashes, so the sample is random and stable.
+    """
     finished = [r for r in responses if r["finish_reason"] in FINISHED and r["text"].strip()]
     halves = []
     for correct in (True, False):
@@ -60,7 +85,7 @@ def sample(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow],
 
 
 def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """Area under the ROC curve (Mann-Whitney, ties count half); none where one class is missing."""
+    """Area under the ROC curve (Mann-Whitney, ties count half); None if one class is missing."""
     from scipy.stats import mannwhitneyu
 
     right = [s for s, c in zip(scores, correct, strict=True) if c]
@@ -73,10 +98,10 @@ def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
 def with_verdicts(
     responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow], scores: Mapping[str, float]
 ) -> Agreement:
-    """How one reward model's scores agree with the verdicts, in all and for each source and domain.
+    """How one reward model's scores agree with the verdicts, in total and for each source and domain.
 
     Args:
-        scores: response id -> score; responses without one, or without a verdict, do not count.
+        scores: response id -> score. Responses without a score or a verdict are ignored.
     """
     scored = [
         (f"{r['source']}/{r['domain']}", scores[r["response_id"]], verdict["correct"])
@@ -97,19 +122,21 @@ def with_verdicts(
 
 
 def choose(agreements: Mapping[str, Agreement]) -> str:
-    """The reward model that agrees best with the verdicts; ties go by name."""
+    """The reward model with the largest AUC; of equal ones, the first by name."""
     return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
 
 
 def with_length(responses: Sequence[ResponseRow], scores: Mapping[str, float]) -> LengthRelation:
-    """Reward against length (characters of the response): rank correlation, and the points of a picture.
+    """Reward against response length in characters: rank correlation, and points for the report's plot.
 
-    Sources count tokens differently, and imported responses have no count. The points are those of the smallest
-    identities, so at most NUM_POINTS random ones that stay the same.
+    Characters are used because sources count tokens differently, and imported responses have no token count. The points
+    are the NUM_POINTS responses with the smallest identities, a random but stable sample.
     """
     scored = sorted((r for r in responses if r["response_id"] in scores), key=lambda r: str(r["response_id"]))
     lengths = [float(len(r["text"])) for r in scored]
-    points: list[list[object]] = [[len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]]
+    points: list[list[int | float | str]] = [
+        [len(r["text"]), scores[r["response_id"]], r["domain"]] for r in scored[:NUM_POINTS]
+    ]
     spearman = _ranks(lengths, [scores[r["response_id"]] for r in scored])[0]
     return {"spearman": spearman, "num": len(scored), "points": points}
 
@@ -125,7 +152,7 @@ def between(scores: Mapping[str, Mapping[str, float]]) -> list[RankRelation]:
 
 
 def _ranks(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float | None]:
-    """Spearman's rho and Kendall's tau-b; none where one side has no two different values."""
+    """Spearman's rho and Kendall's tau-b; None if one side has fewer than two different values."""
     from scipy.stats import kendalltau, spearmanr
 
     if len(set(a)) < 2 or len(set(b)) < 2:

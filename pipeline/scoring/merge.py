@@ -1,4 +1,4 @@
-"""One SCORE row a response: its verdict, its rewards, and why it has none."""
+"""The SCORE table: for each response its verdict, its rewards, and the reasons for missing rewards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
 
 
 def not_scored(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow], rules: Select) -> dict[str, str]:
-    """Response id -> reason, of the responses that no rule of the recipe could select. They need no reward."""
+    """Response id -> reason, for responses that no rule of the recipe can select. They need no reward."""
     right = {identity for identity, verdict in verdicts.items() if verdict["correct"]}
     sides = {(r["prompt_id"], r["source"]) for r in responses if r["response_id"] in right}
     prompts = {prompt for prompt, _ in sides}
@@ -31,18 +31,19 @@ def not_scored(responses: Sequence[ResponseRow], verdicts: Mapping[str, VerdictR
             and r["response_id"] not in right
             and (r["prompt_id"], r["source"]) not in sides
         ):
-            reasons[r["response_id"]] = "unpaired"  # SFT takes right ones, a pair both sides of one source
+            # SFT uses only correct responses. A pair needs a correct and a wrong response of one source.
+            reasons[r["response_id"]] = "unpaired"
     return reasons
 
 
 def combine(
     scores: Mapping[str, float], rejects: Mapping[str, str], terms: Mapping[str, float]
 ) -> tuple[float | None, str]:
-    """One score from several: the weighted sum; or None with a reason, if one of them is missing.
+    """The weighted sum of several scores, or None with a reason if one of them is missing.
 
     Args:
         scores: reward model -> score.
-        rejects: reward model -> why it has none.
+        rejects: reward model -> reason for a missing score.
         terms: reward model -> weight.
     """
     if not terms:
@@ -60,25 +61,25 @@ def merge(
     reasons: Mapping[str, str],
     rule: str | Combination = "auto",
 ) -> pa.Table:
-    """The SCORE table: one row a response, also of responses without a score.
+    """The SCORE table: one row per response, including responses without a score.
 
-    Where the recipe combines reward models, their number is a further reward, COMBINED.
+    If the recipe combines reward models, the combined score is stored as a further reward, COMBINED.
     """
     rows: list[ScoreRow] = []
     for r in responses:
         identity = r["response_id"]
         verdict = verdicts.get(identity)
-        mine = {name: table[identity] for name, table in rewards.items() if identity in table}
-        rejects = {name: row["reject"] for name, row in mine.items() if row["reject"]}
+        own_rewards = {name: table[identity] for name, table in rewards.items() if identity in table}
+        rejects = {name: row["reject"] for name, row in own_rewards.items() if row["reject"]}
         if identity in reasons:
             rejects.setdefault("all", f"not_scored: {reasons[identity]}")
-        scores = {name: row["score"] for name, row in mine.items() if row["score"] is not None}
+        scores = {name: row["score"] for name, row in own_rewards.items() if row["score"] is not None}
         if isinstance(rule, Combination) and identity not in reasons:
-            number, reject = combine(scores, rejects, rule.terms(r["domain"]))
-            if number is None:
+            combined, reject = combine(scores, rejects, rule.terms(r["domain"]))
+            if combined is None:
                 rejects[COMBINED] = reject
             else:
-                scores[COMBINED] = number
+                scores[COMBINED] = combined
         rows.append(
             {
                 "response_id": identity,
@@ -90,8 +91,8 @@ def merge(
                 "correct": verdict["correct"] if verdict else None,
                 "verdict": verdict["verdict"] if verdict else "unverified",
                 "detail": verdict["detail"] if verdict else "",
-                "objectives": [(name, v) for name, row in mine.items() if (v := row.get("objectives"))] or None,
-                "gate": [(name, v) for name, row in mine.items() if (v := row.get("gate"))] or None,
+                "objectives": [(name, v) for name, row in own_rewards.items() if (v := row.get("objectives"))] or None,
+                "gate": [(name, v) for name, row in own_rewards.items() if (v := row.get("gate"))] or None,
             }
         )
     return pa.Table.from_pylist(rows, schema=SCORE).sort_by("response_id")

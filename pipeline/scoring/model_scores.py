@@ -39,7 +39,7 @@ def reward(
             keep = [source.name]
         run.deployments.start(RewardService(model, weights, f"rewards.{name}"), keep=keep)
         run.deployments.wait(name)
-    with run.shown(f"score {name}", len(responses), len(responses) - len(missing)) as show:
+    with run.show_progress(f"score {name}", len(responses), len(responses) - len(missing)) as show:
         return rewards.reward(run.dir, parts.folder, name, responses, prompts, run.recipe, show)
 
 

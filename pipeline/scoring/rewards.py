@@ -1,4 +1,4 @@
-"""Scoring: verdicts for math and code, rewards for what selection can use, and one number of several rewards."""
+"""Rewards of responses by one reward model's deployment, computed with Ray Data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from ..cluster.ray_data import Done, DoneColumns, UnitBatch, attempts, drive, each
+from ..cluster.ray_data import ResultColumns, UnitBatch, UnitResult, call_with_retries, run_batch, run_units
 from ..recipe import Recipe
 from ..records import OBJECTIVES, REWARD, PromptRow, ResponseRow, RewardRow
 from ..sampling.messages import Rated, ScoreItem
@@ -15,7 +15,7 @@ from ..storage.run_dir import RunDir
 
 
 class RewardWorker:
-    """Ray Data's worker: rewards from one reward model's deployment."""
+    """Ray Data's worker: requests rewards from one reward model's deployment."""
 
     def __init__(self, run: RunDir, folder: str, app: str, max_attempts: int) -> None:
         from ray import serve
@@ -24,21 +24,21 @@ class RewardWorker:
         self._handle = serve.get_app_handle(app)
         self._max_attempts = max_attempts
 
-    def __call__(self, batch: UnitBatch) -> DoneColumns:
-        """Ray Data's calling convention: a column of units in, a column of results out."""
-        return each(batch, self._score)
+    def __call__(self, batch: UnitBatch) -> ResultColumns:
+        """Ray Data's calling convention: takes a column of units, returns columns of `UnitResult`."""
+        return run_batch(batch, self._score)
 
-    def _score(self, text: str) -> Done:
+    def _score(self, text: str) -> UnitResult:
         items: list[ScoreItem] = json.loads(text)
-        ratings: list[Rated] = attempts(lambda: self._handle.score.remote(items).result(), self._max_attempts)
+        ratings: list[Rated] = call_with_retries(lambda: self._handle.score.remote(items).result(), self._max_attempts)
         by_id = {r["id"]: r for r in ratings if "id" in r}
         rows = [reward_row(item["id"], by_id.get(item["id"])) for item in items]
         self._parts.write(0, rows)
-        return Done(rows=len(rows), tokens=sum(r.get("tokens", 0) for r in ratings), error="")
+        return UnitResult(rows=len(rows), tokens=sum(r.get("tokens", 0) for r in ratings), error="")
 
 
 def reward_row(response_id: str, rated: Rated | None) -> RewardRow:
-    """A REWARD row. An answer that is missing or not a finite number becomes a reject, never a score."""
+    """A REWARD row. A missing answer, or one that is not a finite number, becomes a reject."""
     if rated is None:
         return _rejected(response_id, "no_answer: the reward model left it out")
     score, reject = rated.get("score"), rated.get("reject")
@@ -60,7 +60,7 @@ def _rejected(response_id: str, reject: str) -> RewardRow:
 
 
 def units(items: Sequence[Mapping[str, object]], batch_size: int) -> list[str]:
-    """Batches as Ray Data rows."""
+    """Batches of items as JSON, one per Ray Data row."""
     return [json.dumps(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
 
 
@@ -73,7 +73,7 @@ def reward(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> tuple[dict[str, RewardRow], int]:
-    """Rewards of these responses by one deployment; response id -> REWARD row, and the tokens read."""
+    """Rewards of these responses by one deployment: response id -> REWARD row, and the number of tokens read."""
     parts = Parts(run, folder, REWARD, "response_id")
     done = parts.ids()
     items = [
@@ -81,7 +81,7 @@ def reward(
         for r in responses
         if r["response_id"] not in done
     ]
-    tokens = drive(
+    tokens = run_units(
         RewardWorker,
         (run, folder, app, recipe.sample.max_attempts),
         units(items, recipe.score.batch_size),

@@ -1,11 +1,11 @@
-"""Verdicts of math answers and code, by Ray Data over the verifier's worker processes."""
+"""Verdicts on math answers and code, computed with Ray Data in the verifier's worker processes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from ..cluster.ray_data import Done, DoneColumns, UnitBatch, drive, each
+from ..cluster.ray_data import ResultColumns, UnitBatch, UnitResult, run_batch, run_units
 from ..recipe import VERIFIED_DOMAINS, Recipe, Verify
 from ..records import VERDICT, PromptRow, ResponseRow, VerdictRow
 from ..storage.parts import Parts
@@ -14,7 +14,7 @@ from .rewards import units
 
 
 class VerificationWorker:
-    """Ray Data's worker: verdicts from killable, confined processes."""
+    """Ray Data's worker: computes verdicts in sandboxed processes that can be killed."""
 
     def __init__(self, run: RunDir, folder: str, config: Verify) -> None:
         from ..verify import VerifierPool
@@ -23,11 +23,11 @@ class VerificationWorker:
         self._pool = VerifierPool(config.num_workers, timeout_s=config.timeout_s, sandbox=config.sandbox)
         self._pool.__enter__()
 
-    def __call__(self, batch: UnitBatch) -> DoneColumns:
-        """Ray Data's calling convention: a column of units in, a column of results out."""
-        return each(batch, self._verify)
+    def __call__(self, batch: UnitBatch) -> ResultColumns:
+        """Ray Data's calling convention: takes a column of units, returns columns of `UnitResult`."""
+        return run_batch(batch, self._verify)
 
-    def _verify(self, text: str) -> Done:
+    def _verify(self, text: str) -> UnitResult:
         from ..verify import CheckTask
 
         tasks = [CheckTask(**item) for item in json.loads(text)]
@@ -36,7 +36,7 @@ class VerificationWorker:
             for i, v in self._pool.run(tasks)
         ]
         self._parts.write(0, rows)
-        return Done(rows=len(rows), tokens=0, error="")
+        return UnitResult(rows=len(rows), tokens=0, error="")
 
 
 def verify(
@@ -47,13 +47,13 @@ def verify(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> dict[str, VerdictRow]:
-    """Verdicts of all responses of the verified domains; response id -> VERDICT row. They hold for one time limit."""
+    """Verdicts on all responses of the verified domains: response id -> VERDICT row. They depend on the time limit."""
     folder = f"{folder}/{recipe.score.verify.timeout_s:g}s"
     parts = Parts(run, folder, VERDICT, "response_id")
-    wanted = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
+    verifiable = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
     done = parts.ids()
     items = []
-    for r in wanted:
+    for r in verifiable:
         if r["response_id"] not in done:
             prompt = prompts[r["prompt_id"]]
             item = {
@@ -66,7 +66,7 @@ def verify(
                 "prompt": prompt["messages"][-1]["content"],
             }
             items.append(item)
-    drive(
+    run_units(
         VerificationWorker,
         (run, folder, recipe.score.verify),
         units(items, 64),
@@ -75,5 +75,5 @@ def verify(
         concurrency=1,
         on_batch=on_batch,
     )
-    ids = {r["response_id"] for r in wanted}
+    ids = {r["response_id"] for r in verifiable}
     return {row["response_id"]: row for row in parts.read().to_pylist() if row["response_id"] in ids}

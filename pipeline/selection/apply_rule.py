@@ -1,7 +1,7 @@
-"""Selection: the rule of pairing.py on a run directory, a bucket at a time, in columns (deciding.py).
+"""Applies the selection rule to a run directory, one bucket at a time, in columns (rule_columns.py).
 
-Each prompt becomes SFT rows, preference pairs or neither, and ends in exactly one reason. Everything happens in this
-process: polars and Arrow use all cores, and a million responses take less time than a cluster takes to start.
+Each prompt becomes SFT rows, preference pairs or neither, and has exactly one reason. Everything runs in this process:
+polars and Arrow use all cores, and a million responses take less time than starting a cluster.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..identities import fraction_of
 from ..recipe import DomainRule, Recipe, Select
 from ..records import PROMPT, RESPONSE, SCORE
 from ..storage.manifest import versions
-from ..storage.parts import Parts, first_of_each
+from ..storage.parts import Parts, drop_duplicate_keys
 from ..storage.run_dir import RunDir
 from .funnel import funnel
 from .row_tables import RowTables, column_series, series_of
-from .rule_columns import SPACE, decide_all
+from .rule_columns import WHITESPACE, decide_all
 
 NUM_WORKERS = 2
-"""Buckets at once: one is read or written while another is decided. More hold more in memory."""
+"""Number of concurrent buckets: one is read while the rule is applied to another. More buckets need more memory."""
 
 
 RESPONSE_COLUMNS = [
@@ -42,23 +42,23 @@ SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
 
 @dataclass(slots=True)
 class Selected:
-    """What the prompts of one bucket yield; tables are sorted by row_id, the others by prompt_id."""
+    """The result of one bucket. `sft` and `pairs` are sorted by row_id, the other tables by prompt_id."""
 
     sft: pa.Table
     pairs: pa.Table
     outcomes: pa.Table
-    """OUTCOME: exactly one row a prompt."""
+    """OUTCOME: exactly one row per prompt."""
     candidates: pa.Table
-    """CANDIDATE_PAIR: what any window chooses from."""
+    """CANDIDATE_PAIR: the pairs before a window is applied."""
     responses: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """(source, domain, status) -> responses."""
+    """(source, domain, status) -> number of responses."""
     aside: Counter[str] = field(default_factory=Counter)
-    """Rows of the run directory that are no responses of this recipe, by kind (funnel.ASIDE)."""
+    """Kind (funnel.ASIDE) -> number of rows in the run directory that are not responses of this recipe."""
     num_scores: int = 0
 
 
 def in_sft_share(prompt_id: str, rule: DomainRule) -> bool:
-    """Whether only SFT may use the prompt; hangs on the prompt alone."""
+    """Whether the prompt may be used for SFT only. This depends only on the prompt and the rule's fraction."""
     fraction: float = fraction_of(prompt_id, "split")
     return fraction < rule.sft_fraction
 
@@ -75,11 +75,11 @@ def select_bucket(
     """Applies the rule to every prompt.
 
     Args:
-        prompts: PROMPT; prompt_id, domain and messages are read.
-        responses: RESPONSE; those of other prompts are ignored.
-        scores: SCORE; a response without a row has neither reward nor verdict.
-        reward: name of the reward model whose scores count.
-        recipe: name of the recipe, for the rows' provenance.
+        prompts: PROMPT; only prompt_id, domain and messages are read.
+        responses: RESPONSE; responses to other prompts are ignored.
+        scores: SCORE; a response without a score has neither reward nor verdict.
+        reward: name of the reward model whose scores are used.
+        recipe: name of the recipe, for the provenance of the rows.
     """
     prompts = prompts.select(["prompt_id", "domain", "messages"]).sort_by("prompt_id")
     table, responses = _joined(prompts, responses, scores, reward)
@@ -87,21 +87,21 @@ def select_bucket(
         in_sft_share(p, recipe_select.rule(d))
         for p, d in zip(*(prompts.column(c).to_pylist() for c in ("prompt_id", "domain")), strict=True)
     ]
-    asked = pl.DataFrame(
+    numbered = pl.DataFrame(
         {
             "prompt": pl.Series(range(prompts.num_rows), dtype=pl.UInt32),
             "domain": column_series(prompts, "domain"),
             "sft_share": pl.Series(shares, dtype=pl.Boolean),
         }
     )
-    found = decide_all(asked, table, recipe_select)
+    decisions = decide_all(numbered, table, recipe_select)
     rows = RowTables(prompts, responses, table, {"recipe": recipe, "code": _code_version()})
     return Selected(
-        sft=rows.sft(found.sfts).sort_by("row_id"),
-        pairs=rows.pairs(found.pairs).sort_by("row_id"),
-        outcomes=rows.outcomes(asked, found),
-        candidates=rows.candidates(asked, found.all_pairs),
-        responses=_count(table, asked, found.statuses, responses),
+        sft=rows.sft(decisions.sfts).sort_by("row_id"),
+        pairs=rows.pairs(decisions.pairs).sort_by("row_id"),
+        outcomes=rows.outcomes(numbered, decisions),
+        candidates=rows.candidates(numbered, decisions.all_pairs),
+        responses=_count(table, numbered, decisions.statuses, responses),
     )
 
 
@@ -109,11 +109,11 @@ def run_select(run: RunDir, recipe: Recipe, reward: str, num_workers: int = NUM_
     """Stage `select`: reads prompts, samples and scores, writes select/{sft,pairs,outcomes,candidates}.parquet and
     funnel.json.
 
-    What was scored is what counts: the scores hold exactly the responses that the recipe asked for. The result hangs on
-    neither the number of buckets nor of workers, nor on the order of rows.
+    Only scored responses are used: the scores contain exactly the responses that the recipe plans. The result does not
+    depend on the number of buckets, the number of workers or the order of rows.
 
     Args:
-        reward: name of the reward model whose scores count.
+        reward: name of the reward model whose scores are used.
 
     Raises:
         StageError: a shard can't be read or is missing, or the funnel does not add up.
@@ -132,25 +132,25 @@ def run_select(run: RunDir, recipe: Recipe, reward: str, num_workers: int = NUM_
     )
     manifest, num_scores = run.manifest("score"), sum(b.num_scores for b in buckets)
     if manifest is not None and manifest.counts.get("responses", num_scores) != num_scores:
-        cause = f"{num_scores} of {manifest.counts['responses']} scored responses are there; run `fusechat score`"
+        cause = f"only {num_scores} of {manifest.counts['responses']} scored responses exist; run `fusechat score`"
         raise StageError("select", "score", f"a shard is missing: {cause}")
     num_prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(columns=["domain"]).num_rows
     rejects = run.read_table("prompts", "rejects.parquet")
-    found = funnel(merged.outcomes, rejects, num_prompts, merged.responses, merged.aside)
+    counts = funnel(merged.outcomes, rejects, num_prompts, merged.responses, merged.aside)
     for name in ("sft", "pairs", "outcomes", "candidates"):
         run.write_table(getattr(merged, name).combine_chunks(), "select", f"{name}.parquet")
-    run.write_json(found, "select", "funnel.json")
-    used = sum(n for reason, n in found["reasons"].items() if reason.startswith("selected_"))
+    run.write_json(counts, "select", "funnel.json")
+    used = sum(n for reason, n in counts["reasons"].items() if reason.startswith("selected_"))
     return {
-        "prompts": found["num_prompts"],
+        "prompts": counts["num_prompts"],
         "sft": merged.sft.num_rows,
         "pairs": merged.pairs.num_rows,
-        "unused": found["num_prompts"] - used,
+        "unused": counts["num_prompts"] - used,
     }
 
 
 def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
-    """One bucket's rows, with what is none of this recipe's set aside and counted."""
+    """Applies the rule to one bucket. Rows that are not responses of this recipe are left out and counted."""
     try:
         prompts = Parts(run, "prompts/train", PROMPT, "prompt_id").read(bucket, ["domain", "messages"])
         responses = Parts(run, "sample", RESPONSE, "response_id").read(bucket, RESPONSE_COLUMNS, unique=False)
@@ -159,7 +159,7 @@ def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
         raise StageError("select", f"bucket {bucket}", str(error)) from error
     aside: Counter[str] = Counter()
     num = responses.num_rows
-    responses, scores = first_of_each(responses, "response_id"), first_of_each(scores, "response_id")
+    responses, scores = drop_duplicate_keys(responses, "response_id"), drop_duplicate_keys(scores, "response_id")
     aside["repeated"] = num - responses.num_rows
     known = pa.array([s.name for s in recipe.sources], pa.string())
     scored = pc.is_in(responses.column("response_id"), value_set=scores.column("response_id").combine_chunks())
@@ -176,11 +176,11 @@ def _bucket(run: RunDir, recipe: Recipe, bucket: int, reward: str) -> Selected:
 
 
 def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: str) -> tuple[pl.DataFrame, pa.Table]:
-    """The responses to these prompts as deciding.CANDIDATES (and verdict), and their rows in the same order."""
+    """The responses to these prompts as `rule_columns.CANDIDATES` with `verdict`, and their rows in the same order."""
     responses = responses.select(RESPONSE_COLUMNS)
     responses = responses.filter(pc.is_in(responses.column("prompt_id"), prompts.column("prompt_id").combine_chunks()))
-    responses = first_of_each(responses, "response_id").combine_chunks()
-    rated = pl.DataFrame(
+    responses = drop_duplicate_keys(responses, "response_id").combine_chunks()
+    scored = pl.DataFrame(
         {
             "response_id": column_series(scores, "response_id"),
             "reward": series_of(pc.map_lookup(scores.column("rewards"), query_key=reward, occurrence="last")),
@@ -205,11 +205,11 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
             }
         )
         .with_row_index("response")
-        .with_columns(text=text.hash(), blank=text.str.strip_chars(SPACE) == "")
+        .with_columns(text=text.hash(), blank=text.str.strip_chars(WHITESPACE) == "")
         .drop("content")
         .join(numbers, on="prompt_id", how="left", maintain_order="left")
         .join(ranks, on="name", how="left", maintain_order="left")
-        .join(rated, on="response_id", how="left", maintain_order="left")
+        .join(scored, on="response_id", how="left", maintain_order="left")
         .drop("prompt_id", "response_id", "name")
     )
     return table, responses
@@ -221,13 +221,14 @@ def _code_version() -> str:
 
 
 def _count(
-    table: pl.DataFrame, asked: pl.DataFrame, statuses: pl.DataFrame, responses: pa.Table
+    table: pl.DataFrame, numbered: pl.DataFrame, statuses: pl.DataFrame, responses: pa.Table
 ) -> Counter[tuple[str, str, str]]:
-    names = statuses.join(table.select("response", "prompt"), on="response", how="left", maintain_order="left").join(
-        asked.select("prompt", "domain"), on="prompt", how="left", maintain_order="left"
-    )
+    """(source, domain, status) -> number of responses."""
+    with_domain = statuses.join(
+        table.select("response", "prompt"), on="response", how="left", maintain_order="left"
+    ).join(numbered.select("prompt", "domain"), on="prompt", how="left", maintain_order="left")
     counted = (
-        names.with_columns(source=column_series(responses, "source").gather(names["response"]))
+        with_domain.with_columns(source=column_series(responses, "source").gather(with_domain["response"]))
         .group_by("source", "domain", "status")
         .len()
     )

@@ -1,29 +1,48 @@
-"""The funnel: every prompt in one reason, every response in one status, by domain and source; sums that must hold."""
+"""The funnel: counts of prompts by reason and of responses by status, for each domain and source.
+
+Every prompt has exactly one reason and every response exactly one status, so the counts add up.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
 from ..errors import StageError
 
 UNKNOWN_DOMAIN = "unknown"
-"""Domain of rejects of the intake whose row did not say it."""
+"""Domain of a rejected prompt whose row has no domain."""
 
 NO_SOURCE = "none"
-"""In place of the source where a prompt yields no row."""
+"""Source of a prompt that yields no row."""
 
 REMOVED = ("duplicate", "near_duplicate", "contaminated")
-"""What the intake removes for another prompt's sake; these are reasons by their own name."""
+"""Reject reasons of the intake that involve another prompt. The funnel lists them without the prefix `rejected_`."""
 
 ASIDE = {
-    "repeated": "a second row with the identity of another",
-    "not_scored": "a response of an earlier plan: the scores don't hold it",
-    "source_not_in_recipe": "its source is none of the recipe's any more",
+    "repeated": "another row has the same identity",
+    "not_scored": "a response of an earlier plan, which has no score",
+    "source_not_in_recipe": "its source is no longer in the recipe",
 }
-"""Rows of the run directory that are no responses of this recipe."""
+"""Kinds of rows in the run directory that are not responses of this recipe."""
+
+
+class Funnel(TypedDict):
+    """select/funnel.json."""
+
+    num_prompts: int
+    """All training prompts that were read, including those that the intake rejected."""
+    reasons: dict[str, int]
+    by_domain: dict[str, dict[str, int]]
+    """Domain -> reason -> prompts."""
+    by_source: dict[str, dict[str, int]]
+    """Source of the selected row -> reason -> prompts."""
+    responses: dict[str, dict[str, dict[str, int]]]
+    """Source -> domain -> status -> responses."""
+    aside: dict[str, int]
+    """Kind (ASIDE) -> rows."""
 
 
 def funnel(
@@ -32,31 +51,31 @@ def funnel(
     num_prompts: int,
     responses: Counter[tuple[str, str, str]],
     aside: Counter[str] | None = None,
-) -> Any:
-    """Where every prompt and every response went; JSON.
+) -> Funnel:
+    """Counts every prompt and every response.
 
     Args:
-        outcomes: OUTCOME of the prompts that passed the intake.
-        rejects: REJECT of the intake; held-out rows are left out, they are no prompts to train on.
-        num_prompts: prompts that passed the intake.
-        responses: (source, domain, status) -> responses.
-        aside: rows that are no responses of this recipe, by kind.
+        outcomes: OUTCOME, of the prompts that passed the intake.
+        rejects: REJECT, of the intake. Held-out rows are ignored, because they are not training prompts.
+        num_prompts: number of prompts that passed the intake.
+        responses: (source, domain, status) -> number of responses.
+        aside: kind (ASIDE) -> number of rows.
 
     Raises:
         StageError: the reasons do not add up to the prompts.
     """
-    ended = list(zip(*(outcomes.column(c).to_pylist() for c in ("domain", "reason", "source")), strict=True))
+    classified = list(zip(*(outcomes.column(c).to_pylist() for c in ("domain", "reason", "source")), strict=True))
     reasons = rejects.column("reason").to_pylist()
-    known = "domain" in rejects.schema.names
-    domains = rejects.column("domain").to_pylist() if known else [None] * len(reasons)
-    refused = [(d, r) for d, r in zip(domains, reasons, strict=True) if not r.startswith("heldout_")]
-    ended += [(d or UNKNOWN_DOMAIN, r if r in REMOVED else f"rejected_{r}", None) for d, r in refused]
-    total = num_prompts + len(refused)
-    if len(ended) != total:
-        raise StageError("select", "funnel", f"{total} prompts were read, {len(ended)} have a reason")
+    has_domain = "domain" in rejects.schema.names  # tables of early versions lack it
+    domains = rejects.column("domain").to_pylist() if has_domain else [None] * len(reasons)
+    rejected = [(d, r) for d, r in zip(domains, reasons, strict=True) if not r.startswith("heldout_")]
+    classified += [(d or UNKNOWN_DOMAIN, r if r in REMOVED else f"rejected_{r}", None) for d, r in rejected]
+    total = num_prompts + len(rejected)
+    if len(classified) != total:
+        raise StageError("select", "funnel", f"{total} prompts were read, {len(classified)} have a reason")
     by_domain: dict[str, Counter[str]] = defaultdict(Counter)
     by_source: dict[str, Counter[str]] = defaultdict(Counter)
-    for domain, reason, source in ended:
+    for domain, reason, source in classified:
         by_domain[domain][reason] += 1
         by_source[source or NO_SOURCE][reason] += 1
     statuses: dict[str, dict[str, dict[str, int]]] = {}
@@ -64,7 +83,7 @@ def funnel(
         statuses.setdefault(source, {}).setdefault(domain, {})[name] = num
     return {
         "num_prompts": total,
-        "reasons": _sorted(Counter(reason for _, reason, _ in ended)),
+        "reasons": _sorted(Counter(reason for _, reason, _ in classified)),
         "by_domain": {domain: _sorted(counts) for domain, counts in sorted(by_domain.items())},
         "by_source": {source: _sorted(counts) for source, counts in sorted(by_source.items())},
         "responses": statuses,

@@ -1,4 +1,4 @@
-"""The selection rule (FuseChat-3.0, section 3.3): what one prompt yields, and why it yields nothing else."""
+"""The selection rule (FuseChat-3.0, section 3.3): the rows that one prompt yields, or the reason why it yields none."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ REASONS = {
     "selected_sft_fallback": "an SFT row: a prompt of the DPO share that yielded no pair",
     "no_response": "no source gave a response with text",
     "truncated": "every response was cut at its token limit",
-    "too_long": "every response that came to its end is longer than the rule allows",
+    "too_long": "every complete response is longer than the rule allows",
     "unverified": "no response could be verified",
     "all_wrong": "no response is right",
     "no_score": "the responses that a row needs have no finite reward",
-    "one_response": "no source gave two responses, so there is nothing to pair",
-    "all_right": "no response is wrong, so there is nothing to pair",
-    "one_sided": "no source gave a right and a wrong response",
-    "tie": "the responses to pair have equal rewards or equal texts",
+    "one_response": "no source gave two responses, so there is no pair",
+    "all_right": "no response is wrong, so there is no pair",
+    "one_sided": "no source gave both a right and a wrong response",
+    "tie": "the responses to pair have equal rewards, or equal texts",
     "margin_too_small": "the rewards differ by less than the window allows",
     "margin_too_large": "the rewards differ by more than the window allows",
 }
-"""What became of a prompt; rejects of the intake are `rejected_<reason>`."""
+"""Reason of a prompt's outcome -> explanation. Rejects of the intake have the reason `rejected_<reason>`."""
 
 STATUSES = {
     "rejected": "the source gave no response",
-    "empty": "the response holds no text",
+    "empty": "the response contains no text",
     "truncated": "cut at its token limit",
     "too_long": "longer than the rule allows",
     "unverified": "could not be verified",
@@ -41,15 +41,15 @@ STATUSES = {
     "chosen": "the better side of a pair",
     "dispreferred": "the worse side of a pair",
 }
-"""What became of a response."""
+"""Status of a response -> explanation."""
 
 PLACES = 12
-"""Margins are rounded to so many decimals, so that 0.12 - 0.11 lies inside a window that starts at 0.01."""
+"""Number of decimals that margins are rounded to, so that 0.12 - 0.11 is inside a window that starts at 0.01."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateResponse:
-    """One response as the rule sees it."""
+    """The properties of a response that the rule depends on."""
 
     response_id: str
     source: str
@@ -57,22 +57,22 @@ class CandidateResponse:
     tokens: int
     """Tokens of the response."""
     finished: bool = True
-    """The source ended it; false where it was cut."""
+    """Whether the source ended it; false if it was truncated."""
     rejected: bool = False
-    """There is no response."""
+    """Whether the source gave no response."""
     correct: bool | None = None
     reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a prompt yields: SFT rows, pairs or neither, and why."""
+    """The outcome of a prompt: SFT rows, pairs or neither, and the reason."""
 
     reason: str
     sfts: tuple[CandidateResponse, ...] = ()
     """Best first."""
     pairs: tuple[tuple[CandidateResponse, CandidateResponse], ...] = ()
-    """Chosen and rejected; the pair that wins first."""
+    """(chosen, rejected); the winning pair first."""
 
     @property
     def sft(self) -> CandidateResponse | None:
@@ -81,34 +81,34 @@ class Decision:
 
     @property
     def pair(self) -> tuple[CandidateResponse, CandidateResponse] | None:
-        """The pair that wins."""
+        """The winning pair."""
         return self.pairs[0] if self.pairs else None
 
 
 def decide(candidates: Sequence[CandidateResponse], *, verified: bool, rule: DomainRule, sft_share: bool) -> Decision:
-    """What one prompt yields; the order of the candidates does not matter.
+    """Applies the rule to one prompt. The order of the candidates does not matter.
 
-    This is the rule as one would say it; deciding.py does the same on columns, and tests hold both equal.
+    This is the readable form of the rule. rule_columns.py applies it to columns, and tests check that both agree.
 
     Args:
-        verified: whether the domain has verdicts (math, code), so that SFT takes right responses only and a pair is
-            a right one against a wrong one.
-        sft_share: whether the prompt may serve SFT only.
+        verified: whether the domain has verdicts (math, code). Then SFT uses only right responses, and a pair consists
+            of a right and a wrong response.
+        sft_share: whether the prompt may be used for SFT only.
     """
-    texts = [c for c in candidates if not c.rejected and c.text.strip()]
-    if not texts:
+    with_text = [c for c in candidates if not c.rejected and c.text.strip()]
+    if not with_text:
         return Decision("no_response")
-    ended = [c for c in texts if c.finished or rule.keep_truncated]
-    if not ended:
+    complete = [c for c in with_text if c.finished or rule.keep_truncated]
+    if not complete:
         return Decision("truncated")
-    whole = [c for c in ended if not _too_long(c, rule)]
-    if not whole:
+    usable = [c for c in complete if not _too_long(c, rule)]
+    if not usable:
         return Decision("too_long")
-    if verified and all(c.correct is None for c in whole):
+    if verified and all(c.correct is None for c in usable):
         return Decision("unverified")
-    if verified and not any(c.correct for c in whole):
+    if verified and not any(c.correct for c in usable):
         return Decision("all_wrong")
-    scored = [c for c in whole if _reward(c) is not None]
+    scored = [c for c in usable if _reward(c) is not None]
     good = [c for c in scored if c.correct or not verified]
     if not good:
         return Decision("no_score")
@@ -118,10 +118,10 @@ def decide(candidates: Sequence[CandidateResponse], *, verified: bool, rule: Dom
     pairs = _pairs(scored, verified)
     inside = [p for p in pairs if _inside(margin(*p), rule)]
     if inside:
-        return Decision("selected_pair", pairs=tuple(sorted(inside, key=lambda p: _wins(p, rule))[: rule.rows]))
+        return Decision("selected_pair", pairs=tuple(sorted(inside, key=lambda p: _winner_first(p, rule))[: rule.rows]))
     if rule.fallback_to_sft:
         return Decision("selected_sft_fallback", sfts=best)
-    return Decision(_why_no_pair(whole, scored, pairs, verified, rule))
+    return Decision(_why_no_pair(usable, scored, pairs, verified, rule))
 
 
 def margin(chosen: CandidateResponse, rejected: CandidateResponse) -> float:
@@ -130,7 +130,7 @@ def margin(chosen: CandidateResponse, rejected: CandidateResponse) -> float:
 
 
 def status(candidate: CandidateResponse, decision: Decision, *, verified: bool, rule: DomainRule) -> str:
-    """What became of one of the prompt's responses (STATUSES)."""
+    """The status (STATUSES) of one of the prompt's responses."""
     used = {
         **{c.response_id: "sft" for c in decision.sfts},
         **{c.response_id: "chosen" for c, _ in decision.pairs},
@@ -161,15 +161,15 @@ def _too_long(candidate: CandidateResponse, rule: DomainRule) -> bool:
 
 
 def _distinct(ordered: Sequence[CandidateResponse]) -> tuple[CandidateResponse, ...]:
-    """The first of each text."""
+    """The first candidate with each text."""
     first: dict[str, CandidateResponse] = {}
     for candidate in ordered:
         first.setdefault(candidate.text, candidate)
     return tuple(first.values())
 
 
-def _wins(pair: tuple[CandidateResponse, CandidateResponse], rule: DomainRule) -> tuple[float, float, str]:
-    """Sorts the pairs of a prompt's sources; the first wins."""
+def _winner_first(pair: tuple[CandidateResponse, CandidateResponse], rule: DomainRule) -> tuple[float, float, str]:
+    """Sort key for the pairs of a prompt's sources; the winning pair comes first."""
     by_reward = -(pair[0].reward or 0.0) if rule.prefer == "reward" else 0.0
     return by_reward, -margin(*pair), pair[0].source
 
@@ -183,31 +183,31 @@ def _worst_first(candidate: CandidateResponse) -> tuple[float, int, str]:
 
 
 def _pairs(scored: Sequence[CandidateResponse], verified: bool) -> list[tuple[CandidateResponse, CandidateResponse]]:
-    """The pair of each source that has one, whatever its margin."""
-    found = []
+    """The pair of each source that has one, with any margin."""
+    pairs = []
     for source in sorted({c.source for c in scored}):
-        mine = [c for c in scored if c.source == source]
-        good = sorted((c for c in mine if c.correct or not verified), key=_best_first)
-        bad = sorted((c for c in mine if c.correct is False or not verified), key=_worst_first)
+        of_source = [c for c in scored if c.source == source]
+        good = sorted((c for c in of_source if c.correct or not verified), key=_best_first)
+        bad = sorted((c for c in of_source if c.correct is False or not verified), key=_worst_first)
         pair = next(((g, b) for g in good for b in bad if g.text != b.text), None)
-        # Without verdicts, equal rewards prefer neither side.
+        # Without verdicts, equal rewards give no preference.
         if pair is not None and (verified or margin(*pair) > 0):
-            found.append(pair)
-    return found
+            pairs.append(pair)
+    return pairs
 
 
 def _why_no_pair(
-    whole: Sequence[CandidateResponse],
+    usable: Sequence[CandidateResponse],
     scored: Sequence[CandidateResponse],
     pairs: Sequence[tuple[CandidateResponse, CandidateResponse]],
     verified: bool,
     rule: DomainRule,
 ) -> str:
-    if max(Counter(c.source for c in whole).values()) < 2:
+    if max(Counter(c.source for c in usable).values()) < 2:
         return "one_response"
-    if verified and not any(c.correct is False for c in whole):
+    if verified and not any(c.correct is False for c in usable):
         return "all_right"
-    if not any(_can_pair(whole, verified)):
+    if not any(_can_pair(usable, verified)):
         return "one_sided"
     if not any(_can_pair(scored, verified)):
         return "no_score"
@@ -218,10 +218,10 @@ def _why_no_pair(
 
 
 def _can_pair(candidates: Sequence[CandidateResponse], verified: bool) -> Iterator[bool]:
-    """For each source, whether it has two sides."""
+    """For each source, whether it has responses for both sides of a pair."""
     for source in {c.source for c in candidates}:
-        mine = [c.correct for c in candidates if c.source == source]
-        yield {True, False} <= set(mine) if verified else len(mine) > 1
+        verdicts = [c.correct for c in candidates if c.source == source]
+        yield {True, False} <= set(verdicts) if verified else len(verdicts) > 1
 
 
 def _inside(value: float, rule: DomainRule) -> bool:

@@ -1,7 +1,7 @@
-"""The rule of pairing.py on columns: a million responses at once, in polars. Tests hold both equal.
+"""The selection rule of rule.py on polars columns, for millions of responses. Tests check that both agree.
 
-Names of columns: `prompt` and `response` are row numbers, `source` the rank of its name, `text` a hash of the text.
-Response numbers are in the order of the identities, so that they settle ties as identities do.
+Columns: `prompt` and `response` are row numbers, `source` is the rank of the source's name, and `text` is a hash of the
+text. Responses are numbered in the order of their identities, so that ties are broken as in rule.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CANDIDATES = pl.Schema(
         "response": pl.UInt32,
         "source": pl.UInt32,
         "text": pl.UInt64,
-        "blank": pl.Boolean,  # the text holds nothing but white space
+        "blank": pl.Boolean,  # the text contains only white space
         "tokens": pl.Int64,
         "finished": pl.Boolean,
         "rejected": pl.Boolean,
@@ -28,41 +28,41 @@ CANDIDATES = pl.Schema(
         "reward": pl.Float64,
     }
 )
-ASKED = pl.Schema({"prompt": pl.UInt32, "domain": pl.String, "sft_share": pl.Boolean})
+PROMPTS = pl.Schema({"prompt": pl.UInt32, "domain": pl.String, "sft_share": pl.Boolean})
 
-SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
-"""What str.strip() takes away."""
+WHITESPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
+"""The characters that str.strip() removes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What the prompts yield."""
+    """The outcome of all prompts and responses."""
 
     outcomes: pl.DataFrame
     """prompt, reason; sorted by prompt."""
     sfts: pl.DataFrame
-    """prompt, response; a prompt's best first."""
+    """prompt, response; the best response of a prompt first."""
     pairs: pl.DataFrame
-    """prompt, source, chosen, rejected, margin; a prompt's winner first."""
+    """prompt, source, chosen, rejected, margin; the winning pair of a prompt first."""
     all_pairs: pl.DataFrame
-    """The pair of each prompt and source that has one, whatever the window and the share; as `pairs`."""
+    """The pair of each prompt and source that has one, for any window and share; columns as in `pairs`."""
     statuses: pl.DataFrame
     """response, status."""
 
 
-def decide_all(asked: pl.DataFrame, candidates: pl.DataFrame, select: Select) -> Decisions:
-    """Applies `pairing.decide` and `pairing.status` to every prompt.
+def decide_all(prompts: pl.DataFrame, candidates: pl.DataFrame, select: Select) -> Decisions:
+    """Applies `rule.decide` and `rule.status` to every prompt.
 
     Args:
-        asked: ASKED, a row a prompt.
-        candidates: CANDIDATES, a row a response to one of them.
+        prompts: PROMPTS, one row per prompt.
+        candidates: CANDIDATES, one row per response to one of the prompts.
     """
-    asked = asked.join(rules({d: select.rule(d) for d in DOMAINS}), on="domain", how="left", maintain_order="left")
-    table = _flags(candidates.join(asked, on="prompt", how="inner", maintain_order="left"))
-    every = _pairs(table)
-    one_sided = asked.filter(~pl.col("sft_share")).select("prompt", "rows", "low", "high", "by_reward")
+    prompts = prompts.join(rules({d: select.rule(d) for d in DOMAINS}), on="domain", how="left", maintain_order="left")
+    table = _flags(candidates.join(prompts, on="prompt", how="inner", maintain_order="left"))
+    all_pairs = _pairs(table)
+    may_pair = prompts.filter(~pl.col("sft_share")).select("prompt", "rows", "low", "high", "by_reward")
     inside = (
-        every.join(one_sided, on="prompt", how="inner", maintain_order="left")
+        all_pairs.join(may_pair, on="prompt", how="inner", maintain_order="left")
         .filter(pl.col("margin") >= pl.col("low"), pl.col("margin") <= pl.col("high"))
         .with_columns(pl.when("by_reward").then(-pl.col("chosen_reward")).otherwise(0.0).alias("first"))
         .sort("prompt", "first", -pl.col("margin"), "source")
@@ -74,15 +74,15 @@ def decide_all(asked: pl.DataFrame, candidates: pl.DataFrame, select: Select) ->
         .unique(["prompt", "text"], keep="first", maintain_order=True)
         .filter(pl.int_range(pl.len()).over("prompt") < pl.col("rows"))
     )
-    outcomes = _outcomes(asked, table, every, pairs)
+    outcomes = _outcomes(prompts, table, all_pairs, pairs)
     rows = outcomes.filter(pl.col("reason").is_in(["selected_sft", "selected_sft_fallback"])).select("prompt")
     sfts = best.join(rows, on="prompt", how="semi", maintain_order="left").select("prompt", "response")
     names = ["prompt", "source", "chosen", "rejected", "margin"]
-    return Decisions(outcomes, sfts, pairs.select(names), every.select(names), _statuses(table, sfts, pairs))
+    return Decisions(outcomes, sfts, pairs.select(names), all_pairs.select(names), _statuses(table, sfts, pairs))
 
 
 def rules(by_domain: Mapping[str, DomainRule]) -> pl.DataFrame:
-    """The rules as a table, a row a domain."""
+    """The rules as a table, one row per domain."""
     return pl.DataFrame(
         [
             {
@@ -102,7 +102,7 @@ def rules(by_domain: Mapping[str, DomainRule]) -> pl.DataFrame:
 
 
 def _flags(table: pl.DataFrame) -> pl.DataFrame:
-    """What a response is good for."""
+    """Adds a column for each property of a response that the rule tests."""
     unverified = ~pl.col("verified")
     return (
         table.with_columns(
@@ -110,9 +110,9 @@ def _flags(table: pl.DataFrame) -> pl.DataFrame:
             right=pl.col("correct").fill_null(False),
             wrong=~pl.col("correct").fill_null(True),
         )
-        .with_columns(ended=pl.col("has_text") & (pl.col("finished") | pl.col("keep_truncated")))
-        .with_columns(whole=pl.col("ended") & (pl.col("tokens") <= pl.col("max_tokens")))
-        .with_columns(scored=pl.col("whole") & pl.col("reward").is_finite().fill_null(False))
+        .with_columns(complete=pl.col("has_text") & (pl.col("finished") | pl.col("keep_truncated")))
+        .with_columns(usable=pl.col("complete") & (pl.col("tokens") <= pl.col("max_tokens")))
+        .with_columns(scored=pl.col("usable") & pl.col("reward").is_finite().fill_null(False))
         .with_columns(
             good=pl.col("scored") & (pl.col("right") | unverified),
             bad=pl.col("scored") & (pl.col("wrong") | unverified),
@@ -121,10 +121,10 @@ def _flags(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pairs(table: pl.DataFrame) -> pl.DataFrame:
-    """The best against the worst of each prompt and source, of two texts.
+    """The best and the worst response of each prompt and source, with different texts.
 
-    The best response takes the worst one that says something else. Where all of the bad ones say what it says (so
-    there are verdicts), the best response that says something else takes the worst.
+    The best response is paired with the worst one that has another text. If all bad responses have the text of the best
+    one (which needs verdicts), the best response with another text is paired with the worst one.
     """
     group = ["prompt", "source"]
     columns = [*group, "response", "text", "tokens", "reward", "verified"]
@@ -137,52 +137,52 @@ def _pairs(table: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("text") != pl.col("best_text"))
         .unique(group, keep="first", maintain_order=True)
     )
-    plain = best.join(other_bad, on=group, how="inner", suffix="_bad", maintain_order="left")
+    best_pairs = best.join(other_bad, on=group, how="inner", suffix="_bad", maintain_order="left")
     other_good = (
         good.join(other_bad, on=group, how="anti", maintain_order="left")
         .join(worst, on=group, how="inner", suffix="_bad", maintain_order="left")
         .filter(pl.col("text") != pl.col("text_bad"))
         .unique(group, keep="first", maintain_order=True)
     )
-    wanted = [*group, "response", "response_bad", "reward", "reward_bad", "verified"]
-    found = pl.concat([plain.select(wanted), other_good.select(wanted)]).rename(
+    columns = [*group, "response", "response_bad", "reward", "reward_bad", "verified"]
+    pairs = pl.concat([best_pairs.select(columns), other_good.select(columns)]).rename(
         {"response": "chosen", "response_bad": "rejected", "reward": "chosen_reward"}
     )
-    # Python's own rounding, as pairing.margin has it: polars rounds the last digit otherwise.
-    differences = (found["chosen_reward"] - found["reward_bad"]).to_list()
+    # Python's rounding, as in `rule.margin`; polars rounds the last digit differently.
+    differences = (pairs["chosen_reward"] - pairs["reward_bad"]).to_list()
     margins = pl.Series("margin", [round(d, PLACES) for d in differences], pl.Float64)
-    # Without verdicts, equal rewards prefer neither side.
-    return found.with_columns(margins).filter(pl.col("verified") | (pl.col("margin") > 0)).sort(group)
+    # Without verdicts, equal rewards give no preference.
+    return pairs.with_columns(margins).filter(pl.col("verified") | (pl.col("margin") > 0)).sort(group)
 
 
-def _outcomes(asked: pl.DataFrame, table: pl.DataFrame, every: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """The reason of every prompt, in the order of `pairing.decide`."""
+def _outcomes(prompts: pl.DataFrame, table: pl.DataFrame, all_pairs: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The reason of every prompt. The tests are in the order of `rule.decide`."""
     verified = pl.col("verified")
 
-    def two_sides(among: str) -> pl.Expr:
+    def has_both_sides(among: str) -> pl.Expr:
         both = (pl.col(among) & pl.col("right")).any() & (pl.col(among) & pl.col("wrong")).any()
         return pl.when(verified.first()).then(both).otherwise(pl.col(among).sum() > 1)
 
     by_source = table.group_by("prompt", "source").agg(
-        *(pl.col(c).any() for c in ("has_text", "ended", "good")),
-        whole=pl.col("whole").sum(),
-        judged=(pl.col("whole") & pl.col("correct").is_not_null()).any(),
-        any_right=(pl.col("whole") & pl.col("right")).any(),
-        any_wrong=(pl.col("whole") & pl.col("wrong")).any(),
-        can_pair=two_sides("whole"),
-        can_pair_scored=two_sides("scored"),
+        *(pl.col(c).any() for c in ("has_text", "complete", "good")),
+        usable=pl.col("usable").sum(),
+        judged=(pl.col("usable") & pl.col("correct").is_not_null()).any(),
+        any_right=(pl.col("usable") & pl.col("right")).any(),
+        any_wrong=(pl.col("usable") & pl.col("wrong")).any(),
+        can_pair=has_both_sides("usable"),
+        can_pair_scored=has_both_sides("scored"),
     )
-    flags = ("has_text", "ended", "good", "judged", "any_right", "any_wrong", "can_pair", "can_pair_scored")
-    by_prompt = by_source.group_by("prompt").agg(*(pl.col(c).any() for c in flags), most=pl.col("whole").max())
-    top = every.group_by("prompt").agg(top=pl.col("margin").max())
+    flags = ("has_text", "complete", "good", "judged", "any_right", "any_wrong", "can_pair", "can_pair_scored")
+    by_prompt = by_source.group_by("prompt").agg(*(pl.col(c).any() for c in flags), most=pl.col("usable").max())
+    top = all_pairs.group_by("prompt").agg(top=pl.col("margin").max())
     won = pairs.select("prompt").unique().with_columns(won=pl.lit(True))
-    facts = asked
+    facts = prompts
     for part in (by_prompt, top, won):
         facts = facts.join(part, on="prompt", how="left", maintain_order="left")
     facts = facts.with_columns(pl.col(*flags, "won").fill_null(False), pl.col("most").fill_null(0))
     reason = (
         pl.when(~pl.col("has_text")).then(pl.lit("no_response"))
-        .when(~pl.col("ended")).then(pl.lit("truncated"))
+        .when(~pl.col("complete")).then(pl.lit("truncated"))
         .when(pl.col("most") == 0).then(pl.lit("too_long"))
         .when(verified & ~pl.col("judged")).then(pl.lit("unverified"))
         .when(verified & ~pl.col("any_right")).then(pl.lit("all_wrong"))
@@ -202,7 +202,7 @@ def _outcomes(asked: pl.DataFrame, table: pl.DataFrame, every: pl.DataFrame, pai
 
 
 def _statuses(table: pl.DataFrame, sfts: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """What became of every response, in the order of `pairing.status`."""
+    """The status of every response. The tests are in the order of `rule.status`."""
     used = pl.concat(
         [
             sfts.select("response", used=pl.lit("sft")),
@@ -215,8 +215,8 @@ def _statuses(table: pl.DataFrame, sfts: pl.DataFrame, pairs: pl.DataFrame) -> p
         status=pl.when(pl.col("used").is_not_null()).then("used")
         .when("rejected").then(pl.lit("rejected"))
         .when("blank").then(pl.lit("empty"))
-        .when(~pl.col("ended")).then(pl.lit("truncated"))
-        .when(~pl.col("whole")).then(pl.lit("too_long"))
+        .when(~pl.col("complete")).then(pl.lit("truncated"))
+        .when(~pl.col("usable")).then(pl.lit("too_long"))
         .when(pl.col("verified") & pl.col("correct").is_null()).then(pl.lit("unverified"))
         .when(pl.col("verified") & pl.col("wrong")).then(pl.lit("wrong"))
         .when(~pl.col("scored")).then(pl.lit("no_score"))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import StageError
 from ..evaluation import heldout, suite_items, suite_prompts, suite_scores, suites, tables
 from ..evaluation.models_under_test import ModelUnderTest, models_under_test, services
+from ..evaluation.result_types import Judging
 from ..evaluation.suites import LoadedSuite
 from ..identities import digest
 from ..recipe import EvaluatedModel, HarnessSuite, JudgedSuite
@@ -37,13 +38,13 @@ def settings(context: Run) -> list[object]:
 def _list_settings(context: Run) -> list[object]:
     """The settings beyond the held-out evaluation of the run's own models."""
     config = context.recipe.evaluate
-    mark = context.marked("", "evaluate.engine.dtype", config.engine)
-    marks = [mark] if mark else []  # evaluations from before precisions were kept stay valid
+    mark = context.with_precision("", "evaluate.engine.dtype", config.engine)
+    marks = [mark] if mark else []  # evaluations of versions that stored no precision stay valid
     if not config.suites and config.models == type(config)().models:
         return list(marks)
     own = [
         [m, context.evaluated_revision(m), context.read_template(m.chat_template)]
-        for m in context.written.evaluate.models
+        for m in context.original_recipe.evaluate.models
         if isinstance(m, EvaluatedModel)
     ]
     sources = [[s.source.name, s.revision, s.template] for s in context.pinned_sources if s.source.name in config.names]
@@ -53,7 +54,7 @@ def _list_settings(context: Run) -> list[object]:
 
 
 def run(context: Run) -> Outcome:
-    """Asks all models, rates their answers, and writes the tables.
+    """Samples answers of all models, rates them, and writes the tables.
 
     Raises:
         StageError: there is nothing to evaluate on, a model can't be served, or rows of a suite are contaminated and
@@ -77,7 +78,7 @@ def run(context: Run) -> Outcome:
             wants(context, models, loaded),
             lambda missing: services(context, models, missing),
         )
-    sources = [s.name for s in recipe.served]  # these may be asked to judge
+    sources = [s.name for s in recipe.served]  # these may be judges
     context.release(m.source.name for m in models if m.source.name not in sources)
     context.ray()
     counts: dict[str, int] = {}
@@ -88,16 +89,16 @@ def run(context: Run) -> Outcome:
         counts["answers"] = len(rows)
         data.append(rows)
     else:
-        context.dir.remove_if_there("evaluate", "answers.parquet")
-        context.dir.remove_if_there("evaluate", "metrics.json")
+        context.dir.remove_if_exists("evaluate", "answers.parquet")
+        context.dir.remove_if_exists("evaluate", "metrics.json")
     if loaded:
         items, read = _score_suites(context, models, loaded, contaminated)
         tokens += read
         counts |= {"suites": len(loaded), "items": len(items)}
         data.append(items)
     else:
-        context.dir.remove_if_there("evaluate", "suites.json")
-        context.dir.remove_if_there("evaluate", "items.parquet")
+        context.dir.remove_if_exists("evaluate", "suites.json")
+        context.dir.remove_if_exists("evaluate", "items.parquet")
     return Outcome(digest(*data), counts, tokens)
 
 
@@ -107,7 +108,7 @@ def _rate_heldout(context: Run, models: Sequence[ModelUnderTest]) -> tuple[list[
     pinned = [m.pinned(recipe.evaluate.sampling, 1, recipe.seed) for m in models]
     rows = suite_prompts.answers(context, pinned, heldout_prompts)
     prompts: dict[str, PromptRow] = {p["prompt_id"]: p for p in heldout_prompts.to_pylist()}
-    with context.shown("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
+    with context.show_progress("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
         verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show)
     ratings: dict[str, RewardRow] = {}
     tokens = 0
@@ -129,21 +130,21 @@ def _score_suites(
 ) -> tuple[list[object], int]:
     """Scores every suite; returns the rows of items.parquet, and the tokens that judges took."""
     items: list[ItemRow] = []
-    judged: dict[str, suite_items.Judging] = {}
+    judged: dict[str, Judging] = {}
     for suite in loaded:
         if isinstance(suite.config, JudgedSuite):
-            found, judged[suite.config.name] = suite_items.judged_items(context, models, suite)
+            scored, judged[suite.config.name] = suite_items.judged_items(context, models, suite)
         elif isinstance(suite.config, HarnessSuite):
-            found = suite_items.harness_items(context, models, suite)
+            scored = suite_items.harness_items(context, models, suite)
         else:
-            found = suite_items.verified_items(context, models, suite)
-        items += found
+            scored = suite_items.verified_items(context, models, suite)
+        items += scored
     marked = {name: {*rows, *map(suites.second_turn, rows)} for name, rows in contaminated.items()}
     table = tables.items_table(items, marked)
     context.dir.write_table(table, "evaluate", "items.parquet")
     described = [suite_items.describe(context, suite, contaminated, judged) for suite in loaded]
     versions = {m.name: {"revision": m.revision, "template": m.template} for m in models}
     references = {s.config.name: tables.styles(s.references) for s in loaded}
-    scores = suite_scores.standings(table, described, versions, references)
+    scores = suite_scores.suite_results(table, described, versions, references)
     context.dir.write_json(scores, "evaluate", "suites.json")
     return table.to_pylist(), sum(j["tokens"] for j in judged.values())

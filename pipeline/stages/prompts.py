@@ -12,7 +12,7 @@ INPUTS: tuple[str, ...] = ()
 
 
 def settings(context: Run) -> list[object]:
-    """The prompt files with their fingerprints, how they are read, and who may bring responses."""
+    """The prompt files with their fingerprints, how they are read, and the sources whose responses they may contain."""
     recipe = context.recipe
     return [
         recipe.prompts,

@@ -1,10 +1,9 @@
-"""Stage `report`: the page, the benchmark tables and the model cards, from files alone."""
+"""Stage `report`: the page, the benchmark tables and the model cards, from the files of the run."""
 
 from __future__ import annotations
 
-import hashlib
-
 from ..errors import InputError
+from ..identities import file_hash
 from ..report import model_card, page
 from ..run import Run
 from ..storage.manifest import STAGES, Outcome
@@ -26,6 +25,6 @@ def run(context: Run) -> Outcome:
     path = page.write(context.dir, context.recipe)
     model_card.write_all(context.dir, context.recipe)
     try:
-        return Outcome(hashlib.sha256(path.read_bytes()).hexdigest())
+        return Outcome(file_hash(path))
     except OSError as error:
         raise InputError(str(path), 0, f"can't be read: {error.strerror}") from error

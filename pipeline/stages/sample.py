@@ -1,4 +1,4 @@
-"""Stage `sample`: asks every source for the responses that are missing."""
+"""Stage `sample`: samples the missing responses from every source."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ INPUTS: tuple[str, ...] = ("prompts",)
 
 
 def settings(context: Run) -> list[object]:
-    """The sources, how they are asked, the seed, and the number of buckets."""
+    """The sources, their sampling settings, the seed, and the number of buckets."""
     return [source_settings(context), context.recipe.seed, context.recipe.sample.buckets]
 
 
 def source_settings(context: Run) -> list[object]:
-    """Of each source what its responses depend on."""
+    """The settings of each source that its responses depend on."""
     policy = set(Policy.model_fields)
     return [[s.revision, s.template, s.source.model_dump(mode="json", include=policy)] for s in context.pinned_sources]
 
@@ -33,10 +33,10 @@ def run(context: Run) -> Outcome:
 
 
 def sample_missing(context: Run, pilot: int | None = None) -> int:
-    """Asks the sources for the missing responses; returns the number of tokens generated.
+    """Samples the missing responses; returns the number of tokens generated.
 
     Args:
-        pilot: about how many prompts each source is asked; None asks all.
+        pilot: approximate number of prompts per source; None samples all.
     """
 
     def services(missing: Sequence[PinnedSource]) -> dict[str, SourceService]:

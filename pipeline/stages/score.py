@@ -20,7 +20,7 @@ INPUTS: tuple[str, ...] = ("prompts", "sample")
 def settings(context: Run) -> list[object]:
     """The reward models, the verification, and of the selection only what decides which responses are scored.
 
-    Another margin window therefore finds its scores already there.
+    Another margin window therefore can use the stored scores.
     """
     recipe = context.recipe
     return [
@@ -36,7 +36,7 @@ def run(context: Run) -> Outcome:
     prompts = {p["prompt_id"]: p for p in context.train_prompts.to_pylist()}
     context.ray()
     to_verify = sum(r["domain"] in ("math", "code") for r in rows)
-    with context.shown("verify", to_verify) as show:
+    with context.show_progress("verify", to_verify) as show:
         verdicts = verify(context.dir, "verify", rows, prompts, recipe, show)
     pilot = agreement.sample(rows, verdicts, recipe.score.agreement_sample)
     agreements, tokens = {}, 0
@@ -46,22 +46,22 @@ def run(context: Run) -> Outcome:
         agreements[model.name] = agreement.with_verdicts(pilot, verdicts, _scores(table.values()))
     for name, figures in agreements.items():
         auc = _shown(figures["auc"])
-        context.progress.say(f"score: {name}: area under the curve {auc} on {figures['num']} verified responses")
+        context.progress.log(f"score: {name}: area under the curve {auc} on {figures['num']} verified responses")
     rule = recipe.score.reward
     chosen = COMBINED if not isinstance(rule, str) else agreement.choose(agreements) if rule == "auto" else rule
-    context.progress.say(f"score: selection uses {chosen}")
+    context.progress.log(f"score: selection uses {chosen}")
     reasons = merge.not_scored(rows, verdicts, recipe.select)
     usable = [r for r in rows if r["response_id"] not in reasons]
     for name in [chosen] if isinstance(rule, str) else rule.names:
-        mine = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
-        _, read = model_scores.reward(context, name, mine, prompts)
+        to_score = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
+        _, read = model_scores.reward(context, name, to_score, prompts)
         tokens += read
     rewards = model_scores.stored(context, {r["response_id"] for r in rows})
     merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
     context.dir.remove_tables("score")
     Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
     names = [chosen] if isinstance(rule, str) else rule.names
-    report = {
+    report: agreement.AgreementReport = {
         "chosen": chosen,
         "made_by": {name: model_scores.version_of(context, name) for name in names},
         "reward_models": agreements,
@@ -80,7 +80,7 @@ def run(context: Run) -> Outcome:
 
 def relations(
     context: Run, merged: Sequence[ScoreRow], rows: Sequence[ResponseRow], verdicts: Mapping[str, VerdictRow]
-) -> dict[str, object]:
+) -> agreement.RewardRelations:
     """How the run's rewards relate to verdicts, to length and to one another, over everything that was scored.
 
     Also reports it.
@@ -93,10 +93,10 @@ def relations(
     ranks = agreement.between(scores)
     for name, figures in lengths.items():
         shown = f"rank correlation with length {_shown(figures['spearman'])} ({figures['num']})"
-        context.progress.say(f"score: {name}: {shown}")
+        context.progress.log(f"score: {name}: {shown}")
     for pair in ranks:
         shown = f"rank correlation {_shown(pair['spearman'])} on {pair['num']} common responses"
-        context.progress.say(f"score: {pair['a']} and {pair['b']}: {shown}")
+        context.progress.log(f"score: {pair['a']} and {pair['b']}: {shown}")
     return {
         "verdicts": {name: agreement.with_verdicts(rows, verdicts, values) for name, values in scores.items()},
         "lengths": lengths,

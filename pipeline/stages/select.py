@@ -6,6 +6,7 @@ from ..errors import StageError
 from ..identities import digest
 from ..run import Run
 from ..scoring import model_scores
+from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import run_select
 from ..storage.manifest import Outcome
 
@@ -24,10 +25,10 @@ def run(context: Run) -> Outcome:
     Raises:
         StageError: the scores are of another version of a reward model.
     """
-    agreement = context.dir.read_json("score", "agreement.json")
-    there = [r.name for r in context.recipe.rewards]
+    agreement: AgreementReport = context.dir.read_json("score", "agreement.json")
+    known = [r.name for r in context.recipe.rewards]
     for name, was in agreement.get("made_by", {}).items():
-        now = model_scores.version_of(context, name) if name in there else "not in the recipe"
+        now = model_scores.version_of(context, name) if name in known else "not in the recipe"
         if was != now:
             cause = f"the scores of {name} are of another revision or other settings ({was}, now {now})"
             raise StageError("select", "score", f"{cause}; run `fusechat score`")

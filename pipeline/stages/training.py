@@ -1,4 +1,4 @@
-"""What the stages `sft` and `dpo` share: a training in a folder of its own, and its steps as progress."""
+"""Code that the stages `sft` and `dpo` share: the folder of a training, and the progress of its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk: brings stages up to date in their order, and skips each one whose manifest still holds."""
+"""The walk: brings stages up to date in their order, and skips each one whose manifest is still valid."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
         pilot: afterwards, sample this many prompts from each source that misses some.
 
     Raises:
-        FusechatError: see errors.py. What was done before is kept.
+        FusechatError: see errors.py. Finished work is kept.
     """
-    connect.quieten()
+    connect.set_quiet_env()
     run.make_deployments = run.make_deployments or deployments
     only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
     with preemption(), run.dir.lock():
@@ -47,7 +47,7 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
             if not sigterm_received():
                 run.close()
                 raise
-            run.progress.say("SIGTERM: what is finished is made durable")
+            run.progress.log("SIGTERM: saving the finished work")
             time.sleep(2 * FLUSH_S)
             run.close_deployments()
             raise  # a Ray that was started here ends with this process
@@ -65,22 +65,22 @@ def deployments(nodes: Sequence[Resources], reserved: Sequence[Need], say: Calla
 def _announce(run: Run, stages: Sequence[str]) -> None:
     """Reports the precisions and the size that the run takes, and plans how long each stage will take."""
     if any(precision.of_stage(run.recipe, stage) for stage in stages):
-        for line in precision.decisions(run.written):
-            run.progress.say(line)
+        for line in precision.decisions(run.original_recipe):
+            run.progress.log(line)
     for line in sizes.summary(run.recipe):
-        run.progress.say(line)
+        run.progress.log(line)
     expected, in_seconds = sizes.expected(run.recipe)
-    run.progress.plan({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
+    run.progress.plan_stages({stage: expected[stage] for stage in STAGES if stage in stages}, in_seconds)
 
 
 def _bring_up_to_date(run: Run, stage: str) -> bool:
     config, inputs = graph.settings(run, stage), graph.inputs(run, stage)
-    if (manifest := run.dir.holds(stage, config, inputs)) is not None:
-        run.progress.leave_out(stage)
-        run.progress.say(f"{stage}: up to date ({_counts(manifest.counts)})")
+    if (manifest := run.dir.valid_manifest(stage, config, inputs)) is not None:
+        run.progress.skip_stage(stage)
+        run.progress.log(f"{stage}: up to date ({_counts(manifest.counts)})")
         return False
-    run.progress.start(stage)
-    run.progress.say(f"{stage}: starting")
+    run.progress.start_stage(stage)
+    run.progress.log(f"{stage}: starting")
     began = time.monotonic()
     outcome = graph.STAGES[stage].run(run)
     manifest = Manifest(
@@ -95,8 +95,8 @@ def _bring_up_to_date(run: Run, stage: str) -> bool:
         precision=precision.of_stage(run.recipe, stage),
     )
     run.dir.write_manifest(manifest)
-    run.progress.finish(stage)
-    run.progress.say(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
+    run.progress.finish_stage(stage)
+    run.progress.log(f"{stage}: done in {manifest.seconds:.0f} s ({_counts(outcome.counts)})")
     return True
 
 

@@ -1,9 +1,9 @@
-"""A lease on a run directory in an object store, which knows no locks: a claim, renewed while its process lives.
+"""A lease on a run directory in an object store, which has no locks: a claim that is renewed while its process lives.
 
-Every process writes a claim of its own, then lists all claims, and holds the lease if no other is alive. Of two that
-claim at the same moment at least one sees the other's, so that never both hold it. All this asks of the store is that
-a listing shows what was written before it; conditional writes are not needed, which some stores take and ignore.
-Ages are differences between the store's own times, so no machine's clock matters.
+Each process writes its own claim, then lists all claims. It holds the lease if no other claim is alive. If two
+processes claim at the same time, at least one sees the other's claim, so they never both hold the lease. The store must
+only guarantee that a listing shows everything written before it. Conditional writes, which some stores accept and
+ignore, are not needed. Ages are differences between the store's own times, so the machines' clocks don't matter.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ class Lease:
 
     Args:
         renew_s: seconds between renewals.
-        stale_s: age at which a claim counts as that of a dead process.
+        stale_s: age at which a claim's process counts as dead.
     """
 
     def __init__(self, fs: S3, folder: str, *, renew_s: float = RENEW_S, stale_s: float = STALE_S) -> None:
         self._fs, self._folder, self._renew_s, self._stale_s = fs, folder, renew_s, stale_s
         self._claim = f"{folder}/{uuid.uuid4().hex}"
-        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._holder = f"process {os.getpid()} on {socket.gethostname()}"
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.lost = False
-        """Another process took the lease over, after this one had not renewed it in time."""
+        """Whether another process took over the lease, because this one did not renew it in time."""
 
-    def take(self) -> str | None:
-        """Takes the lease. Returns None, or who holds it.
+    def acquire(self) -> str | None:
+        """Takes the lease. Returns None, or the process that holds it.
 
         Raises:
-            OSError: the store can't be reached, refuses, or lists without what was just written.
+            OSError: the store can't be reached, refuses, or does not list what was just written.
         """
         holder = None
-        for pause_s in (0.0, 1.0, 2.0):  # two that claim at once both step back, and try again at random moments
+        for pause_s in (0.0, 1.0, 2.0):  # two processes that claim at once both retreat, and retry at random times
             time.sleep(random.uniform(0, pause_s))
-            self._fs.write(self._claim, self._who.encode())
+            self._fs.write(self._claim, self._holder.encode())
             alive, dead = self._others()
             if not alive:
                 for claim in dead:
@@ -61,10 +61,10 @@ class Lease:
         return holder
 
     def release(self) -> None:
-        """Gives the lease back.
+        """Ends the lease.
 
         Raises:
-            OSError: the store can't be reached; the claim ends by itself then.
+            OSError: the store can't be reached. The claim expires anyway.
         """
         self._released.set()
         self._thread.join()
@@ -72,15 +72,15 @@ class Lease:
 
     def _renew(self) -> None:
         while not self.lost and not self._released.wait(self._renew_s):
-            with suppress(OSError):  # the next turn tries again; one that comes too late finds its claim removed
+            with suppress(OSError):  # the next round retries; one that comes too late finds its claim removed
                 self.lost = not self._fs.exists(self._claim)
                 if not self.lost:
-                    self._fs.write(self._claim, self._who.encode())
+                    self._fs.write(self._claim, self._holder.encode())
 
     def _others(self) -> tuple[list[str], list[str]]:
-        """The other processes' claims: those that are alive, those that are not."""
-        found = self._fs.fs.get_file_info(pafs.FileSelector(self._folder))
-        times = {f.path: f.mtime.timestamp() for f in found if f.is_file}
+        """The other processes' claims: alive ones and dead ones."""
+        files = self._fs.fs.get_file_info(pafs.FileSelector(self._folder))
+        times = {f.path: f.mtime.timestamp() for f in files if f.is_file}
         if self._claim not in times:
             raise OSError(f"the store's listing does not show {self._claim}, which was written before it")
         now = times.pop(self._claim)
@@ -90,7 +90,7 @@ class Lease:
     def _read(self, claim: str) -> str:
         try:
             return self._fs.cat_file(claim).decode() or "another process"
-        except OSError:  # it was removed just now, which Arrow tells in several ways
+        except OSError:  # it was just removed, which Arrow reports in several ways
             return "another process"
 
     def _remove(self, claim: str) -> None:

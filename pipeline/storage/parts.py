@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -13,72 +12,76 @@ from .run_dir import RunDir
 
 
 class Parts:
-    """An append-only table of one stage: small Parquet parts in buckets, each whole or absent.
+    """An append-only table of one stage: small Parquet parts in buckets, each complete or absent.
 
-    A part's name is the hash of the ids it holds, so writing it again changes nothing.
+    A part's name is the hash of its rows' keys, so writing the same part again changes nothing.
     """
 
     def __init__(self, run: RunDir, folder: str, schema: pa.Schema, key: str) -> None:
         self.run, self.folder, self.schema, self.key = run, folder, schema, key
 
-    def write(self, bucket: int, rows: Iterable[Mapping[str, Any]]) -> str:
-        """Makes the rows durable; returns the part's name in the run directory, none without rows."""
+    def write(self, bucket: int, rows: Iterable[Mapping[str, object]]) -> str:
+        """Makes the rows durable; returns the part's path in the run directory, or "" without rows."""
         table = pa.Table.from_pylist([dict(r) for r in rows], schema=self.schema)
         if not table.num_rows:
             return ""
         name = digest(sorted(table.column(self.key).to_pylist()))[:24]
-        where = (self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
-        self.run.write_table(table, *where)
-        return "/".join(where)
+        path = (self.folder, f"bucket-{bucket:04d}", f"{name}.parquet")
+        self.run.write_table(table, *path)
+        return "/".join(path)
 
-    def write_all(self, rows: Iterable[Mapping[str, Any]], num_buckets: int) -> None:
-        """Makes the rows durable, each in its prompt's bucket."""
-        buckets: dict[int, list[Mapping[str, Any]]] = {}
+    def write_all(self, rows: Iterable[Mapping[str, object]], num_buckets: int) -> None:
+        """Makes the rows durable, each in the bucket of its prompt."""
+        buckets: dict[int, list[Mapping[str, object]]] = {}
         for row in rows:
-            buckets.setdefault(bucket_of(row["prompt_id"], num_buckets), []).append(row)
+            buckets.setdefault(bucket_of(str(row["prompt_id"]), num_buckets), []).append(row)
         for bucket, members in sorted(buckets.items()):
             self.write(bucket, members)
 
     def read(self, bucket: int | None = None, columns: Sequence[str] | None = None, unique: bool = True) -> pa.Table:
-        """The rows of one bucket, or all, sorted by key; a key that stands twice counts once where `unique` says so."""
-        where = (self.folder,) if bucket is None else (self.folder, f"bucket-{bucket:04d}")
-        wanted = None if columns is None else list(dict.fromkeys([self.key, *columns]))
-        schema = self.schema if wanted is None else pa.schema([self.schema.field(c) for c in wanted])
+        """The rows of one bucket, or of all, sorted by key.
+
+        Args:
+            unique: keeps only the first row of each key.
+        """
+        folder = (self.folder,) if bucket is None else (self.folder, f"bucket-{bucket:04d}")
+        names = None if columns is None else list(dict.fromkeys([self.key, *columns]))
+        schema = self.schema if names is None else pa.schema([self.schema.field(c) for c in names])
         tables = []
-        for file in self.run.files(*where):
+        for file in self.run.files(*folder):
             try:
-                tables.append(_later(self.run.read_table(file, columns=wanted), schema).cast(schema))
-            except (ValueError, OSError, RunDirectoryError) as error:  # ValueError: Arrow's own, and other columns
+                tables.append(_add_missing_columns(self.run.read_table(file, columns=names), schema).cast(schema))
+            except (ValueError, OSError, RunDirectoryError) as error:  # ValueError: from Arrow, e.g. other columns
                 raise StageError(self.folder, file, f"the shard can't be read: {error}") from error
         if not tables:
             return schema.empty_table()
         table = pa.concat_tables(tables)
-        return first_of_each(table, self.key) if unique else _sorted(table, self.key)
+        return drop_duplicate_keys(table, self.key) if unique else _sort(table, self.key)
 
     def ids(self, bucket: int | None = None) -> set[str]:
-        """Keys of the rows that are durable, of one bucket or all."""
+        """Keys of the durable rows of one bucket, or of all."""
         return set(self.read(bucket, columns=[self.key]).column(self.key).to_pylist())
 
-    def compact(self, bucket: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Puts one part with these rows in the place of all parts of the bucket; killed between, both are there."""
+    def compact(self, bucket: int, rows: Sequence[Mapping[str, object]]) -> None:
+        """Replaces all parts of a bucket by one part with these rows. If killed in between, both remain."""
         before = self.run.files(self.folder, f"bucket-{bucket:04d}")
         kept = self.write(bucket, rows)
         self.run.remove([file for file in before if file != kept])
 
 
-def _later(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with nulls in columns that its schema got after it was written, which are its last ones."""
+def _add_missing_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with null columns for those that were added to its schema later. They are its last columns."""
     for column in schema:
         if column.nullable and column.name not in table.schema.names:
             table = table.append_column(column, pa.nulls(len(table), column.type))
     return table
 
 
-def first_of_each(table: pa.Table, key: str) -> pa.Table:
-    """The table sorted by key, of several rows with one key the first."""
+def drop_duplicate_keys(table: pa.Table, key: str) -> pa.Table:
+    """The table sorted by key, with only the first row of each key."""
     import pyarrow.compute as pc
 
-    table = _sorted(table, key)
+    table = _sort(table, key)
     keys = table.column(key)
     repeated = pc.equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))
     if not pc.any(repeated).as_py():
@@ -86,8 +89,8 @@ def first_of_each(table: pa.Table, key: str) -> pa.Table:
     return table.filter(pa.chunked_array([pa.array([True]), *pc.invert(repeated).chunks]))
 
 
-def _sorted(table: pa.Table, key: str) -> pa.Table:
-    """Stable; a table that is sorted, as a stage leaves it, is not copied."""
+def _sort(table: pa.Table, key: str) -> pa.Table:
+    """The table in a stable sort by key. A table that is already sorted, e.g. after a stage, is not copied."""
     import pyarrow.compute as pc
 
     keys = table.column(key)

@@ -1,4 +1,4 @@
-"""The run directory: Parquet parts that are whole or absent, manifests that say what still holds, a lock."""
+"""The run directory: files that are complete or absent, manifests, and a lock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
@@ -19,21 +19,24 @@ import pyarrow.parquet as pq
 from ..errors import RunDirectoryError
 from .atomic import write_atomically
 from .lease import STALE_S, Lease
-from .manifest import Manifest
+from .manifest import Manifest, ManifestJSON, from_json
 from .s3 import S3, reason
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 
 class RunDir:
-    """A run directory on S3 or any fsspec file system; cheap to pickle, so Ray workers write through it too.
+    """A run directory on S3 or any fsspec file system. It is cheap to pickle, so Ray workers use it too.
 
     Raises:
-        RunDirectoryError: no file system serves the place.
+        RunDirectoryError: no file system handles the URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._lease: Lease | None = None
-        self._fs: Any
+        self._fs: AbstractFileSystem
         try:
             if url.startswith("s3://"):
                 self._fs, self._root = S3(), url.removeprefix("s3://").rstrip("/")
@@ -42,7 +45,7 @@ class RunDir:
             else:
                 self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise RunDirectoryError(f"{url}: no file system serves this place: {error}") from error
+            raise RunDirectoryError(f"{url}: no file system handles this URL: {error}") from error
         self._local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,))
 
     def __reduce__(self) -> tuple[type[RunDir], tuple[str]]:
@@ -53,7 +56,7 @@ class RunDir:
         return "/".join((self._root.rstrip("/"), *parts))
 
     def local_path(self, *parts: str) -> Path:
-        """The same as a local path; training and report write folders.
+        """Full path of a file or folder as a local path, for training and report, which write folders.
 
         Raises:
             RunDirectoryError: the run directory is on an object store.
@@ -68,7 +71,7 @@ class RunDir:
             return bool(self._fs.exists(self.path(*parts)))
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Writes a file that is whole or absent: a temporary name, then a rename; an object store does so by itself.
+        """Writes a file that is complete or absent: under a temporary name, then renamed. Object stores need no rename.
 
         Raises:
             RunDirectoryError: the disk is full, the directory can't be written, or another process took it over.
@@ -84,7 +87,7 @@ class RunDir:
             raise _unusable(self.url, "written", error) from error
 
     def write_table(self, table: pa.Table, *parts: str) -> None:
-        """Writes a Parquet file that is whole or absent."""
+        """Writes a Parquet file that is complete or absent."""
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         self.write_bytes(buffer.getvalue(), *parts)
@@ -94,8 +97,8 @@ class RunDir:
         with self._reading(), self._fs.open(self.path(*parts), "rb") as file:
             return pq.read_table(file, columns=columns)
 
-    def write_json(self, value: Any, *parts: str) -> None:
-        """Writes a JSON file that is whole or absent."""
+    def write_json(self, value: object, *parts: str) -> None:
+        """Writes a JSON file that is complete or absent."""
         self.write_bytes(json.dumps(value, indent=1, ensure_ascii=False).encode(), *parts)
 
     def read_json(self, *parts: str) -> Any:
@@ -104,7 +107,7 @@ class RunDir:
             return json.loads(self._fs.cat_file(self.path(*parts)))
 
     def file_digest(self, *parts: str) -> str:
-        """sha256 (hex) of a file; the tables that one version of fusechat writes are equal where their bytes are."""
+        """sha256 (hex) of a file. Equal tables, written by the same version of fusechat, have equal bytes."""
         with self._reading():
             return hashlib.sha256(self._fs.cat_file(self.path(*parts))).hexdigest()
 
@@ -117,7 +120,7 @@ class RunDir:
         return sorted(str(f).removeprefix(root) for f in found if str(f).endswith(".parquet"))
 
     def remove(self, files: Iterable[str]) -> None:
-        """Removes files, named relative to the run directory.
+        """Removes files. Their names are relative to the run directory.
 
         Raises:
             RunDirectoryError: they can't be removed.
@@ -129,37 +132,35 @@ class RunDir:
             except OSError as error:
                 raise _unusable(self.url, "written", error) from error
 
-    def remove_if_there(self, *parts: str) -> None:
-        """Removes a file, where there is one."""
+    def remove_if_exists(self, *parts: str) -> None:
+        """Removes a file if it exists."""
         if self.exists(*parts):
             self.remove(["/".join(parts)])
 
     def remove_tables(self, *parts: str) -> None:
-        """Removes the Parquet files under a folder, before it is written anew."""
+        """Removes the Parquet files under a folder, before the folder is written again."""
         self.remove(self.files(*parts))
 
     def manifest(self, stage: str) -> Manifest | None:
-        """The stage's manifest, or none where the stage never ended."""
+        """The stage's manifest, or None if the stage never finished."""
         if not self.exists(stage, "manifest.json"):
             return None
-        raw = self.read_json(stage, "manifest.json")
-        raw.pop("fingerprint", None)
-        return Manifest(**raw)
+        raw: ManifestJSON = self.read_json(stage, "manifest.json")
+        return from_json(raw)
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Ends a stage: from here on its output holds."""
-        raw = {name: getattr(manifest, name) for name in Manifest.__slots__}
-        self.write_json({**raw, "fingerprint": manifest.fingerprint}, manifest.stage, "manifest.json")
+        """Finishes a stage: from now on its output is valid."""
+        self.write_json(manifest.as_json(), manifest.stage, "manifest.json")
 
-    def holds(self, stage: str, config: str, inputs: Mapping[str, str]) -> Manifest | None:
-        """The stage's manifest if it was made by these settings from these inputs."""
+    def valid_manifest(self, stage: str, config: str, inputs: Mapping[str, str]) -> Manifest | None:
+        """The stage's manifest if its output was made with these settings from these inputs, else None."""
         manifest = self.manifest(stage)
         same = manifest is not None and manifest.config == config and manifest.inputs == dict(inputs)
         return manifest if same else None
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run directory for this process.
+        """Locks the run directory for this process.
 
         Raises:
             RunDirectoryError: another process holds it, or it can't be written.
@@ -168,7 +169,7 @@ class RunDir:
             with self._leased():
                 yield
             return
-        if not self._local:  # no locks elsewhere; identities make double work harmless, only wasteful
+        if not self._local:  # other object stores have no locks; thanks to identities, doing work twice is harmless
             yield
             return
         import fcntl
@@ -195,34 +196,35 @@ class RunDir:
 
     @contextmanager
     def _leased(self) -> Iterator[None]:
-        """Holds a run directory on S3, with few attempts, so that a store that can't be reached is told at once."""
+        """Locks a run directory on S3. Makes few attempts, so that an unreachable store is reported at once."""
         lease = Lease(S3(max_attempts=3), self.path(".lock"))
         try:
-            holder = lease.take()
+            holder = lease.acquire()
         except OSError as error:
             raise _unusable(self.url, "written", error) from error
         if holder is not None:
             raise RunDirectoryError(
-                f"{self.url}: in use by {holder}; wait for it or stop it (a killed one's hold ends in {STALE_S:.0f} s)"
+                f"{self.url}: in use by {holder}; wait for it or stop it "
+                f"(the lock of a killed process ends in {STALE_S:.0f} s)"
             )
         self._lease = lease
         try:
             yield
         finally:
             self._lease = None
-            with suppress(OSError):  # it ends by itself
+            with suppress(OSError):  # the lease expires anyway
                 lease.release()
 
     def check_lease(self) -> None:
-        """Stops a process whose run directory another one took over; nothing where it holds none.
+        """Checks that this process still holds its lease, if it took one.
 
         Raises:
             RunDirectoryError: another process took it over.
         """
         if self._lease is not None and self._lease.lost:
             raise RunDirectoryError(
-                f"{self.url}: another process took it over, as this one had not reached it for {STALE_S:.0f} s; "
-                "run the same command again when that one has ended"
+                f"{self.url}: another process took it over, because this one could not renew its lock for "
+                f"{STALE_S:.0f} s; run the same command again when the other process has ended"
             )
 
     @contextmanager
@@ -235,12 +237,13 @@ class RunDir:
             raise _unusable(self.url, "read", error) from error
 
     def _remove_leftovers(self) -> None:
-        """Temporary files of processes that were killed while writing."""
+        """Removes temporary files of processes that were killed while writing."""
         for leftover in Path(self.path()).rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
 
-def _unusable(url: str, what: str, error: OSError) -> RunDirectoryError:
+def _unusable(url: str, action: str, error: OSError) -> RunDirectoryError:
+    """The error for a file that can't be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunDirectoryError(f"{url}: no space left; free some and run the same command again")
-    return RunDirectoryError(f"{url}: can't be {what}: {reason(error)}")
+    return RunDirectoryError(f"{url}: can't be {action}: {reason(error)}")

@@ -13,22 +13,22 @@ _ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status \d+\))? during (\w+) oper
 _MEANING = {
     "NO_SUCH_BUCKET": "there is no such bucket",
     "ACCESS_DENIED": "access denied: there are no credentials, or they don't allow it",
-    "INVALID_ACCESS_KEY_ID": "the access key (AWS_ACCESS_KEY_ID) is not known there",
+    "INVALID_ACCESS_KEY_ID": "the access key (AWS_ACCESS_KEY_ID) is unknown",
     "SIGNATURE_DOES_NOT_MATCH": "the secret key (AWS_SECRET_ACCESS_KEY) is wrong",
 }
 
 
 class S3(ArrowFSWrapper):  # type: ignore[misc]
-    """What a run directory needs of S3. An object is whole or absent, and nothing is cached.
+    """The part of S3 that a run directory needs. An object is complete or absent, and nothing is cached.
 
-    Reads AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION; credentials come from where AWS's
-    tools look for them: the environment, ~/.aws, the machine's role.
+    Reads AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and AWS_DEFAULT_REGION. Credentials come from the same
+    places as for AWS's tools: the environment, ~/.aws, the machine's role.
 
     Args:
-        max_attempts: tries a request; 3 give up on an endpoint that is down within seconds, 7 within a minute or two.
+        max_attempts: attempts per request. If the endpoint is down, 3 attempts take seconds, 7 a minute or two.
     """
 
-    cachable = False  # an instance hangs on the environment, which fsspec's cache of instances does not see
+    cachable = False  # an instance depends on the environment, which fsspec's cache of instances ignores
 
     def __init__(self, max_attempts: int = 7) -> None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
@@ -38,33 +38,33 @@ class S3(ArrowFSWrapper):  # type: ignore[misc]
             endpoint_override=host.rstrip("/") or None,
             scheme=scheme or None,
             connect_timeout=5,
-            allow_delayed_open=True,  # one PUT for what is small, in place of a multipart upload
+            allow_delayed_open=True,  # small files take one PUT instead of a multipart upload
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=max_attempts),
         )
         super().__init__(client)
 
     def find(self, path: str) -> list[str]:
-        """Objects under a folder, sorted; none where there is no such folder. One request a thousand."""
+        """Objects under a folder, sorted; empty if the folder does not exist. Takes one request per 1000 objects."""
         found = self.fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
         return sorted(f.path for f in found if f.is_file)
 
     def write(self, path: str, data: bytes) -> None:
-        """Writes an object; see `pipe_file` for a thread that may be interrupted."""
+        """Writes an object. A thread that may be interrupted must use `pipe_file`."""
         with self.fs.open_output_stream(path, compression=None) as out:
             out.write(data)
 
     def pipe_file(self, path: str, value: bytes) -> None:
-        """Writes an object, in a thread of its own.
+        """Writes an object in a separate thread.
 
-        Arrow completes the object whenever its stream is closed, so an interrupt between opening and writing (Ctrl-C,
-        a cancelled task) would leave an empty one; interrupts reach the main thread alone.
+        Arrow completes the object whenever its stream is closed. An interrupt between opening and writing (Ctrl-C, a
+        cancelled task) would leave an empty object, but interrupts reach only the main thread.
         """
-        with ThreadPoolExecutor(max_workers=1) as apart:
-            apart.submit(self.write, path, value).result()
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            executor.submit(self.write, path, value).result()
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, in one line."""
+    """The cause of a failure, in one line."""
     text = " ".join(str(error).split())
     match = _ERROR.search(text)
     if match is None:

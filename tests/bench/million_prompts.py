@@ -30,7 +30,7 @@ from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling import plan as sampling
-from fusechat.pipeline.sampling.batch_worker import feed
+from fusechat.pipeline.sampling.batch_worker import sample_units
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
@@ -41,7 +41,7 @@ TEXT = "How many minutes does a train of {} carriages take for {} kilometres at 
 class Echo:
     """An engine that answers at once."""
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         """See SamplingBackend."""
         for sample in request["samples"]:
             yield Generated(
@@ -53,7 +53,7 @@ class Echo:
                 completion_tokens=60,
             )
 
-    async def trouble(self) -> str:
+    async def failure_reason(self) -> str:
         """See SamplingBackend."""
         return "an echo has none"
 
@@ -112,7 +112,8 @@ def measure(num: int) -> dict[str, float]:
         with connect.connected(Cluster()):
             began = time.monotonic()
             config = run.recipe.sample
-            feed(run.dir, "prompts/train", "sample", asked, Echo(), plan.units, config, lambda rows, tokens: None)
+            prompts = "prompts/train"
+            sample_units(run.dir, prompts, "sample", asked, Echo(), plan.units, config, lambda rows, tokens: None)
             timed("sample", began)
         began = time.monotonic()
         (plan,) = sampling.plan([asked], run.prompts("train"), done, run.recipe.sample.buckets)

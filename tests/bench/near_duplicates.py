@@ -25,7 +25,7 @@ from pathlib import Path
 
 import small
 
-from fusechat.pipeline.prompts.duplicates import Index
+from fusechat.pipeline.prompts.duplicates import NearDuplicateIndex
 from fusechat.pipeline.prompts.intake import Intake
 from fusechat.pipeline.recipe import NearDuplicates, Prompts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -101,8 +101,8 @@ def measure_quality(num: int) -> None:
             bases = [writer.text() for _ in range(num)]
             rows = [(i, b) for i, b in enumerate(bases)] + [(i, writer.edited(b, share)) for i, b in enumerate(bases)]
             rows = [rows[i] for i in writer.shuffled(len(rows))]
-            index = Index(NearDuplicates(shingle=shingle, threshold=threshold))
-            found = index.take([" ".join(words) for _, words in rows], ["instruction"] * len(rows))
+            index = NearDuplicateIndex(NearDuplicates(shingle=shingle, threshold=threshold))
+            found = index.add([" ".join(words) for _, words in rows], ["instruction"] * len(rows))
             kept, right, rejects = [], 0, 0
             for (base, _), match in zip(rows, found, strict=True):
                 if match is None:

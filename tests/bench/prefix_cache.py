@@ -23,12 +23,12 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.batch_worker import feed
+from fusechat.pipeline.sampling.batch_worker import sample_units
 from fusechat.pipeline.sampling.plan import plan
 from fusechat.pipeline.sampling.serve_backend import ServeBackend
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
-from fusechat.services import app
+from fusechat.services.deployments import ServeDeployments
 
 PASSAGE = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().split()
 
@@ -54,16 +54,17 @@ def counted(folder: Path, rows: list[dict[str, Any]], samples: int) -> tuple[flo
     one, source_of = run.pinned_sources[0], run.recipe.served[0]
     done = Parts(run.dir, "sample", RESPONSE, "response_id")
     (found,) = plan([one], run.prompts("train"), done, run.recipe.sample.buckets)
-    service = app.source_service(source_of, run.model(source_of.model, "smollm2"), None, "sources.smollm2", 64)
+    service = run.source_service(source_of, run.model(source_of.model, "smollm2"))
+    run.make_deployments = ServeDeployments
     quiet: Callable[[int, int], None] = lambda rows, tokens: None  # noqa: E731
     try:
-        run.fleet.start(service)
-        run.fleet.wait("smollm2")
+        run.deployments.start(service)
+        run.deployments.wait("smollm2")
         from ray import serve
 
         handle = serve.get_app_handle("smollm2")
         before = handle.counters.remote().result()
-        feed(
+        sample_units(
             run.dir,
             run.prompts("train").folder,
             "sample",

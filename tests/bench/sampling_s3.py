@@ -102,7 +102,7 @@ def main() -> None:
             )
             subprocess.run([small.FUSECHAT, "prompts", str(path)], check=True, stderr=subprocess.DEVNULL)
             plan = Run(load(path), folder, Progress())
-            wanted = wanted_ids(plan.asked, plan.train_prompts)
+            wanted = wanted_ids(plan.pinned_sources, plan.train_prompts)
             began, job = time.monotonic(), Job(path)
             job.watch(run, len(wanted) // 2, EVERY_S)
             assert job.counter is not None

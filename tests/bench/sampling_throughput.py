@@ -47,9 +47,9 @@ class Clock(Progress):
 
     ready = 0.0
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line, noted."""
-        super().say(text)
+        super().log(text)
         if "ready after" in text:
             self.ready = time.monotonic()
 
@@ -67,7 +67,7 @@ def stage(path: Path) -> dict[str, float]:
             ended = time.monotonic()
             super().close()
 
-    Ending(load(path), path.parent, clock).walk(("sample",))
+    walk(Ending(load(path), path.parent, clock), ("sample",))
     rows = Parts(run.dir, "sample", RESPONSE, "response_id").read(columns=["completion_tokens"]).to_pylist()
     return {"seconds": ended - clock.ready, "tokens": sum(r["completion_tokens"] for r in rows), "samples": len(rows)}
 

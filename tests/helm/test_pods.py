@@ -25,6 +25,7 @@ import tiny_reward
 import yaml
 from charts import CHART, ROOT, Object, given, helm, only, ray_cluster
 
+from fusechat.pipeline.models.wheels import MARKER
 from fusechat.pipeline.recipe.load import load
 from fusechat.services import auth
 
@@ -227,7 +228,7 @@ def put_model(demo: Demo) -> None:
     place = demo.claims["models"] / "fusechat/models" / wheels.sha256
     place.mkdir(parents=True)
     tiny_model.write_model(place, tiny_model.make_tokenizer(), hidden_size=128, max_position_embeddings=2048)
-    (place / wheels.MARKER).write_text("{}")
+    (place / MARKER).write_text("{}")
     pods.claim(demo.claims["models"], UID)
 
 

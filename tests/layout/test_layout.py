@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -61,3 +63,34 @@ def test_no_private_name_is_read_across_files() -> None:
                 private = [a.name for a in node.names if a.name.startswith("_")]
                 found += [f"{file.relative_to(ROOT)}: {name}" for name in private]
     assert not found
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda d: d.name)
+def test_a_document_names_files_that_are_there(document: Path) -> None:
+    """A full path is there; a bare name of a Python file is that of some file."""
+    known = {f.name for f in (*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "helm").glob("*.py"))}
+    missing = []
+    for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|json|lock|sh|toml))`", document.read_text()):
+        path = Path(name)
+        ours = path.parts[0] in (*PACKAGES, "helm", "k8s", "docs", "tests", "requirements", "docker")
+        if (ours and not (ROOT / path).exists()) or (
+            len(path.parts) == 1 and path.suffix == ".py" and name not in known
+        ):
+            missing.append(name)
+    assert not missing
+
+
+def test_the_drawn_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(c["layers"] for c in contracts if c["type"] == "layers")
+    drawing = (ROOT / "docs/architecture.md").read_text().split("```mermaid")[2].split("```")[0]
+    drawn = [
+        {name.removesuffix(".py").strip() for name in box.split(",")}
+        for box in re.findall(r"\[([^\]]+)\]", drawing)
+        if box not in ("services", "training")
+    ]
+    assert drawn == [set(layer.split(" | ")) for layer in layers]

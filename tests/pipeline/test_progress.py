@@ -32,7 +32,7 @@ def lines(out: io.StringIO) -> list[str]:
 
 
 def test_text_of_users_is_printed_as_it_is(progress: Progress, out: io.StringIO) -> None:
-    progress.say("runs/[bold]x[/bold] [/] {0}")
+    progress.log("runs/[bold]x[/bold] [/] {0}")
     assert lines(out) == ["runs/[bold]x[/bold] [/] {0}"]
 
 

@@ -13,7 +13,7 @@ from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.cluster.services import RewardService, SourceService
 from fusechat.pipeline.errors import CapacityError
 from fusechat.pipeline.recipe import Engine, Placement, Recipe
-from fusechat.services.deployments import ServeDeployments, Service, _reason, service_of
+from fusechat.services.deployments import ServeDeployments, Service, failure_reason, service_of
 
 GIB = 2**30
 
@@ -141,4 +141,4 @@ def test_work_that_fits_beside_the_reserve_for_batches_stops_nothing() -> None:
     ],
 )
 def test_a_failed_start_is_told_by_the_line_that_says_why(trace: str, reason: str) -> None:
-    assert _reason(SimpleNamespace(message="", deployments={"d": SimpleNamespace(message=trace)})) == reason
+    assert failure_reason(SimpleNamespace(message="", deployments={"d": SimpleNamespace(message=trace)})) == reason

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fusechat.pipeline.records import Message
-from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, ScoreItem, Wanted
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, SampleSeed, ScoreItem
 from fusechat.services.llm_server import SourceServer
 from fusechat.services.logprob_scoring import LogprobScorer
 from fusechat.services.prompt_rendering import PromptRenderer
@@ -200,7 +200,7 @@ def test_a_lone_surrogate_is_refused_in_words_that_can_be_stored(tokenizer: Any,
 
 def test_every_sample_of_a_prompt_that_cant_be_rendered_is_a_reject(tokenizer: Any) -> None:
     request = GenerateRequest(
-        messages=user("A"), params={"max_tokens": 1}, samples=[Wanted(response_id=i, seed=0) for i in ("r0", "r1")]
+        messages=user("A"), params={"max_tokens": 1}, samples=[SampleSeed(response_id=i, seed=0) for i in ("r0", "r1")]
     )
 
     async def ask() -> list[Generated]:

@@ -11,7 +11,7 @@ import pytest
 import small
 from example_rows import make_generated
 
-from fusechat.pipeline.errors import AskFailedError
+from fusechat.pipeline.errors import RequestFailedError
 from fusechat.pipeline.models.pinned_source import PinnedSource
 from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.recipe.load import load
@@ -26,7 +26,7 @@ class Answering:
     def __init__(self, after: asyncio.Event | None = None) -> None:
         self.after = after
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         if self.after is not None:
             await self.after.wait()
         for wanted in request["samples"]:
@@ -36,8 +36,8 @@ class Answering:
 class Failing:
     """A source that fails."""
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
-        raise AskFailedError("http_error: 500 from /srv/secret/app.py")
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        raise RequestFailedError("http_error: 500 from /srv/secret/app.py")
         yield
 
 
@@ -47,7 +47,7 @@ class Silent:
     def __init__(self) -> None:
         self.asked, self.left = asyncio.Event(), False
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         self.asked.set()
         try:
             await asyncio.Event().wait()

@@ -28,7 +28,7 @@ from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.records import RESPONSE, Message
 from fusechat.pipeline.run import Run
-from fusechat.pipeline.sampling.plan import response, wanted
+from fusechat.pipeline.sampling.plan import response, wanted_responses
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.services import auth
 
@@ -166,7 +166,7 @@ def keep(service: serving.Service, messages: list[Message], text: str, domain: s
     run = Run(load(service.recipe), service.folder, Progress())
     (asked,) = run.pinned_sources
     prompt = {"prompt_id": prompt_id(messages), "domain": domain, "messages": messages}
-    ((_, rows),) = wanted(asked, pa.Table.from_pylist([prompt]))
+    ((_, rows),) = wanted_responses(asked, pa.Table.from_pylist([prompt]))
     made = make_generated(rows[0]["response_id"], text, prompt_tokens=9, completion_tokens=5)
     Parts(run.dir, "sample", RESPONSE, "response_id").write_all([response(rows[0], made)], run.recipe.sample.buckets)
     return [row["response_id"] for row in rows]

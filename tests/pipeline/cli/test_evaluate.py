@@ -40,7 +40,7 @@ def test_what_models_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert meant("Qwen/Qwen2.5-7B") == {"name": "qwen2.5-7b", "model": {"hub": "Qwen/Qwen2.5-7B", "revision": "main"}}
     assert meant("o/n@abc")["model"] == {"hub": "o/n", "revision": "abc"}
     for wrong in ("nobody", "./missing/folder", "/missing", "a/b/c", ""):
-        with pytest.raises(UserError, match="is no folder and none of target, sft, dpo, qwen, mine"):
+        with pytest.raises(UserError, match="is not a folder and not one of target, sft, dpo, qwen, mine"):
             meant(wrong)
 
 
@@ -108,7 +108,7 @@ def test_mistakes_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(tmp_path, placement={"num_cpus": 0.5})
-    assert "--models: 'nobody' is no folder" in error_line(
+    assert "--models: 'nobody' is not a folder" in error_line(
         tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "nobody"
     )
     twice = error_line(tmp_path, capsys, monkeypatch, "evaluate", "r.yaml", "--models", "target, target")

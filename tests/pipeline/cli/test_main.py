@@ -218,14 +218,14 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
         ),
         ({"prompts": {"train": ["absent.jsonl"]}}, "absent.jsonl: "),
         ({"run_dir": "train.jsonl/run"}, "fusechat: train.jsonl/run: can't be written: Not a directory"),
-        ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system serves this place"),
+        ({"run_dir": "nosuch://run"}, "fusechat: nosuch://run: no file system handles this URL"),
         (
             {"sources": [source_tree(chat_template="absent.jinja")]},
             "absent.jinja: chat template can't be read: ",
         ),
         (
             {"sources": [source_tree(model={"path": "models/absent"})]},
-            "models/absent: no model there: config.json is missing",
+            "models/absent: contains no model: config.json is missing",
         ),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_stage_before_its_inputs_is_a_failure_in_one_line(place: Path, fusecha
     result = fusechat("select", "r.yaml", cwd=place)
     assert result.code == 1
     assert result.err == (
-        "fusechat: stage prompts, run: has not been run; `fusechat run` walks all stages, `fusechat prompts` this one\n"
+        "fusechat: stage prompts, run: has not been run; `fusechat run` runs all stages, `fusechat prompts` this one\n"
     )
 
 

@@ -13,10 +13,10 @@ from fusechat.pipeline.errors import FusechatError
 
 PROGRAM = """
 import sys, time
-from fusechat.pipeline import cluster
+from fusechat.pipeline.cluster import connect as cluster
 from fusechat.pipeline.recipe import Cluster
 
-cluster.quieten()
+cluster.set_quiet_env()
 import os, ray
 
 @ray.remote(max_retries=0, num_cpus=0)
@@ -67,7 +67,7 @@ def test_another_error_of_rays_start_is_raised_at_once() -> None:
 
 def test_rays_line_on_its_log_level_is_left_out_and_every_other_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     line = "[2026-11-30 08:53:25,822 I 2667 2667] logging.cc:303: Set ray log level from environment variable X to 3\n"
-    with pytest.raises(ValueError, match="no room"), connect._without_rays_log_level():
+    with pytest.raises(ValueError, match="no room"), connect._hide_log_level_message():
         os.write(2, line.encode())
         print("the disk is full", file=sys.stderr)
         raise ValueError("no room")

@@ -43,7 +43,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def fusechat(*args: str, timeout: float = 600, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user does."""
-    command = [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
+    command = [sys.executable, "-m", "fusechat.pipeline.cli", *args]
     return subprocess.run(
         command,
         capture_output=True,
@@ -96,7 +96,7 @@ def test_an_address_where_nothing_answers_is_refused(recipe: Path) -> None:
 
 @pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "http://"])
 def test_what_is_no_dashboards_address_is_refused(recipe: Path, address: str) -> None:
-    assert "must be the dashboard's, http://HOST:8265" in refused(recipe, address)
+    assert "must be the dashboard's address, http://HOST:8265" in refused(recipe, address)
 
 
 def test_another_server_is_refused(recipe: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_recipe_travels_with_its_files_and_the_product(recipe: Path, tmp_pat
 def test_paths_that_mean_nothing_on_the_cluster_are_refused(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="run_dir: a job needs an absolute path"):
         pack(recipe, load(recipe, ("run_dir=runs/x",)), tmp_path)
-    with pytest.raises(RecipeError, match=r"sources\.a\.model\.path: models are not sent along"):
+    with pytest.raises(RecipeError, match=r"sources\.a\.model\.path: models are not sent with a job"):
         pack(recipe, load(recipe, ("sources.a.model.path=models/a",)), tmp_path)
     with pytest.raises(InputError, match="lies outside the recipe's folder"):
         pack(recipe, load(recipe, ("prompts.train=[../secret]",)), tmp_path)
@@ -225,5 +225,5 @@ def test_a_model_to_evaluate_beside_the_recipe_is_refused_as_any_other(recipe: P
     tree = yaml.safe_load(recipe.read_text())
     tree["evaluate"]["models"] = ["target", {"name": "beside", "model": {"path": "models/b"}}]
     recipe.write_text(yaml.safe_dump(tree))
-    with pytest.raises(RecipeError, match=r"evaluate\.models\.beside\.model\.path: models are not sent along"):
+    with pytest.raises(RecipeError, match=r"evaluate\.models\.beside\.model\.path: models are not sent with a job"):
         pack(recipe, load(recipe), tmp_path)

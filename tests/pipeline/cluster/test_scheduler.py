@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.pipeline.cluster.scheduler import DeploymentTask, take_turns
+from fusechat.pipeline.cluster.scheduler import DeploymentTask, run_tasks
 from fusechat.pipeline.errors import CapacityError, StageError
 
 
@@ -78,7 +78,7 @@ class Crowd:
 def test_every_job_runs_once_and_what_is_up_always_fits(sizes: list[int], room: int) -> None:
     fleet, crowd = Room(room), Crowd()
     services = [Named(f"s{i}", size) for i, size in enumerate(sizes)]
-    assert take_turns([crowd.job(s) for s in services], fleet) == {}
+    assert run_tasks([crowd.job(s) for s in services], fleet) == {}
     assert sorted(crowd.ran) == sorted(fleet.started) == sorted(fleet.waited) == [s.name for s in services]
     assert crowd.most <= room
 
@@ -87,7 +87,7 @@ def test_every_job_runs_once_and_what_is_up_always_fits(sizes: list[int], room: 
 def test_as_many_work_at_the_same_time_as_fit(room: int) -> None:
     together, crowd = threading.Barrier(room, timeout=300), Crowd()
     jobs = [crowd.job(Named(f"s{i}"), together.wait) for i in range(4)]
-    assert take_turns(jobs, Room(room)) == {}  # a broken barrier would be raised
+    assert run_tasks(jobs, Room(room)) == {}  # a broken barrier would be raised
     assert crowd.most == room
 
 
@@ -98,14 +98,14 @@ def test_services_start_in_the_order_given_and_the_next_follows_whoever_ends() -
         crowd.job(Named("quick")),
         crowd.job(Named("third"), third.set),
     ]
-    assert take_turns(jobs, fleet) == {}
+    assert run_tasks(jobs, fleet) == {}
     assert fleet.started == ["slow", "quick", "third"]
     assert crowd.ran[0] == "quick"
 
 
 def test_a_service_is_up_before_its_work_begins() -> None:
     fleet, seen = Room(1), list[list[str]]()
-    take_turns([DeploymentTask("a", Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
+    run_tasks([DeploymentTask("a", Named("a"), lambda: seen.append(list(fleet.waited)))], fleet)
     assert seen == [["a"]]
 
 
@@ -117,13 +117,13 @@ def test_a_job_that_fails_harms_no_other_and_is_returned(room: int) -> None:
         raise error
 
     jobs = [crowd.job(Named("a")), crowd.job(Named("b"), fail), crowd.job(Named("c"))]
-    assert take_turns(jobs, Room(room)) == {"b": error}
+    assert run_tasks(jobs, Room(room)) == {"b": error}
     assert sorted(crowd.ran) == ["a", "b", "c"]
 
 
 def test_a_service_that_does_not_come_up_is_returned_and_its_work_never_begins() -> None:
     crowd = Crowd()
-    failed = take_turns([crowd.job(Named("a")), crowd.job(Named("b"))], Room(1, broken=frozenset("a")))
+    failed = run_tasks([crowd.job(Named("a")), crowd.job(Named("b"))], Room(1, broken=frozenset("a")))
     assert failed.keys() == {"a"}
     assert str(failed["a"]) == "stage serve, a: could not be started"
     assert crowd.ran == ["b"]
@@ -131,7 +131,7 @@ def test_a_service_that_does_not_come_up_is_returned_and_its_work_never_begins()
 
 def test_a_service_that_fits_nowhere_is_returned_and_not_waited_for() -> None:
     crowd = Crowd()
-    failed = take_turns([crowd.job(Named("large", 9)), crowd.job(Named("small"))], Room(2))
+    failed = run_tasks([crowd.job(Named("large", 9)), crowd.job(Named("small"))], Room(2))
     assert isinstance(failed["large"], CapacityError)
     assert crowd.ran == ["small"]
 
@@ -144,32 +144,32 @@ def test_a_bug_is_raised_once_what_runs_beside_it_has_ended(room: int) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        take_turns([crowd.job(Named("a"), bug), crowd.job(Named("b"))], Room(room))
+        run_tasks([crowd.job(Named("a"), bug), crowd.job(Named("b"))], Room(room))
     assert crowd.now == 0
     assert crowd.ran == ["a"] if room == 1 else sorted(crowd.ran) == ["a", "b"]
 
 
 def test_no_job_is_no_work() -> None:
-    assert take_turns([], Room(1)) == {}
+    assert run_tasks([], Room(1)) == {}
 
 
 def test_work_that_needs_no_service_runs_beside_whatever_runs() -> None:
     crowd, room = Crowd(), Room(size=1)
     both = threading.Barrier(2, timeout=300)
     outside = DeploymentTask("endpoint", None, lambda: (both.wait(), None)[1])
-    assert take_turns([crowd.job(Named("a"), both.wait), outside], room) == {}
+    assert run_tasks([crowd.job(Named("a"), both.wait), outside], room) == {}
     assert room.started == ["a"]
 
 
 def test_a_service_that_is_asked_no_more_gives_its_place_back_and_others_stay() -> None:
     room = Room(2)
     jobs = [DeploymentTask("a", Named("a"), lambda: None, last=True), DeploymentTask("b", Named("b"), lambda: None)]
-    assert take_turns(jobs, room) == {}
+    assert run_tasks(jobs, room) == {}
     assert room.stopped == [("a", "done")]
     assert list(room.up) == ["b"]
 
 
 def test_a_failed_service_is_left_to_whoever_needs_its_place() -> None:
     room = Room(2, broken=frozenset({"a"}))
-    assert list(take_turns([DeploymentTask("a", Named("a"), lambda: None, last=True)], room)) == ["a"]
+    assert list(run_tasks([DeploymentTask("a", Named("a"), lambda: None, last=True)], room)) == ["a"]
     assert room.stopped == []

@@ -53,7 +53,7 @@ class Cluster:
 
 
 def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "fusechat.pipeline.cli.main", *args]
+    return [sys.executable, "-m", "fusechat.pipeline.cli", *args]
 
 
 @contextmanager

@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 from fusechat.pipeline.cli.main import app
 from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
-from fusechat.pipeline.dataset.check import PROMISES, check
+from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.export import export
-from fusechat.pipeline.dataset.locate import opened
+from fusechat.pipeline.dataset.locate import open_run
 from fusechat.pipeline.dataset.push import push
+from fusechat.pipeline.dataset.row_checks import RULES, SHARES
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
 from fusechat.pipeline.identities import digest
@@ -211,7 +212,7 @@ def test_a_model_leads_to_the_rows_it_saw(made: tuple[RunDir, Recipe]) -> None:
 def test_what_nothing_or_several_have_is_said(made: tuple[RunDir, Recipe]) -> None:
     run, recipe = made
     for identity in ("nothing", "ab", "\x1b[31m", ""):
-        with pytest.raises(UserError, match="starts no identity"):
+        with pytest.raises(UserError, match="is not the start of"):
             trace(run, recipe, identity)
     assert trace(run, recipe, "p.jsonl:99")["reason"] == "duplicate"
 
@@ -229,7 +230,7 @@ def test_a_trace_in_text_acts_on_no_terminal(made: tuple[RunDir, Recipe]) -> Non
 def test_what_selection_wrote_keeps_all_its_promises(made: tuple[RunDir, Recipe]) -> None:
     assert check(*made) == []
     done = call("check", made[0].url)
-    assert done.exit_code == 0 and done.stdout.count("ok") == len(PROMISES)
+    assert done.exit_code == 0 and done.stdout.count("ok") == len(RULES)
 
 
 def change(run: RunDir, table: str, row: int, **values: Any) -> str:
@@ -265,7 +266,7 @@ def test_a_row_that_breaks_a_promise_is_named(
     run, recipe = made
     identity = change(run, table, 0, **values)
     broken = check(run, recipe)
-    assert promise in {b.promise for b in broken if b.row == identity}
+    assert promise in {b.rule for b in broken if b.row == identity}
     assert {b.row for b in broken} == {identity}
     done = call("check", run.url)
     assert done.exit_code == 1 and identity in done.stderr
@@ -275,14 +276,14 @@ def test_other_promises_hang_on_the_recipe_and_the_intake(made: tuple[RunDir, Re
     run, recipe = made
     every = DomainRule(sft_fraction=1, margin=recipe.select.instruction.margin)
     moved = recipe.model_copy(update={"select": recipe.select.model_copy(update={"instruction": every})})
-    assert {b.promise for b in check(run, moved)} == {PROMISES[5]}
+    assert {b.rule for b in check(run, moved)} == {SHARES}
     pairs = run.read_table("select", "pairs.parquet").to_pylist()
     named = next(r for r in Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
                  if r["prompt_id"] == pairs[0]["prompt_id"])  # fmt: skip
     reject = {"stage": "prompts", "id": f"p.jsonl:{named['line']}", "reason": "contaminated", "detail": ""}
     run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
     (broken,) = check(run, recipe)
-    assert broken.promise == "no rejected or contaminated prompt" and "contaminated" in broken.why
+    assert broken.rule == "no rejected or contaminated prompt" and "contaminated" in broken.why
     assert broken.row == pairs[0]["row_id"]
 
 
@@ -382,14 +383,14 @@ def test_terms_of_models_that_nothing_is_known_of() -> None:
 
 
 def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    assert opened(made[0].url)[1] == made[1]
-    with pytest.raises(RunDirectoryError, match="is no run directory"):
-        opened(str(tmp_path))
+    assert open_run(made[0].url)[1] == made[1]
+    with pytest.raises(RunDirectoryError, match="is not a run directory"):
+        open_run(str(tmp_path))
     with pytest.raises(UserError, match="no such recipe"):
-        opened(str(tmp_path / "nothing.yaml"))
+        open_run(str(tmp_path / "nothing.yaml"))
     (Path(made[0].url) / "run.json").write_text('{"settings": {"name": 1}}')
     with pytest.raises(RunDirectoryError, match="can't be read"):
-        opened(made[0].url)
+        open_run(made[0].url)
 
 
 class Hub(QuietHandler):

@@ -102,10 +102,10 @@ def test_it_asks_and_scores_and_the_answers_are_ours(fake: dict[str, Any], tmp_p
         ({}, {"kind": "loglikelihood"}, "asks for log-likelihoods"),
         ({}, {"kind": "loglikelihood_rolling"}, "asks for log-likelihoods"),
         ({}, {"kind": "raise"}, "lm-evaluation-harness, sums: Couldn't reach the hub"),
-        ({}, {"wrap": lambda text: text + "Sure,"}, "begins the model's answer itself"),
-        ({}, {"value": [True, False]}, "exact_match is [True, False], no number from 0 to 1; name another metric"),
-        ({}, {"value": 17.5}, "no number from 0 to 1"),
-        ({"metric": "bleu"}, {}, "has no metric bleu,strict; there are exact_match,loose, exact_match,strict"),
+        ({}, {"wrap": lambda text: text + "Sure,"}, "prefills the model's answer"),
+        ({}, {"value": [True, False]}, "exact_match is [True, False], not a number from 0 to 1; name another metric"),
+        ({}, {"value": 17.5}, "not a number from 0 to 1"),
+        ({"metric": "bleu"}, {}, "has no metric bleu,strict; it has exact_match,loose, exact_match,strict"),
     ],
 )
 def test_what_the_harness_cant_be_asked_is_one_line(

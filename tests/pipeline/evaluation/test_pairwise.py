@@ -25,7 +25,7 @@ def test_both_orders_are_asked_and_braces_stay_text() -> None:
         "Q Name {first} of {second}. A Blue B Red {prompt} [[B]]",
     ]
     assert places == [[row["prompt_id"] for row in rows]]
-    own = pairwise.asked(PAIR, "first", None)[0]["content"]
+    own = pairwise.request(PAIR, "first", None)[0]["content"]
     assert own.index("Red {prompt}") < own.index("Blue")
     assert "[[A]]" in own
 
@@ -33,7 +33,7 @@ def test_both_orders_are_asked_and_braces_stay_text() -> None:
 def test_a_second_turn_shows_what_was_said_in_the_first() -> None:
     pair = Pair("sft", "p1", "Name a colour.\n\nAnother.", "Blue", "Green", ("Red", "Yellow"))
     first, second = (
-        pairwise.asked(pair, order, "{prompt}|{first}|{second}")[0]["content"] for order in pairwise.ORDERS
+        pairwise.request(pair, order, "{prompt}|{first}|{second}")[0]["content"] for order in pairwise.ORDERS
     )
     _, mine, theirs = first.split("|")
     assert "Red" in mine and mine.endswith("Blue") and "Yellow" in theirs and theirs.endswith("Green")
@@ -62,7 +62,7 @@ def test_pairs_that_need_no_judge(answer: str, baseline: str, found: tuple[float
     pair = Pair("m", "p", "?", answer, baseline)
     assert pairwise.questions([pair], None, "s") == ([], [[]])
     assert pairwise.outcome(pair, []) == found
-    assert found[1] in pairwise.UNASKED
+    assert found[1] in pairwise.NEEDS_NO_JUDGE
 
 
 @pytest.mark.parametrize(

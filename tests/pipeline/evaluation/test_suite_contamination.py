@@ -34,7 +34,7 @@ def training(folder: Path, contents: list[str], num_buckets: int = 4) -> Parts:
     parts = Parts(RunDir(str(folder / "run")), "prompts/train", PROMPT, "prompt_id")
     found = []
     for i, content in enumerate(contents):
-        row, _ = rows.prompt({"id": f"t{i}", "domain": "instruction", "prompt": content}, 10**6)
+        row, _ = rows.prompt_row({"id": f"t{i}", "domain": "instruction", "prompt": content}, 10**6)
         found.append({**row, "file": "train.jsonl", "line": i + 1})
     parts.write_all(found, num_buckets)
     return parts

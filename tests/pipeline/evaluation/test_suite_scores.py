@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fusechat.pipeline.evaluation import tables
-from fusechat.pipeline.evaluation.suite_scores import pairs, standings
+from fusechat.pipeline.evaluation.suite_scores import pairs, suite_results
 
 MODELS = {name: {"revision": name, "template": "t"} for name in ("target", "sft", "dpo")}
 
@@ -36,7 +36,7 @@ def test_scores_comparisons_and_means() -> None:
                 items.append(item(suite, model, i, float(i < right)))
     items += [item("a", model, 40, None, why="error") for model in MODELS]
     table = tables.items_table(items, {"a": {"p0", "p1"}})
-    found = standings(table, [told("a", contaminated=2), told("b", group="")], MODELS, {})
+    found = suite_results(table, [told("a", contaminated=2), told("b", group="")], MODELS, {})
     json.dumps(found, allow_nan=False)
     first, second = found["suites"]
     dpo = first["scores"]["dpo"]
@@ -78,7 +78,7 @@ def test_a_judge_who_likes_length_is_shown_and_controlled(control: str, baseline
     suite = told("j", "judged", control=control, baseline=baseline)
     references = {"j": {f"p{i}": [int(theirs[i]), 0, 0, 0] for i in range(300)}}
     models = {name: MODELS[name] for name in names}
-    found = standings(tables.items_table(items, {}), [suite], models, references)["suites"][0]["scores"]["dpo"]
+    found = suite_results(tables.items_table(items, {}), [suite], models, references)["suites"][0]["scores"]["dpo"]
     assert found["score"]["value"] == np.mean(ours > theirs) > 0.7
     assert (found["wins"], found["ties"]) == (int((ours > theirs).sum()), 0)
     assert found["mean_chars"] == pytest.approx(ours.mean())
@@ -95,7 +95,7 @@ def test_a_judge_who_says_nothing_gives_no_figure() -> None:
     models = {name: MODELS[name] for name in ("target", "dpo")}
     for control in ("length", "style"):
         suite = told("j", "judged", control=control, baseline="target")
-        found = standings(tables.items_table(items, {}), [suite], models, {})
+        found = suite_results(tables.items_table(items, {}), [suite], models, {})
         score = found["suites"][0]["scores"]["dpo"]
         assert (score["score"], score["figure"]) == (None, None)
         assert score["without_score"] == {"refused": 2, "no_verdict": 1}

@@ -188,22 +188,27 @@ def test_what_the_parser_warns_of_is_the_rows_own(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[str, dict[str, Any], Any, str]] = [
-    ("empty", {}, None, "holds no usable row"),
+    ("empty", {}, None, "contains no usable row"),
     ("no json", {}, "{", "suite.jsonl:1: not JSON"),
-    ("no gold", {}, {**PLAIN, "gold": "\\boxed{"}, "suite.jsonl:1: no answer can be read from gold '\\\\boxed{'"),
+    ("no gold", {}, {**PLAIN, "gold": "\\boxed{"}, "suite.jsonl:1: gold contains no readable answer: '\\\\boxed{'"),
     ("gsm8k gold", {"form": "gsm8k"}, {**GSM8K, "answer": "seventy-two"}, "suite.jsonl:1: a math row needs gold"),
     ("keys", {"form": "gsm8k"}, PLAIN, "suite.jsonl:1: form gsm8k needs the key 'question'"),
     ("types", {"form": "math"}, {"problem": "p", "solution": ["s"]}, "suite.jsonl:1: a math row needs gold"),
-    ("tests", {}, {"id": "c", "domain": "code", "prompt": "p", "tests": "assert f(", "entry_point": "f"}, "no Python"),
+    (
+        "tests",
+        {},
+        {"id": "c", "domain": "code", "prompt": "p", "tests": "assert f(", "entry_point": "f"},
+        "not valid Python",
+    ),
     ("entry", {}, {"id": "c", "domain": "code", "prompt": "p", "tests": "assert f() == 1"}, "needs entry_point"),
     (
         "mbpp",
         {"form": "mbpp"},
         {**MBPP, "test_list": ["assert ("]},
-        "not in the form mbpp: code or tests are no Python",
+        "does not match the form mbpp: code or tests are not valid Python",
     ),
-    ("domain", {}, {"id": "c", "domain": "instruction", "prompt": "p"}, "nothing verifies the domain instruction"),
-    ("reference", {"kind": "judged", "baseline": "reference"}, {**PLAIN}, "this row has none"),
+    ("domain", {}, {"id": "c", "domain": "instruction", "prompt": "p"}, "the domain instruction can't be verified"),
+    ("reference", {"kind": "judged", "baseline": "reference"}, {**PLAIN}, "the row has no reference"),
     ("turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": ["a", 2]}, "prompt must be a string"),
     ("no turns", {"kind": "judged", "form": "mt_bench"}, {"question_id": 1, "turns": []}, "needs the key 'turns'"),
     (
@@ -236,7 +241,7 @@ def test_or_is_counted_where_the_recipe_says_so(tmp_path: Path) -> None:
         ("suite.jsonl:4", "duplicate"),
     ]
     with pytest.raises(
-        InputError, match=r"suite s holds no usable row; 1 can't be used, e.g. suite.jsonl:1: malformed"
+        InputError, match=r"suite s contains no usable row; 1 can't be used, e.g. suite.jsonl:1: malformed"
     ):
         load(tmp_path, ["["], invalid="reject")
 

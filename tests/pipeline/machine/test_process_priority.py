@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import json, os, subprocess, threading
-from fusechat.pipeline.machine.process_priority import give_way
+from fusechat.pipeline.machine.process_priority import lower_priority
 
 def niceness(folder="self"):
     return [os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{folder}/task")]
@@ -22,8 +22,8 @@ def thread(work):
 before = niceness()
 engine = subprocess.Popen(["sleep", "60"])
 thread(threading.Event().wait)
-give_way()
-give_way()
+lower_priority()
+lower_priority()
 later = []
 thread(lambda: later.append(os.getpriority(os.PRIO_PROCESS, 0))).join()
 print(json.dumps({"before": before, "threads": niceness(), "later": later, "engine": niceness(engine.pid)}))
@@ -43,7 +43,7 @@ def test_all_threads_give_way_and_the_engine_does_not() -> None:
 
 CHURN = """
 import threading, time
-from fusechat.pipeline.machine.process_priority import give_way
+from fusechat.pipeline.machine.process_priority import lower_priority
 
 def churn():
     while time.monotonic() < end:
@@ -53,7 +53,7 @@ def churn():
 end = time.monotonic() + 1.5
 threading.Thread(target=churn).start()
 while time.monotonic() < end:
-    give_way()
+    lower_priority()
 """
 
 

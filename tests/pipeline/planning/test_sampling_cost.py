@@ -10,12 +10,13 @@ from example_recipe import make_run, source_tree
 from example_rows import make_generated
 
 from fusechat.pipeline.cluster.placement import Need
-from fusechat.pipeline.planning.sampling_cost import describe, estimate, modelled_rate, parameters_of, simulate
+from fusechat.pipeline.planning.engine_rate import modelled_rate, parameters_of
+from fusechat.pipeline.planning.sampling_cost import describe, estimate, simulate
 from fusechat.pipeline.recipe import Source
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.sampling.plan import requests, response
-from fusechat.pipeline.sampling.throughput import Meter, Reading, Watch
+from fusechat.pipeline.sampling.throughput import EngineCounters, ThroughputRecorder, ThroughputStats
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 
@@ -47,7 +48,7 @@ def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> Non
     ((one,), total) = estimate(work)
     assert (one.samples, one.missing, one.gpus) == (80, 80, 0)
     assert one.tokens == 80 * 1024  # half of max_tokens
-    assert one.basis == "a model of a CPU and 1.0G parameters, 0.5 of max_tokens a response"
+    assert one.basis == "estimated for a CPU and 1.0G parameters, 0.5 of max_tokens per response"
     assert total > one.seconds > one.tokens / one.rate
     text = describe(work)
     assert "prompts: 40 (40 math)" in text
@@ -57,7 +58,7 @@ def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> Non
 def test_what_was_sampled_is_measured_and_no_longer_missing(tmp_path: Path) -> None:
     work = run(tmp_path)
     sampled(work, 10, tokens=7)
-    meter = Meter()
+    meter = ThroughputStats()
     for i in range(20):
         meter.add(1.0, 20.0 + i, 100.0 - i)
     work.dir.write_json(meter.as_json(), "sample", "meters", "a.json")
@@ -127,7 +128,7 @@ def test_turns_take_their_time() -> None:
 
 
 def test_costs_are_found_again() -> None:
-    meter = Meter()
+    meter = ThroughputStats()
     for i in range(50):
         prefilled, generated = 100.0 * (i % 5), 200.0 + 10 * (i % 7)
         meter.add(prefilled * 0.001 + generated * 0.004, prefilled, generated)
@@ -137,7 +138,7 @@ def test_costs_are_found_again() -> None:
 
 
 def test_all_seconds_are_accounted_for_whatever_the_fit_leaves() -> None:
-    meter = Meter()
+    meter = ThroughputStats()
     for i in range(50):
         meter.add(1.0 + (i % 3), 100.0 * (i % 5), 200.0 + 10 * (i % 7))
     prefill, token = meter.costs() or (0, 0)
@@ -145,25 +146,25 @@ def test_all_seconds_are_accounted_for_whatever_the_fit_leaves() -> None:
 
 
 def test_too_little_is_no_measurement() -> None:
-    meter = Meter()
+    meter = ThroughputStats()
     meter.add(1.0, 10.0, 10.0)
     assert meter.costs() is None
 
 
 def test_only_full_intervals_of_one_life_count() -> None:
-    watch = Watch()
+    watch = ThroughputRecorder()
 
-    def reading(prompt: float, cached: float, generation: float, replica: str = "a") -> Reading:
-        return Reading(replica=replica, prompt=prompt, cached=cached, generation=generation)
+    def reading(prompt: float, cached: float, generation: float, replica: str = "a") -> EngineCounters:
+        return EngineCounters(replica=replica, prompt=prompt, cached=cached, generation=generation)
 
-    watch.read(0.0, reading(0, 0, 0), True)
-    watch.read(1.0, reading(100, 40, 500), True)
-    watch.read(2.0, reading(150, 60, 700), False)  # an idle interval
-    watch.read(3.0, reading(0, 0, 10), True)  # the engine was replaced
-    watch.read(4.0, reading(30, 0, 60), True)
-    meter = watch.meter
+    watch.record(0.0, reading(0, 0, 0), True)
+    watch.record(1.0, reading(100, 40, 500), True)
+    watch.record(2.0, reading(150, 60, 700), False)  # an idle interval
+    watch.record(3.0, reading(0, 0, 10), True)  # the engine was replaced
+    watch.record(4.0, reading(30, 0, 60), True)
+    meter = watch.stats
     assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (2, 2.0, 90, 550)
-    watch.read(5.0, reading(9000, 0, 8000, "b"), True)  # from another replica
-    watch.read(6.0, reading(50, 0, 100), True)
-    watch.read(7.0, reading(9010, 0, 8020, "b"), True)
+    watch.record(5.0, reading(9000, 0, 8000, "b"), True)  # from another replica
+    watch.record(6.0, reading(50, 0, 100), True)
+    watch.record(7.0, reading(9010, 0, 8020, "b"), True)
     assert (meter.intervals, meter.seconds, meter.prefilled, meter.generated) == (4, 6.0, 120, 610)

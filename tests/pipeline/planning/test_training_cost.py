@@ -86,7 +86,7 @@ def test_a_shape_is_read_without_weights_or_guessed_by_size(target: Path, tmp_pa
     guessed = shape_by_size(9e9)
     assert (guessed.parameters, guessed.layers, guessed.exact) == (9e9, 32, False)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RecipeError, match=r"target\.model: its config\.json is no language model's"):
+    with pytest.raises(RecipeError, match=r"target\.model: its config\.json does not describe a language model"):
         shape_of(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_the_plan_counts_what_selection_takes_at_most(target: Path, tmp_path: Pa
     sft, dpo = work_of(work, work.recipe.sft), work_of(work, work.recipe.dpo)
     assert (sft.rows, dpo.rows) == (pytest.approx(20), pytest.approx(30))  # 4 : 6
     guess = assumed.SHARE_OF_MAX_TOKENS * 2048
-    assert sft.tokens == pytest.approx(guess + 203 / assumed.CHARS_A_TOKEN, abs=1)
+    assert sft.tokens == pytest.approx(guess + 203 / assumed.CHARS_PER_TOKEN, abs=1)
     assert dpo.tokens == pytest.approx(2 * sft.tokens)
     text = describe(work)
     assert "sft: " in text and "2 epochs" in text and "30 pairs" in text

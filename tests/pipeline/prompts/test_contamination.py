@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.prompts import contamination, text
-from fusechat.pipeline.prompts.contamination import Evaluation
+from fusechat.pipeline.prompts.contamination import EvaluationIndex
 from fusechat.pipeline.prompts.intake import Intake
 from fusechat.pipeline.recipe import Contamination, Prompts, PromptTable
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -21,8 +21,8 @@ from fusechat.pipeline.storage.run_dir import RunDir
 texts = st.lists(st.sampled_from("abcd"), min_size=1, max_size=14).map(" ".join)
 
 
-def evaluation(contents: list[str], **config: Any) -> Evaluation:
-    found = Evaluation(Contamination(**config))
+def evaluation(contents: list[str], **config: Any) -> EvaluationIndex:
+    found = EvaluationIndex(Contamination(**config))
     for number, content in enumerate(contents):
         found.add(content, f"e:{number}")
     found.close()

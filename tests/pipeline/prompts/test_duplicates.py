@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.pipeline.prompts import duplicates, text
-from fusechat.pipeline.prompts.duplicates import Index, Match
+from fusechat.pipeline.prompts.duplicates import Match, NearDuplicateIndex
 from fusechat.pipeline.prompts.intake import Intake
 from fusechat.pipeline.recipe import NearDuplicates, Prompts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -22,9 +22,9 @@ documents = st.lists(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=
 
 
 def taken(texts: list[str], chunk: int, config: NearDuplicates | None = None, domain: str = "instruction") -> Any:
-    index = Index(config or NearDuplicates())
+    index = NearDuplicateIndex(config or NearDuplicates())
     parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-    return [m for part in parts for m in index.take(part, [domain] * len(part))]
+    return [m for part in parts for m in index.add(part, [domain] * len(part))]
 
 
 def jaccard(a: str, b: str, size: int) -> float:
@@ -86,17 +86,17 @@ def test_a_phrase_that_all_prompts_share_costs_no_more_as_they_grow(monkeypatch:
     phrase = " ".join(f"p{i}" for i in range(25))
     texts = [f"{phrase} {' '.join(drawn.choices([f'v{i}' for i in range(5000)], k=15))}" for _ in range(3000)]
     config = NearDuplicates(threshold=0.75)
-    index, compared, costs = Index(config), [0], list[int]()
-    best = Index._best
+    index, compared, costs = NearDuplicateIndex(config), [0], list[int]()
+    best = NearDuplicateIndex._best
 
-    def counting(self: Index, signature: Any, rows: list[int], numbers: int | None) -> Match | None:
+    def counting(self: NearDuplicateIndex, signature: Any, rows: list[int], numbers: int | None) -> Match | None:
         compared[0] += len(rows)
         return best(self, signature, rows, numbers)
 
-    monkeypatch.setattr(Index, "_best", counting)
+    monkeypatch.setattr(NearDuplicateIndex, "_best", counting)
     for part in (texts[:1000], texts[1000:2000], texts[2000:]):
         compared[0] = 0
-        assert index.take(part, ["instruction"] * 1000) == [None] * 1000
+        assert index.add(part, ["instruction"] * 1000) == [None] * 1000
         costs.append(compared[0])
     assert 0 < costs[2] < 1.2 * costs[1]  # 5/3 if every row were compared
 

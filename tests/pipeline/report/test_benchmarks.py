@@ -11,7 +11,7 @@ import pytest
 
 from fusechat.pipeline.cli.evaluate import print_suites
 from fusechat.pipeline.evaluation import tables
-from fusechat.pipeline.evaluation.suite_scores import standings
+from fusechat.pipeline.evaluation.suite_scores import suite_results
 from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.report import benchmarks, suite_plots
 from fusechat.pipeline.report import page as report
@@ -61,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
                 )  # fmt: skip
     table = tables.items_table(items, {"gsm_8k": {"p0", "p1", "p2"}})
     made.write_table(table, "evaluate", "items.parquet")
-    made.write_json(standings(table, suites, MODELS, {}), "evaluate", "suites.json")
+    made.write_json(suite_results(table, suites, MODELS, {}), "evaluate", "suites.json")
     report.write(made, load(packaged_recipes() / "demo.yaml"))
     return made
 

@@ -25,7 +25,7 @@ from fusechat.pipeline.sampling.batch_worker import BatchWorker, ResponseWriter
 from fusechat.pipeline.sampling.concurrency import ConcurrencyLimit
 from fusechat.pipeline.sampling.messages import Generated, GenerateRequest
 from fusechat.pipeline.sampling.plan import plan, requests, wanted_ids
-from fusechat.pipeline.sampling.retry import DEATHS_ALONE, DEATHS_TOGETHER, RetryingClient
+from fusechat.pipeline.sampling.retry import MAX_DEATHS_ALONE, MAX_SHARED_DEATHS, RetryingClient
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
 
@@ -53,7 +53,7 @@ class Engine:
         self.dead = asyncio.Event()
         return EngineDiedError("the engine's process is gone")
 
-    async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
         text, left = request["messages"][0]["content"], len(request["samples"])
         self.asked.append(text)
         self.now += left
@@ -86,7 +86,7 @@ class Engine:
         finally:
             self.now -= left
 
-    async def trouble(self) -> str:
+    async def failure_reason(self) -> str:
         return "it sleeps"
 
     async def counters(self) -> None:
@@ -160,7 +160,7 @@ def test_poison_becomes_a_reject_and_everyone_else_is_sampled() -> None:
     assert len(rejects) == 3
     assert all(r["reject"] == "engine_died: the engine's process is gone" for r in rejects)
     assert sorted(r["response_id"] for r in kept) == sorted(wanted_ids([asked()], prompts(40)))
-    assert engine.deaths == DEATHS_TOGETHER + DEATHS_ALONE
+    assert engine.deaths == MAX_SHARED_DEATHS + MAX_DEATHS_ALONE
     assert "Hello" in engine.asked  # nobody is blamed before the source showed that it works
 
 
@@ -200,24 +200,24 @@ def test_a_source_that_never_answers_is_given_up() -> None:
 def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
     async def main() -> list[str]:
         slots, said = ConcurrencyLimit(4), list[str]()
-        await slots.take(3, alone=False)
+        await slots.acquire(3, exclusive=False)
 
         async def alone() -> None:
-            await slots.take(2, alone=True)
+            await slots.acquire(2, exclusive=True)
             said.append(f"alone with {slots.in_use}")
             await asyncio.sleep(0.01)
-            slots.give(2)
-            slots.open()
+            slots.release(2)
+            slots.end_exclusive()
 
         async def other() -> None:
-            await slots.take(1, alone=False)
+            await slots.acquire(1, exclusive=False)
             said.append("other")
-            slots.give(1)
+            slots.release(1)
 
         work = [asyncio.create_task(alone()), asyncio.create_task(other())]
         await asyncio.sleep(0.01)
         assert said == []  # first come, first served: the other waits behind the one that wants to be alone
-        slots.give(3)
+        slots.release(3)
         await asyncio.gather(*work)
         return said
 
@@ -229,7 +229,7 @@ def test_a_turn_alone_waits_for_all_and_lets_nobody_in() -> None:
 
 @pytest.fixture(autouse=True)
 def _keep_the_priority_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusechat.pipeline.sampling.batch_worker.give_way", lambda: None)
+    monkeypatch.setattr("fusechat.pipeline.sampling.batch_worker.lower_priority", lambda: None)
 
 
 def feeder(path: Path, engine: Engine, num: int = 20) -> tuple[BatchWorker, RunDir]:
@@ -288,10 +288,10 @@ def test_what_finished_before_a_source_was_given_up_is_durable(tmp_path: Path, m
     monkeypatch.setattr(retry, "STALL_S", 0.3)
 
     class Stops(Engine):
-        async def ask(self, request: GenerateRequest) -> AsyncIterator[Generated]:
+        async def generate(self, request: GenerateRequest) -> AsyncIterator[Generated]:
             if len(self.finished) > 20:
                 self.broken = "hangs"
-            async for generated in super().ask(request):
+            async for generated in super().generate(request):
                 yield generated
 
     engine, seconds = Stops(), itertools.count(1)
@@ -314,9 +314,9 @@ def ledger(path: Path, work: Callable[[ResponseWriter], Coroutine[Any, Any, None
 
 
 def row(index: int) -> dict[str, Any]:
-    from fusechat.pipeline.sampling.plan import response, wanted
+    from fusechat.pipeline.sampling.plan import response, wanted_responses
 
-    _, rows = next(wanted(asked(), prompts(1)))
+    _, rows = next(wanted_responses(asked(), prompts(1)))
     return response(rows[index], make_generated(rows[index]["response_id"]))
 
 
@@ -355,10 +355,10 @@ def test_a_full_disk_is_said_and_the_rows_are_kept_for_another_try(
     async def work(books: ResponseWriter) -> None:
         books.add(row(0))
         with pytest.raises(RunDirectoryError, match="no space left"):
-            await books.durable()
+            await books.wait_until_durable()
         full[0] = False
         books.add(row(1))
-        await books.durable()
+        await books.wait_until_durable()
         assert len(_parts(RunDir(str(tmp_path))).ids()) == 2
 
     ledger(tmp_path, work)

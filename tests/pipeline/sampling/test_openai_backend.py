@@ -12,13 +12,13 @@ import clocks
 import pytest
 from endpoints import Reply, Service, good
 
-from fusechat.pipeline.errors import AskFailedError, StageError
+from fusechat.pipeline.errors import RequestFailedError, StageError
 from fusechat.pipeline.recipe import EndpointSource
 from fusechat.pipeline.records import Message
 from fusechat.pipeline.sampling import openai_backend, rate_limit
-from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, Wanted
+from fusechat.pipeline.sampling.messages import Generated, GenerateRequest, SampleSeed
 from fusechat.pipeline.sampling.openai_backend import OpenAIBackend
-from fusechat.pipeline.sampling.rate_limit import Window, retry_after
+from fusechat.pipeline.sampling.rate_limit import RateLimit, retry_after
 from fusechat.pipeline.sampling.retry import RetryingClient
 
 
@@ -52,13 +52,13 @@ def request(num: int = 2, **params: Any) -> GenerateRequest:
     return GenerateRequest(
         messages=[Message(role="system", content="Be brief."), Message(role="user", content="2+2?")],
         params={**neutral, "max_tokens": 64, "stop": [], **params},
-        samples=[Wanted(response_id=f"r{i}", seed=100 + i) for i in range(num)],
+        samples=[SampleSeed(response_id=f"r{i}", seed=100 + i) for i in range(num)],
     )
 
 
 def asked(found: EndpointSource, wanted: GenerateRequest) -> list[Generated]:
     async def main() -> list[Generated]:
-        return [g async for g in pickle.loads(pickle.dumps(OpenAIBackend(found))).ask(wanted)]
+        return [g async for g in pickle.loads(pickle.dumps(OpenAIBackend(found))).generate(wanted)]
 
     return asyncio.run(main())
 
@@ -130,7 +130,7 @@ def test_a_failure_that_may_pass_is_tried_again(service: Service, bad: Reply) ->
 )
 def test_tries_are_bounded(service: Service, bad: Reply, reason: str) -> None:
     service.replies = [bad]
-    with pytest.raises(AskFailedError) as error:
+    with pytest.raises(RequestFailedError) as error:
         asked(source(service), request(1))
     assert str(error.value).startswith(reason)
     assert str(error.value).isprintable()
@@ -139,7 +139,7 @@ def test_tries_are_bounded(service: Service, bad: Reply, reason: str) -> None:
 
 def test_an_endpoint_that_never_answers_is_left_after_its_time(service: Service) -> None:
     service.replies = [(200, {}, None)]
-    with pytest.raises(AskFailedError, match=r"endpoint_timeout: no answer in 0.2 s"):
+    with pytest.raises(RequestFailedError, match=r"endpoint_timeout: no answer in 0.2 s"):
         asked(source(service, timeout_s=0.2, max_attempts=2), request(1))
     assert len(service.bodies) <= 2
 
@@ -155,7 +155,7 @@ def test_nobody_listening_is_a_bounded_failure() -> None:
             "max_attempts": 2,
         }
     )
-    with pytest.raises(AskFailedError, match="endpoint_error: Connection error"):
+    with pytest.raises(RequestFailedError, match="endpoint_error: Connection error"):
         asked(found, request(1))
 
 
@@ -175,7 +175,7 @@ def test_retry_after_holds_all_requests_of_the_source(service: Service) -> None:
 
 
 async def _drain(far: OpenAIBackend, num: int) -> list[Generated]:
-    return [g async for g in far.ask(request(num))]
+    return [g async for g in far.generate(request(num))]
 
 
 def test_a_request_that_is_at_fault_is_a_reject_and_not_asked_again(service: Service) -> None:
@@ -206,10 +206,10 @@ def test_one_sample_that_fails_leaves_the_others_of_its_prompt(service: Service)
     found = []
 
     async def main() -> None:
-        async for g in OpenAIBackend(source(service)).ask(request(3)):
+        async for g in OpenAIBackend(source(service)).generate(request(3)):
             found.append(g["response_id"])
 
-    with pytest.raises(AskFailedError):
+    with pytest.raises(RequestFailedError):
         asyncio.run(main())
     assert sorted(found) == ["r0", "r2"]
 
@@ -222,7 +222,7 @@ def pumped(service: Service, num: int) -> list[dict[str, Any]]:
         pump = RetryingClient("far", OpenAIBackend(source(service)), 8, 3, kept.append)
         await pump.run_all(
             [
-                ({**request(1), "samples": [Wanted(response_id=f"s{i}", seed=i)]}, [{"response_id": f"s{i}"}])
+                ({**request(1), "samples": [SampleSeed(response_id=f"s{i}", seed=i)]}, [{"response_id": f"s{i}"}])
                 for i in range(num)
             ]
         )
@@ -252,10 +252,10 @@ def test_no_window_holds_more_than_the_limit() -> None:
     times: list[float] = []
 
     async def main() -> None:
-        window = Window(3, seconds=0.3)
+        window = RateLimit(3, seconds=0.3)
 
         async def one() -> None:
-            await window.take(1)
+            await window.acquire(1)
             times.append(asyncio.get_running_loop().time())
 
         await asyncio.gather(*(one() for _ in range(10)))
@@ -266,10 +266,10 @@ def test_no_window_holds_more_than_the_limit() -> None:
 
 def test_tokens_that_were_not_used_are_given_back() -> None:
     async def main() -> float:
-        window = Window(100, seconds=30)
-        await window.take(90)
-        window.correct(-80)
-        await window.take(80)
+        window = RateLimit(100, seconds=30)
+        await window.acquire(90)
+        window.adjust(-80)
+        await window.acquire(80)
         return asyncio.get_running_loop().time()
 
     assert clocks.run(main, openai_backend, rate_limit) < 0.01
@@ -277,9 +277,9 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
 
 def test_a_request_larger_than_the_limit_waits_for_an_empty_window_and_goes() -> None:
     async def main() -> float:
-        window = Window(10, seconds=0.2)
-        await window.take(5)
-        await window.take(50)
+        window = RateLimit(10, seconds=0.2)
+        await window.acquire(5)
+        await window.acquire(50)
         return asyncio.get_running_loop().time()
 
     assert clocks.run(main, openai_backend, rate_limit) == pytest.approx(0.2, abs=0.01)

@@ -27,8 +27,8 @@ from fusechat.pipeline.sampling.plan import (
     requests,
     response,
     sampling_params,
-    wanted,
     wanted_ids,
+    wanted_responses,
 )
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -66,7 +66,7 @@ def run_dir(path: Path, table: pa.Table, done: set[str] | None = None) -> tuple[
     run = RunDir(str(path))
     there, responses = Parts(run, "prompts/train", PROMPT, "prompt_id"), Parts(run, "sample", RESPONSE, "response_id")
     there.write_all(table.to_pylist(), BUCKETS)
-    for _, rows in wanted(asked(), table):
+    for _, rows in wanted_responses(asked(), table):
         finished = [r for r in rows if r["response_id"] in (done or ())]
         responses.write_all([response(r, make_generated(r["response_id"])) for r in finished], BUCKETS)
     return there, responses
@@ -186,7 +186,7 @@ def test_buckets_and_shares_hang_on_the_prompt_alone(content: str) -> None:
 
 
 def test_a_domain_that_the_source_does_not_serve_is_not_asked_for() -> None:
-    found = {prompt["domain"]: rows for prompt, rows in wanted(asked(), prompts(3))}
+    found = {prompt["domain"]: rows for prompt, rows in wanted_responses(asked(), prompts(3))}
     assert {d: len(rows) for d, rows in found.items()} == {"math": 3, "instruction": 1}
     assert [r["sample_index"] for r in found["math"]] == [0, 1, 2]
     assert [json.loads(found[d][0]["params"])["max_tokens"] for d in ("math", "instruction")] == [64, 7]
@@ -274,7 +274,7 @@ def test_all_samples_of_a_prompt_go_in_one_request() -> None:
 
 def test_a_prompt_that_is_half_done_is_asked_for_the_rest_with_its_own_parameters_and_seeds() -> None:
     table = prompts(1)
-    first, *rest = [r for _, rows in wanted(asked(), table) for r in rows]
+    first, *rest = [r for _, rows in wanted_responses(asked(), table) for r in rows]
     ((request, rows),) = requests(asked(), table, {first["response_id"]})
     assert rows == rest
     assert request["messages"] == [Message(role="user", content="question 0")]

@@ -475,7 +475,7 @@ def test_a_shard_that_is_missing_stops_the_stage(tmp_path: Path) -> None:
         apply_rule.run_select(run, recipe, "rm")
     part.write_bytes(content)
     Path(run.path(run.files("score")[0])).unlink()
-    with pytest.raises(StageError, match=r"a shard is missing: \d+ of 240 scored responses are there"):
+    with pytest.raises(StageError, match=r"a shard is missing: only \d+ of 240 scored responses exist"):
         apply_rule.run_select(run, recipe, "rm")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, DomainRule, Margin, Select
 from fusechat.pipeline.selection.rule import REASONS, STATUSES, CandidateResponse, decide, margin, status
-from fusechat.pipeline.selection.rule_columns import ASKED, CANDIDATES, SPACE, decide_all
+from fusechat.pipeline.selection.rule_columns import CANDIDATES, PROMPTS, WHITESPACE, decide_all
 
 rewards = st.one_of(
     st.none(),
@@ -89,7 +89,7 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
             )  # fmt: skip
             table.append(
                 {"prompt": prompt, "response": number, "source": "abc".index(source), "text": hash(text) % 2**64}
-                | {"blank": text.strip(SPACE) == "", "tokens": tokens, "finished": finished, "rejected": rejected}
+                | {"blank": text.strip(WHITESPACE) == "", "tokens": tokens, "finished": finished, "rejected": rejected}
                 | {"correct": correct, "reward": reward}
             )
             prompt_of[number] = prompt
@@ -102,7 +102,7 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
             [(int(c.response_id), int(r.response_id), margin(c, r)) for c, r in found.pairs],
             {int(c.response_id): status(c, found, verified=verified, rule=rule) for c in mine},
         ]
-    done = decide_all(pl.DataFrame(asked, ASKED), pl.DataFrame(table, CANDIDATES), select)
+    done = decide_all(pl.DataFrame(asked, PROMPTS), pl.DataFrame(table, CANDIDATES), select)
     fast: dict[int, Any] = {r["prompt"]: [r["reason"], [], [], {}] for r in done.outcomes.to_dicts()}
     for row in done.sfts.to_dicts():
         fast[row["prompt"]][1].append(row["response"])
@@ -136,5 +136,5 @@ def test_the_rule_on_columns_decides_as_the_rule_on_one_prompt_and_every_reason_
 
 def test_white_space_is_what_python_strips() -> None:
     blank = [c for c in map(chr, range(0x110000)) if not c.strip()]
-    assert sorted(blank) == sorted(SPACE)
-    assert pl.Series([SPACE, SPACE + "x"]).str.strip_chars(SPACE).to_list() == ["", "x"]
+    assert sorted(blank) == sorted(WHITESPACE)
+    assert pl.Series([WHITESPACE, WHITESPACE + "x"]).str.strip_chars(WHITESPACE).to_list() == ["", "x"]

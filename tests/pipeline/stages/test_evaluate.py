@@ -163,7 +163,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     done = fusechat("evaluate", path)
     assert done.returncode == 0, done.stdout
     assert "1 rows can't be used" in done.stdout
-    assert "sums: 1 of 24 rows are held by training prompts, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
+    assert "sums: training prompts contain 1 of 24 rows, e.g. math.jsonl:8 by train.jsonl:4" in done.stdout
     wanted = 2 * NUM + 2 * NUM + 2 * NUM  # two models on two suites, one pair a tale in both orders
     assert len(service.asked) == wanted
     # Only requests in flight at the kill are repeated, less those that a surviving worker still made durable.
@@ -198,7 +198,7 @@ def test_suites_through_a_kill(tmp_path: Path, service: Service) -> None:
     assert service.asked.total() == total  # another list of models repeats no request
     refused = fusechat("evaluate", path, "--set", "evaluate.contamination.action=refuse")
     assert refused.returncode == 1
-    assert "suite sums: 1 of 24 rows are held by training prompts" in refused.stdout.splitlines()[-1]
+    assert "suite sums: training prompts contain 1 of 24 rows" in refused.stdout.splitlines()[-1]
 
 
 FAR = {"hub": "owner/name", "revision": "main"}
@@ -220,8 +220,8 @@ FAR = {"hub": "owner/name", "revision": "main"}
             "owner/name@main: the data set can't be loaded",
         ),
         ({"models": ["weak", "sft"]}, "stage sft, "),
-        ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "no model there: config.json is missing"),
-        ({"models": ["target"]}, "model is no model: config.json names no architectures"),
+        ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "contains no model: config.json is missing"),
+        ({"models": ["target"]}, "model is not a model: config.json names no architectures"),
         ({"suites": [{"name": "s", "kind": "verified", "files": ["gone.jsonl"]}]}, "gone.jsonl: can't be read"),
         ({"suites": [{"name": "s", "kind": "harness", "tasks": ["ifeval"]}]}, "suite s: kind harness needs"),
     ],

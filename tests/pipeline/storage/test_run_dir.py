@@ -21,7 +21,7 @@ from fusechat.pipeline.errors import RunDirectoryError, StageError
 from fusechat.pipeline.identities import bucket_of
 from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.manifest import Manifest, versions
-from fusechat.pipeline.storage.parts import first_of_each
+from fusechat.pipeline.storage.parts import drop_duplicate_keys
 from fusechat.pipeline.storage.run_dir import RunDir
 
 Mount = Callable[..., Path]
@@ -278,8 +278,8 @@ def test_a_manifest_holds_for_the_settings_and_inputs_that_made_it(
 ) -> None:
     run = RunDir(str(tmp_path))
     run.write_manifest(MANIFEST)
-    assert (run.holds("sample", config, inputs) == MANIFEST) is holds
-    assert run.holds("score", config, inputs) is None
+    assert (run.valid_manifest("sample", config, inputs) == MANIFEST) is holds
+    assert run.valid_manifest("score", config, inputs) is None
 
 
 def test_a_fingerprint_hangs_on_the_data_and_not_on_time() -> None:
@@ -300,9 +300,9 @@ def test_a_file_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
 
 def test_of_two_rows_with_one_key_the_first_counts() -> None:
     table = pa.Table.from_pylist([row(2, 1), row(1, 1), row(2, 2), row(1, 2), row(3, 1)], schema=SCHEMA)
-    assert first_of_each(table, "id").to_pylist() == [row(1, 1), row(2, 1), row(3, 1)]
-    assert first_of_each(table.slice(0, 0), "id").num_rows == 0
-    assert first_of_each(table.slice(0, 1), "id").num_rows == 1
+    assert drop_duplicate_keys(table, "id").to_pylist() == [row(1, 1), row(2, 1), row(3, 1)]
+    assert drop_duplicate_keys(table.slice(0, 0), "id").num_rows == 0
+    assert drop_duplicate_keys(table.slice(0, 1), "id").num_rows == 1
 
 
 def test_versions_name_what_a_result_hangs_on() -> None:
@@ -349,7 +349,7 @@ def test_a_run_directory_of_another_recipe_is_refused_and_left_alone(
 
 
 def test_a_stage_before_its_inputs_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"stage prompts, .*has not been run; `fusechat run` walks all stages"):
+    with pytest.raises(StageError, match=r"stage prompts, .*has not been run; `fusechat run` runs all stages"):
         walk(make_run(tmp_path), ("select",))
 
 

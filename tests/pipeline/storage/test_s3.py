@@ -179,8 +179,8 @@ def test_a_manifest_comes_back_as_it_was(url: str) -> None:
     run = RunDir(url)
     assert run.manifest("sample") is None
     run.write_manifest(manifest)
-    assert run.holds("sample", "c", {"prompts": "p"}) == manifest
-    assert run.holds("sample", "other", {"prompts": "p"}) is None
+    assert run.valid_manifest("sample", "c", {"prompts": "p"}) == manifest
+    assert run.valid_manifest("sample", "other", {"prompts": "p"}) is None
 
 
 def test_the_prompts_stage_runs_and_then_is_up_to_date(url: str, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_finished_samples_are_durable_soon_and_one_shard_takes_their_parts_place
         ledger = ResponseWriter(parts, 1)
         for finished in rows:
             ledger.add(finished)
-            await ledger.durable()
+            await ledger.wait_until_durable()
 
     asyncio.run(main())
     assert len(RunDir(url).files("sample")) == 4
@@ -234,7 +234,7 @@ def test_a_second_process_is_refused_and_told_by_whom_and_a_killed_one_is_succee
 import sys
 from fusechat.pipeline.storage.lease import Lease
 from fusechat.pipeline.storage.s3 import S3
-assert Lease(S3(), sys.argv[1], renew_s=1).take() is None
+assert Lease(S3(), sys.argv[1], renew_s=1).acquire() is None
 print(1, flush=True)
 input()
 """
@@ -247,13 +247,13 @@ input()
             pass
         (first,) = claims(url)
         wait_for(lambda: claims(url)[0] > first)  # it renews its claim
-        assert claim(url).take() == f"process {holder.pid} on {socket.gethostname()}"
+        assert claim(url).acquire() == f"process {holder.pid} on {socket.gethostname()}"
         holder.kill()
     with pytest.raises(RunDirectoryError, match=says), RunDir(url).lock():  # killed just now
         pass
     time.sleep(2.1)  # the store's times are whole seconds
     successor = claim(url, stale_s=1)
-    assert successor.take() is None
+    assert successor.acquire() is None
     assert len([k for k in keys(url) if not k.endswith("/")]) == 1  # the killed process's claim is gone
     successor.release()
 
@@ -276,7 +276,7 @@ def test_a_lock_is_free_again_once_it_is_released(url: str) -> None:
 
 def test_of_many_that_claim_at_once_one_holds(url: str) -> None:
     leases, results = [claim(url) for _ in range(4)], dict[int, str | None]()
-    threads = [threading.Thread(target=lambda n=n: results.update({n: leases[n].take()})) for n in range(4)]
+    threads = [threading.Thread(target=lambda n=n: results.update({n: leases[n].acquire()})) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -319,7 +319,7 @@ class Watched(S3):
 def test_a_lease_notices_that_its_claim_is_gone(url: str) -> None:
     store = Watched()
     lease = Lease(store, f"{url.removeprefix('s3://')}/.lock", renew_s=0.01)
-    assert lease.take() is None
+    assert lease.acquire() is None
     for _ in range(3):
         store.turns.release()
     wait_for(lambda: store.written == 4)  # once when taken, and once per turn
@@ -355,7 +355,7 @@ def test_no_such_bucket() -> None:
 
 @pytest.mark.parametrize("nowhere", ["s3://", "s3:///run/"])
 def test_no_bucket_named(nowhere: str) -> None:
-    assert refused(nowhere) == "no file system serves this place: it names no bucket"
+    assert refused(nowhere) == "no file system handles this URL: it names no bucket"
 
 
 @contextlib.contextmanager
@@ -382,7 +382,7 @@ def test_no_credentials(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_key(url: str, server: str) -> None:
     with guarded(server):
-        assert refused(url) == "can't be written: the access key (AWS_ACCESS_KEY_ID) is not known there"
+        assert refused(url) == "can't be written: the access key (AWS_ACCESS_KEY_ID) is unknown"
 
 
 def test_a_key_without_permission(url: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:

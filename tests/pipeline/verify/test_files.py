@@ -68,7 +68,7 @@ def test_a_row_for_every_row_in_the_same_order(tmp_path: Path) -> None:
             ["--out", "no/such/folder/out"],
             "fusechat: --out: no/such/folder/out can't be written: No such file or directory",
         ),
-        ("x", ["--sandbox", "none"], "fusechat: --sandbox: strict or basic (given: 'none')"),
+        ("x", ["--sandbox", "none"], "fusechat: --sandbox: must be strict or basic (given: 'none')"),
     ],
 )
 def test_an_unusable_file_is_one_line(tmp_path: Path, content: str | None, args: list[str], said: str) -> None:
