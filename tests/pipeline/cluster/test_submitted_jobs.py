@@ -109,20 +109,36 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """A source, each of whose answers takes 0.15 s."""
+
+    url: str
+    process: psutil.Popen
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No request is answered meanwhile, so what waits for answers does not end."""
+        self.process.suspend()
+        try:
+            yield
+        finally:
+            self.process.resume()
+
+
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """A source's URL, each of whose answers takes 0.15 s."""
+def endpoint() -> Iterator[Endpoint]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, distant.__file__, "127.0.0.1", str(port), "0.15"])
-    yield f"http://127.0.0.1:{port}/v1"
+    process = psutil.Popen([sys.executable, distant.__file__, "127.0.0.1", str(port), "0.15"])
+    yield Endpoint(f"http://127.0.0.1:{port}/v1", process)
     process.kill()
     process.wait()
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, endpoint: str) -> Path:
+def recipe(tmp_path: Path, endpoint: Endpoint) -> Path:
     """A recipe whose prompts are read, and whose sampling takes six seconds or more."""
-    path = distant.recipe(tmp_path, endpoint, 80)
+    path = distant.recipe(tmp_path, endpoint.url, 80)
     subprocess.run(command("prompts", str(path)), check=True, timeout=600, env=ENV, stdout=subprocess.DEVNULL)
     return path
 
@@ -136,7 +152,7 @@ def wait_for_samples(run: Path, process: subprocess.Popen[str] | None = None) ->
 
 
 def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
-    cluster: Cluster, recipe: Path, tmp_path: Path
+    cluster: Cluster, recipe: Path, tmp_path: Path, endpoint: Endpoint
 ) -> None:
     submit = ("submit", str(recipe), "--stage", "sample")
     client = subprocess.Popen(
@@ -149,9 +165,10 @@ def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
     job = said.partition(":")[0]
     assert re.fullmatch(r"fusechat-distant-[0-9a-f]{8}", job), said
 
-    listed = cluster.fusechat("jobs").stdout
+    with endpoint.paused():
+        listed = cluster.fusechat("jobs").stdout
+        refused = cluster.fusechat(*submit)
     assert re.search(rf"^{job}  RUNNING  .*  {tmp_path}/run$", listed, re.MULTILINE), listed
-    refused = cluster.fusechat(*submit)
     assert refused.returncode == 2 and f"the job {job} works on it" in refused.stderr
 
     followed = cluster.fusechat("logs", job)
