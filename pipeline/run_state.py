@@ -14,7 +14,7 @@ FILE = "run.json"
 
 
 class RunJSON(TypedDict, total=False):
-    """Content of run.json. Version 0.1.0 wrote only the first three keys."""
+    """Content of run.json. Earlier versions wrote fewer keys."""
 
     recipe: str
     target: dict[str, object]

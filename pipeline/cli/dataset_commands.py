@@ -30,13 +30,13 @@ def margins(
     from rich.console import Console
     from rich.table import Table
 
-    from ..dataset.locate import open_run
+    from ..dataset.locate import locate_run
     from ..dataset.margins import curve, edges, load, yields
     from ..errors import UserError
 
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise UserError(f"margins: --plot {plot}: the name must end in .png or .svg")
-    directory, recipe = open_run(run)
+    directory, recipe = locate_run(run)
     candidates = load(directory)
     rows = yields(candidates, recipe.select, min_, max_)
     if as_json:
@@ -68,11 +68,11 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show where a row comes from: prompt, source, template, seed, parameters, rewards, verdicts, reason, versions."""
-    from ..dataset.locate import open_run
+    from ..dataset.locate import locate_run
     from ..dataset.trace import lines
     from ..dataset.trace import trace as trace_identity
 
-    result = trace_identity(*open_run(run), identity)
+    result = trace_identity(*locate_run(run), identity)
     typer.echo(json.dumps(result) if as_json else "\n".join(lines(result)))
 
 
@@ -82,10 +82,10 @@ def check(
 ) -> None:
     """Check the data set against its recipe; exit code 1 if rows break it, and their names on stderr."""
     from ..dataset.check import check as find_violations
-    from ..dataset.locate import open_run
+    from ..dataset.locate import locate_run
     from ..dataset.row_checks import RULES
 
-    violations = find_violations(*open_run(run))
+    violations = find_violations(*locate_run(run))
     if as_json:
         typer.echo(json.dumps([{"promise": v.rule, "row": v.row, "why": v.why} for v in violations]))
     else:
@@ -105,9 +105,9 @@ def export(
 ) -> None:
     """Write the data set and its card in another trainer's format."""
     from ..dataset.export import export as write
-    from ..dataset.locate import open_run
+    from ..dataset.locate import locate_run
 
-    for name, num in write(*open_run(run), format_, out).items():
+    for name, num in write(*locate_run(run), format_, out).items():
         typer.echo(f"{out / name}: {num} rows")
 
 
@@ -117,7 +117,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Create a private data set.")] = False,
 ) -> None:
     """Upload the data set and its card to a hub. HF_ENDPOINT sets the hub, and HF_TOKEN the account."""
-    from ..dataset.locate import open_run
+    from ..dataset.locate import locate_run
     from ..dataset.push import push as upload
 
-    typer.echo(upload(*open_run(run), repo, private=private))
+    typer.echo(upload(*locate_run(run), repo, private=private))

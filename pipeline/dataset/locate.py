@@ -11,7 +11,7 @@ from ..recipe import Recipe
 from ..storage.run_dir import RunDir
 
 
-def open_run(run: str) -> tuple[RunDir, Recipe]:
+def locate_run(run: str) -> tuple[RunDir, Recipe]:
     """The run directory and the recipe of its last run.
 
     Args:

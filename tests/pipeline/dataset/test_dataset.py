@@ -22,7 +22,7 @@ from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
 from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.export import export
-from fusechat.pipeline.dataset.locate import open_run
+from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.push import push
 from fusechat.pipeline.dataset.row_checks import RULES, SHARES
 from fusechat.pipeline.dataset.trace import lines, trace
@@ -383,14 +383,14 @@ def test_terms_of_models_that_nothing_is_known_of() -> None:
 
 
 def test_a_run_is_a_directory_or_a_recipe(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    assert open_run(made[0].url)[1] == made[1]
+    assert locate_run(made[0].url)[1] == made[1]
     with pytest.raises(RunDirectoryError, match="is not a run directory"):
-        open_run(str(tmp_path))
+        locate_run(str(tmp_path))
     with pytest.raises(UserError, match="no such recipe"):
-        open_run(str(tmp_path / "nothing.yaml"))
+        locate_run(str(tmp_path / "nothing.yaml"))
     (Path(made[0].url) / "run.json").write_text('{"settings": {"name": 1}}')
     with pytest.raises(RunDirectoryError, match="can't be read"):
-        open_run(made[0].url)
+        locate_run(made[0].url)
 
 
 class Hub(QuietHandler):

@@ -12,7 +12,7 @@ from example_recipe import quiet_run
 
 from fusechat.pipeline.cluster import connect
 from fusechat.pipeline.dataset.check import check
-from fusechat.pipeline.dataset.locate import open_run
+from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.trace import trace
 from fusechat.pipeline.planning.sampling_cost import estimate
 from fusechat.pipeline.recipe.load import load
@@ -97,7 +97,7 @@ def test_another_window_selects_from_the_stored_scores(folder: Path) -> None:
 
 
 def test_its_data_set_is_read(folder: Path) -> None:
-    directory, recipe = open_run(str(folder / "run"))
+    directory, recipe = locate_run(str(folder / "run"))
     assert recipe.name == "earlier"
     assert not check(directory, recipe)
     pairs = directory.read_table("select", "pairs.parquet").to_pylist()
