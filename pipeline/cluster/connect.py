@@ -31,8 +31,6 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 """Environment variables that keep Ray and vLLM quiet, and a few limits of Ray."""
-
-
 MAX_START_ATTEMPTS = 3
 """Attempts to start Ray on this machine."""
 

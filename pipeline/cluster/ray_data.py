@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 WORKER_CPUS = 0.05
 """CPUs of the Ray actor that runs the units. It waits for replies nearly all the time."""
-
-
 FLUSH_S = 1.0
 """Seconds until a finished sample is durable."""
 

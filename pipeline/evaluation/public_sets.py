@@ -100,7 +100,6 @@ def _align_bench(raw: SetRow) -> SetRow:
 
 STEPS = "{prompt}\n\nReason step by step, and put the final answer into \\boxed{}."
 
-
 FORMS: dict[str, Form] = {
     "gsm8k": Form(("question", "answer"), _gsm8k, STEPS),
     "math": Form(("problem",), _math, STEPS),

@@ -18,8 +18,6 @@ from .source_options import Endpoint
 
 TRAINED = ("target", "sft", "dpo")
 """Names of the run's own models in the evaluation."""
-
-
 REFERENCE = "reference"
 """Baseline of a judged suite whose rows contain the answers to compare with."""
 
@@ -49,8 +47,6 @@ class Judge(Endpoint):
 SuiteForm = Literal[
     "rows", "gsm8k", "math", "humaneval", "mbpp", "alpaca_eval", "arena_hard", "mt_bench", "align_bench"
 ]  # fmt: skip
-
-
 JUDGED_FORMS = ("alpaca_eval", "arena_hard", "mt_bench", "align_bench")
 
 

@@ -17,11 +17,7 @@ from ..machine.hardware import num_cores
 from ..records import Domain as Domain
 
 DOMAINS: tuple[Domain, ...] = ("instruction", "math", "code", "chinese")
-
-
 VERIFIED_DOMAINS: tuple[Domain, ...] = ("math", "code")
-
-
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -49,6 +45,4 @@ Cpus = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ ?%$"}]}),
 ]
 """CPUs: a number, or a share of the cores of the machine that starts the run, e.g. `45%`. On a cluster a share is 1."""
-
-
 StageName = Literal["prompts", "sample", "score", "select", "sft", "dpo", "evaluate", "report"]

@@ -20,7 +20,6 @@ _PROVENANCE = [
     pa.field("code", pa.string(), nullable=False),  # version of fusechat
 ]
 
-
 SFT_ROW = pa.schema(
     [
         pa.field("prompt", MESSAGES, nullable=False),

@@ -18,7 +18,6 @@ class Message(TypedDict):
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
-
 PROMPT = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),  # sha256 of the messages

@@ -49,13 +49,8 @@ OBJECTIVES = (
     "code-readability",
 )
 """ArmoRM's objectives, in the order of the columns `objectives` and `gate`."""
-
-
 VALUES = pa.list_(pa.float64())
-
-
 _IN_ORDER = {"order": ",".join(OBJECTIVES)}
-
 
 REWARD = pa.schema(
     [

@@ -20,8 +20,6 @@ from .throughput import EngineCounters
 
 MISCONFIGURED = {401: "api_key_env", 403: "api_key_env", 404: "url or model"}
 """HTTP status -> recipe setting that is probably wrong."""
-
-
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": []}
 """vLLM's parameters beyond OpenAI's API, with the values that change nothing. Other values are sent; these are not,
 because other servers refuse unknown keys."""

@@ -21,8 +21,6 @@ from .messages import Generated, GenerateRequest, SampleSeed, SamplingParams
 UNIT_PROMPTS, UNITS, LARGEST_UNIT = 16, 1000, 512
 """Prompts per unit (one Ray Data row): few, so that progress is visible; more if there would be over 1000 units; and
 the largest number."""
-
-
 COLUMNS = ("prompt_id", "domain", "messages")
 
 

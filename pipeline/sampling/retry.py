@@ -18,20 +18,12 @@ from .plan import WantedResponse, response
 
 MAX_SHARED_DEATHS = 2
 """Engine deaths during a prompt, together with others, after which it is sent alone."""
-
-
 MAX_DEATHS_ALONE = 2
 """Engine deaths during a prompt that was sent alone, after which the prompt is rejected."""
-
-
 RESTART_DELAY_S = 3.0
 """Seconds after an engine's death before the next request; starting another engine takes longer."""
-
-
 STALL_S = 900.0
 """Seconds without a finished sample after which a source is given up; a large engine takes minutes to restart."""
-
-
 FAILURES = (RayError, RuntimeError, ValueError, OSError)
 """Errors of a single request. Errors that a replica raises arrive as Ray's."""
 

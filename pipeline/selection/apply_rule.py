@@ -29,14 +29,10 @@ from .rule_columns import WHITESPACE, decide_all
 
 NUM_WORKERS = 2
 """Number of concurrent buckets: one is read while the rule is applied to another. More buckets need more memory."""
-
-
 RESPONSE_COLUMNS = [
     "response_id", "prompt_id", "source", "revision", "seed", "params", "template", "text", "finish_reason", "reject",
     "completion_tokens",
 ]  # fmt: skip
-
-
 SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
 
 
