@@ -32,10 +32,10 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
         run.claim()
-        run.pin_branches(resolve=not only_prompts)
         _announce(run, stages)
         if not only_prompts:
             run.check_capacity()
+        run.pin_branches(resolve=not only_prompts)
         worked = {}
         try:
             for stage in STAGES:
