@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..errors import FusechatError
-from .services import Deployable
-
-
-class TaskDeployments(Protocol):
-    """The part of `Deployments` that tasks need."""
-
-    def fits(self, service: Deployable, keep: Sequence[str]) -> bool:
-        """See Deployments."""
-
-    def start(self, service: Deployable, keep: Sequence[str] = ()) -> None:
-        """See Deployments."""
-
-    def wait(self, name: str) -> None:
-        """See Deployments."""
-
-    def stop(self, names: Iterable[str], why: str) -> None:
-        """See Deployments."""
+from .services import Deployable, TaskDeployments
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,8 @@ class RewardService:
         return reward_need(self.reward, self.setting)
 
 
-class Deployments(Protocol):
-    """The deployments of one cluster."""
+class TaskDeployments(Protocol):
+    """The part of `Deployments` that tasks need."""
 
     def fits(self, service: Deployable, keep: Sequence[str]) -> bool:
         """Whether the service fits beside `keep`."""
@@ -90,11 +90,15 @@ class Deployments(Protocol):
     def wait(self, name: str) -> None:
         """Returns when the service answers."""
 
-    def start_s(self, name: str) -> float:
-        """Seconds from a service's start until it answered."""
-
     def stop(self, names: Iterable[str], why: str) -> None:
         """Stops services and waits until their resources are free."""
+
+
+class Deployments(TaskDeployments, Protocol):
+    """The deployments of one cluster."""
+
+    def start_s(self, name: str) -> float:
+        """Seconds from a service's start until it answered."""
 
     def watched(self, name: str) -> AbstractContextManager[None]:
         """Reports each change in the service's number of replicas."""

@@ -32,7 +32,7 @@ ENGINE_S = {"cpu": 60.0, "gpu": 180.0}
 """Seconds to start an engine that was never measured."""
 
 Lengths = dict[tuple[str, str], tuple[float, float]]
-"""(source, domain) -> mean tokens of response and prompt."""
+"""(source, domain) -> mean tokens of response and prompt, if responses were sampled."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..models import cache, resolve
 from ..recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
 from ..storage.run_dir import RunDir
 from .memory import GIB, Shape, check, describe_memory, memory, shape_by_size, shape_of
+from .sampling_cost import Lengths
 
 MFU = {"gpu": 0.35, "cpu": 0.3}
 """Model FLOPs utilization: expected share of the peak operations/s."""
@@ -89,10 +89,6 @@ def target_shape(model: Model, base: Path) -> Shape:
         folder = cache.cache_folder() / "models" / model.wheels.sha256
         return shape_of(folder) if (folder / "config.json").exists() else shape_by_size(size_in_name(str(model.wheels)))
     return shape_by_size(size_in_name(str(model.hub)))
-
-
-Lengths = Mapping[tuple[str, str], tuple[float, float]]
-"""(source, domain) -> mean tokens of response and prompt, if responses were sampled."""
 
 
 def work_of(

@@ -23,7 +23,7 @@ from .prompt_records import (
     RejectRow,
     plain_prompt,
 )
-from .response_records import FINISHED, RESPONSE, ResponseRow
+from .response_records import FINISHED, RESPONSE, ResponseRow, WantedResponse
 from .score_records import (
     OBJECTIVES,
     REWARD,
@@ -70,5 +70,6 @@ __all__ = [
     "ScoreRow",
     "SftRow",
     "VerdictRow",
+    "WantedResponse",
     "plain_prompt",
 ]

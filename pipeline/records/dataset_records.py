@@ -20,6 +20,21 @@ _PROVENANCE = [
     pa.field("code", pa.string(), nullable=False),  # version of fusechat
 ]
 
+
+class _Provenance(TypedDict):
+    """The columns of _PROVENANCE."""
+
+    row_id: str
+    prompt_id: str
+    domain: Domain
+    source: str
+    revision: str
+    template: str
+    params: str
+    recipe: str
+    code: str
+
+
 SFT_ROW = pa.schema(
     [
         pa.field("prompt", MESSAGES, nullable=False),
@@ -34,20 +49,11 @@ SFT_ROW = pa.schema(
 )
 
 
-class SftRow(TypedDict):
+class SftRow(_Provenance):
     """A row of SFT_ROW."""
 
     prompt: list[Message]
     completion: list[Message]
-    row_id: str
-    prompt_id: str
-    domain: Domain
-    source: str
-    revision: str
-    template: str
-    params: str
-    recipe: str
-    code: str
     response_id: str
     seed: int
     reward: float
@@ -76,21 +82,12 @@ PAIR = pa.schema(
 )
 
 
-class PairRow(TypedDict):
+class PairRow(_Provenance):
     """A row of PAIR."""
 
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
-    row_id: str
-    prompt_id: str
-    domain: Domain
-    source: str
-    revision: str
-    template: str
-    params: str
-    recipe: str
-    code: str
     chosen_id: str
     rejected_id: str
     chosen_seed: int

@@ -29,8 +29,8 @@ RESPONSE = pa.schema(
 )
 
 
-class ResponseRow(TypedDict):
-    """A row of RESPONSE."""
+class WantedResponse(TypedDict):
+    """A wanted response before it is sampled: RESPONSE without the columns that the model adds."""
 
     response_id: str
     prompt_id: str
@@ -41,6 +41,11 @@ class ResponseRow(TypedDict):
     seed: int
     params: str
     template: str
+
+
+class ResponseRow(WantedResponse):
+    """A row of RESPONSE."""
+
     text: str
     finish_reason: str
     reject: str

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..identities import response_id, seed_of
 from ..models.pinned_source import PinnedSource
 from ..recipe import Domain, Sampling
-from ..records import Message, ResponseRow
+from ..records import Message, ResponseRow, WantedResponse
 from ..storage.parts import Parts
 from .flags import flags
 from .messages import Generated, GenerateRequest, SampleSeed, SamplingParams
@@ -32,20 +32,6 @@ class Unit(TypedDict):
     stop: int
     missing: int
     """Responses that were missing when the unit was planned; fewer are missing if the unit is sent again."""
-
-
-class WantedResponse(TypedDict):
-    """A wanted response before it is sampled: RESPONSE without the columns that the model adds."""
-
-    response_id: str
-    prompt_id: str
-    domain: Domain
-    source: str
-    revision: str
-    sample_index: int
-    seed: int
-    params: str
-    template: str
 
 
 class PlannedPrompt(TypedDict):

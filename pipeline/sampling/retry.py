@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from ray.exceptions import RayError
 
 from ..errors import EngineDiedError, RequestFailedError, StageError, last_line
-from ..records import Message, ResponseRow
+from ..records import Message, ResponseRow, WantedResponse
 from .backend import SamplingBackend
 from .concurrency import ConcurrencyLimit
 from .messages import GenerateRequest, SampleSeed, rejected
-from .plan import WantedResponse, response
+from .plan import response
 
 MAX_SHARED_DEATHS = 2
 """Engine deaths during a prompt, together with others, after which it is sent alone."""
