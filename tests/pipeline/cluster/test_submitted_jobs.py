@@ -44,6 +44,19 @@ class Cluster:
     home: Path
     """The folder of the user who started it."""
 
+    def get(self, route: str) -> httpx.Response:
+        """Answer of the dashboard."""
+        headers = {"Authorization": f"Bearer {(self.home / '.ray/auth_token').read_text()}"}
+        return httpx.get(self.address + route, headers=headers, trust_env=False, timeout=60)
+
+    def jobs_of(self, run: Path) -> list[dict[str, str]]:
+        """Jobs on a run directory."""
+        return [j for j in self.get("/api/jobs/").json() if (j["metadata"] or {}).get("fusechat_run_dir") == str(run)]
+
+    def log(self, job: str) -> str:
+        """What a job has printed so far."""
+        return str(self.get(f"/api/jobs/{job}/logs").json()["logs"])
+
     def fusechat(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         """The command, as that user calls it."""
         return subprocess.run(
@@ -78,20 +91,19 @@ def node(home: Path, num_cpus: int, *options: str, **more: str) -> Iterator[None
 
 def wait_for_nodes(cluster: Cluster, num: int) -> None:
     """Returns once so many nodes are up."""
-    headers = {"Authorization": f"Bearer {(cluster.home / '.ray/auth_token').read_text()}"}
     deadline = time.monotonic() + 500
     said = ""
     while said.count('"ALIVE"') < num:
         assert time.monotonic() < deadline, f"no {num} nodes: {said}\n{(cluster.home / 'log').read_text()}"
         time.sleep(0.3)
         with suppress(httpx.HTTPError):
-            said = httpx.get(f"{cluster.address}/api/v0/nodes?detail=1", headers=headers, trust_env=False).text
+            said = cluster.get("/api/v0/nodes?detail=1").text
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two nodes, of one and of two CPUs."""
-    folder = tempfile.mkdtemp(prefix="fc-", dir="/tmp")  # sockets' paths must be short
+    folder, second = (tempfile.mkdtemp(prefix="fc-", dir="/tmp") for _ in range(2))  # sockets' paths must be short
     home = Path(folder, "home")
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
@@ -102,11 +114,14 @@ def cluster() -> Iterator[Cluster]:
     try:
         with node(home, 1, *head):
             wait_for_nodes(found, 1)
-            with node(home, 2, f"--address=127.0.0.1:{port}", RAY_AUTH_MODE="token"):  # only a head finds it by itself
+            # A folder for each node: a node that unpacks a job's files first deletes those that are there.
+            worker = [f"--address=127.0.0.1:{port}", f"--temp-dir={second}"]
+            with node(home, 2, *worker, RAY_AUTH_MODE="token"):  # only a head finds the token by itself
                 wait_for_nodes(found, 2)
                 yield found
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(second, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -143,12 +158,22 @@ def recipe(tmp_path: Path, endpoint: Endpoint) -> Path:
     return path
 
 
-def wait_for_samples(run: Path, process: subprocess.Popen[str] | None = None) -> None:
-    """Returns once samples are durable."""
+def wait_for_samples(cluster: Cluster, run: Path, client: subprocess.Popen[str] | None = None) -> None:
+    """Returns once a job has written samples.
+
+    Fails at once, with what the job printed, if the job or the client that submits it ends without.
+    """
     deadline = time.monotonic() + 500
-    while not list((run / "sample").glob("**/*.parquet")):
-        assert time.monotonic() < deadline and (process is None or process.poll() is None), "no sample came"
-        time.sleep(0.1)
+    while True:
+        jobs = cluster.jobs_of(run)
+        submitted = client is None or client.poll() is None
+        if any((run / "sample").glob("**/*.parquet")):
+            return
+        waiting = submitted and all(j["status"] in ("PENDING", "RUNNING") for j in jobs)
+        assert waiting and time.monotonic() < deadline, [
+            (j["status"], j["message"], cluster.log(j["submission_id"])) for j in jobs
+        ]
+        time.sleep(0.3)
 
 
 def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
@@ -159,7 +184,7 @@ def test_a_job_goes_on_when_its_client_is_killed_and_nothing_is_lost(
         command(*submit, "--address", cluster.address),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | {"HOME": str(cluster.home)},
     )  # fmt: skip
-    wait_for_samples(tmp_path / "run", client)
+    wait_for_samples(cluster, tmp_path / "run", client)
     client.kill()
     seen, said = client.communicate()
     job = said.partition(":")[0]
@@ -186,8 +211,10 @@ def test_a_job_that_fails_ends_the_command_with_its_code_and_message(cluster: Cl
 
 
 def test_a_stopped_job_goes_on_where_it_stopped(cluster: Cluster, recipe: Path, tmp_path: Path) -> None:
-    job = cluster.fusechat("submit", str(recipe), "--detach").stdout.strip()  # of all stages it gets to the second
-    wait_for_samples(tmp_path / "run")
+    submitted = cluster.fusechat("submit", str(recipe), "--detach")  # of all stages it gets to the second
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    wait_for_samples(cluster, tmp_path / "run")
     stopped = cluster.fusechat("stop", job)
     assert (stopped.returncode, stopped.stdout) == (0, f"{job}: stopped\n"), stopped.stderr
     assert re.search(rf"^{job}  STOPPED  ", cluster.fusechat("jobs").stdout, re.MULTILINE)
