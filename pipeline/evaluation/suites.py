@@ -23,7 +23,7 @@ from ..recipe import (
 )
 from ..records import Message, PromptRow
 from ..verify.math import gold_answer
-from ..verify.tasks import is_stdio_pairs
+from ..verify.tasks import needs_entry_point
 from .public_sets import FOLLOW_UP, FORMS, SetRow, parse_python
 
 
@@ -170,7 +170,7 @@ def _check_verifiable(prompt: PromptRow) -> None:
         if not gold_answer(prompt["gold"] or ""):
             raise UnusableError("no_gold", f"gold contains no readable answer: {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
-        if is_stdio_pairs(prompt["tests"]):
+        if prompt["tests"] and not needs_entry_point(prompt["tests"]):
             return
         try:
             parse_python(prompt["tests"] or "")

@@ -4,67 +4,187 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
-CODE_LINE = re.compile(r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w+\s*$|from [\w.]+ import |@\w+")
-PYTHON = ("", "python", "py", "python3")
+FENCE = re.compile(
+    r"^(?P<indent>[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\r?\n"
+    r"(?P<body>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+INLINE_FENCE = re.compile(r"```[ \t]*(?P<language>[\w+-]*)[ \t]*\r?\n(?P<body>.*?)(?:```|\Z)", re.DOTALL)
+"""A fence behind other text in its line."""
+CODE_LINE = re.compile(
+    r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w+(?:\s+as \w+)?\s*$|from [\w.]+ import |@\w+"
+    r"|[A-Za-z_]\w*\s*(?::\s*[\w\[\], .]+)?=(?!=)\s*\S"
+)
+DEFINITION = re.compile(r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w|from [\w.]+ import ")
+PYTHON = ("", "python", "py", "python3", "py3", "python2")
+MAX_TRIES = 40
+"""How often a shorter part of a text is tried when the whole is no code."""
+
+
+class Block(NamedTuple):
+    """A block of code that parses."""
+
+    text: str
+    tree: ast.Module
 
 
 def extract_code(response: str, entry_point: str | None = None, prompt: str = "") -> str | None:
     """The code of a response: the last fenced block that defines the entry point, else the last one that parses.
 
-    A response without a fence is used whole if it parses, else from its first line of code. If the prompt holds the
-    function's signature (HumanEval) and the response holds only the body, the two are joined.
+    What other blocks define, and it does not, is put before it. A response without a fence is used whole if it parses,
+    else from its first line of code. If the prompt holds the function's signature (HumanEval) and the response holds
+    only the body, the two are joined.
     """
     response = response.rpartition("</think>")[2] or response
-    fenced: list[tuple[str, str]] = FENCE.findall(response)
-    blocks = [body for language, body in fenced if language.lower() in PYTHON] if fenced else [response]
-    parsed = [(block, tree) for block in blocks if (tree := _parse(block)) is not None]
-    for block, tree in reversed(parsed):
-        if defines(tree, entry_point) if entry_point else bool(tree.body):
-            return block
+    fenced = fenced_blocks(response)
+    texts = [body for language, body in fenced if language in PYTHON] if fenced else [response]
+    blocks = [Block(text, tree) for text in texts if (tree := _parse(text)) is not None]
+    if (main := _main_block(blocks, entry_point)) is not None:
+        others = [b for b in blocks if b is not main]
+        return _joined(main, others) if entry_point else main.text
     if prelude := extract_prelude(prompt, entry_point):
-        for block in reversed(blocks):
+        for block in reversed(texts):
             if block[:1].isspace() and block.strip() and _parse(whole := f"{prelude.rstrip()}\n{block}") is not None:
                 return whole
-    if not fenced:
-        return _unfenced(response)
+    if not fenced or (entry_point and not any(name_of(entry_point) in text for text in texts)):
+        unfenced = _unfenced(response)
+        if not fenced or (unfenced is not None and defines(ast.parse(unfenced), name_of(entry_point or ""))):
+            return unfenced
     # A fenced block is meant as the answer even if it does not parse or defines something else. The check reports why.
-    return blocks[-1] if blocks else None
+    return texts[-1] if texts else None
+
+
+def fenced_blocks(response: str) -> list[tuple[str, str]]:
+    """Language (in lower case) and body of each fenced block. Indented fences lose their indentation."""
+    found = [(m["language"].lower(), _dedented(m["body"])) for m in FENCE.finditer(response)]
+    if found:
+        return found
+    return [(m["language"].lower(), m["body"]) for m in INLINE_FENCE.finditer(response)]
 
 
 def extract_prelude(prompt: str, entry_point: str | None) -> str:
     """The Python code in a prompt that defines the entry point, with imports and helpers; empty if there is none."""
-    if entry_point is None or f"def {entry_point}" not in prompt:
+    name = name_of(entry_point or "")
+    if not name or not re.search(rf"(?:def|class) {name}\b", prompt):
         return ""
-    for code in (prompt, *(body for _, body in FENCE.findall(prompt))):
-        for whole in (code, f"{code.rstrip()}\n    pass\n"):  # a signature without a body
+    for code in (prompt, *(body for _, body in fenced_blocks(prompt))):
+        for whole in (code, f"{code.rstrip()}\n    pass\n", f"{code.rstrip()}\n        pass\n"):  # without a body
             tree = _parse(whole)
-            if tree is not None and defines(tree, entry_point):
+            if tree is not None and defines(tree, name):
                 return code if whole is code else whole
     return ""
 
 
-def _unfenced(response: str) -> str | None:
-    """Code in prose without a fence: from the first line that can only be code, to the last line that still parses."""
-    lines = response.splitlines(keepends=True)
-    start = next((i for i, line in enumerate(lines) if CODE_LINE.match(line)), None)
-    if start is None:
-        return None
-    for end in range(len(lines), max(start, len(lines) - 40), -1):
-        if _parse(code := "".join(lines[start:end])) is not None:
-            return code
-    return None
+def name_of(entry_point: str) -> str:
+    """The name at the top level that an entry point needs: `Solution` of `Solution().f`."""
+    return re.split(r"\W", entry_point, maxsplit=1)[0]
 
 
 def defines(tree: ast.Module, name: str) -> bool:
-    """Whether the module defines the name at its top level."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
-            return True
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return True
-    return False
+    """Whether the module may define the name at its top level, also in `try`, `if` or by an import."""
+    return name in set(_names(tree.body))
+
+
+def num_parameters(tree: ast.Module, entry_point: str) -> tuple[int, int] | None:
+    """How many arguments a function or a method of `Solution` takes, at least and at most.
+
+    None if there is no such function, or if the code reads stdin and so is a program.
+    """
+    name = re.split(r"\W", entry_point)[-1]
+    found: tuple[int, int] | None = None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in ("input", "stdin") or isinstance(node, ast.Attribute) and node.attr == "stdin":
+            return None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            arguments = node.args
+            names = [a.arg for a in (*arguments.posonlyargs, *arguments.args) if a.arg not in ("self", "cls")]
+            most = 1000 if arguments.vararg else len(names)
+            found = len(names) - len(arguments.defaults), most
+    return found
+
+
+def _names(body: Sequence[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((a.asname or a.name).partition(".")[0] for a in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
+            yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        if isinstance(node, ast.Try | ast.If | ast.With | ast.For | ast.While):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _names(getattr(node, part, []))
+            for handler in getattr(node, "handlers", []):
+                yield from _names(handler.body)
+
+
+def _main_block(blocks: Sequence[Block], entry_point: str | None) -> Block | None:
+    """The last block that defines the entry point, or a method of that name in a class `Solution`."""
+    if entry_point is None:
+        return next((b for b in reversed(blocks) if b.tree.body), None)
+    name = name_of(entry_point)
+    for block in reversed(blocks):
+        if defines(block.tree, name):
+            return block
+    return next((b for b in reversed(blocks) if _has_method(b.tree, name)), None)
+
+
+def _has_method(tree: ast.Module, name: str) -> bool:
+    return any(
+        isinstance(node, ast.ClassDef) and node.name == "Solution" and name in set(_names(node.body))
+        for node in tree.body
+    )
+
+
+def _joined(main: Block, others: Sequence[Block]) -> str:
+    """The block, after the imports and definitions of other blocks that it lacks. Of two, the later one counts."""
+    taken = set(_names(main.tree.body))
+    parts: list[ast.stmt] = []
+    for block in reversed(others):
+        for node in reversed(block.tree.body):
+            names = set(_names([node]))
+            simple = isinstance(node, ast.Assign | ast.AnnAssign) and not _calls(node)
+            definition = isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+            )
+            if (definition or simple) and names and not names & taken:
+                parts.insert(0, node)
+                taken |= names
+    if not parts:
+        return main.text
+    future = [n for n in parts if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
+    rest = [n for n in parts if n not in future]
+    try:
+        return "\n".join([*map(ast.unparse, [*future, *rest]), main.text])
+    except RecursionError:
+        return main.text
+
+
+def _calls(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.Call) for n in ast.walk(node))
+
+
+def _unfenced(response: str) -> str | None:
+    """Code in prose without a fence: from the first line that can only be code, to the last line that still parses."""
+    lines = [line for line in response.splitlines(keepends=True) if not re.fullmatch(r"\s*(`{3,}|~{3,})\w*\s*", line)]
+    starts = [i for i, line in enumerate(lines) if CODE_LINE.match(line)]
+    for start in starts[:MAX_TRIES]:
+        for end in range(len(lines), max(start, len(lines) - MAX_TRIES), -1):
+            code = "".join(lines[start:end])
+            if _parse(code) is not None and DEFINITION.search(code):
+                return code
+        if DEFINITION.match(lines[start]):
+            return None  # code, but it does not parse
+    return None
+
+
+def _dedented(body: str) -> str:
+    first = next((line for line in body.splitlines() if line.strip()), "")
+    return textwrap.dedent(body) if first[:1].isspace() and DEFINITION.match(first.lstrip()) else body
 
 
 def _parse(code: str) -> ast.Module | None:

@@ -1,78 +1,159 @@
-"""The candidate process: holds only the model-written code, and answers calls until it is killed."""
+"""The candidate process: holds only the model-written code, and answers requests until it is killed."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import importlib
 import io
 import os
 import sys
 import types
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import sandbox, values
-from .frames import MAX_REPLY, RAISED, RETURNED, FrameReader, send
+from . import sandbox
+from .coroutines import run_coroutine
+from .frames import FrameReader
+from .remote import Peer
+from .values import base_value, has_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .messages import Program
 
-MAX_PRINTED = MAX_REPLY // 4
+MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000
 """Bytes that always fit into a pipe without a reader."""
+MODULE = "solution"
 
 
-def serve(
-    code: str, entry_point: str | None, ask: int, reply: int, limits: sandbox.ResourceLimits, address_space: int
-) -> NoReturn:
-    """Sandboxes the process, then runs the code and answers calls from the pipe `ask` on the pipe `reply`."""
+def serve(program: Program, ask: int, reply: int, limits: sandbox.ResourceLimits, address_space: int) -> NoReturn:
+    """Sandboxes the process, then runs the code and answers requests from the pipe `ask` on the pipe `reply`."""
     try:
         sandbox.keep_only(ask, reply)
         gc.enable()
         sandbox.confine_process(limits, address_space)
-        calls = FrameReader(ask)
-        if entry_point is None:
-            _programs(code, calls, reply)
-        else:
-            _functions(code, entry_point, calls, reply)
+        access = _Candidate(program["code"])
+        peer = Peer(FrameReader(ask), reply, access, first_label=1, caught=BaseException)
+        access.peer = peer
+        peer.serve()
     finally:
         os._exit(1)
 
 
-def _functions(code: str, entry_point: str, calls: FrameReader, reply: int) -> None:
-    names = _module("solution")
-    problem = _run_caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
-    while True:
-        args, kwargs = values.decode(calls.receive().decode())
-        _answer(reply, (RAISED, problem) if problem else _call(names, entry_point, args, kwargs))
+class _Candidate:
+    """Does with the candidate's objects whatever is asked."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+        self._named: frozenset[str] = frozenset()
+        self._out = io.StringIO()
+        self._shown = 0
+        self.peer: Peer
+
+    def get(self, value: Any, name: str) -> Any:
+        return getattr(value, name)
+
+    def set(self, value: Any, name: str, new: Any) -> None:
+        setattr(value, name, new)
+
+    def delete(self, value: Any, name: str) -> None:
+        delattr(value, name)
+
+    def call(self, value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return value(*args, **kwargs)
+
+    def special(self, value: Any, name: str, operands: Sequence[Any]) -> Any:
+        return getattr(type(value), f"__{name}__")(value, *operands)
+
+    def extra(self, op: str, operands: Sequence[Any]) -> Any:
+        return getattr(self, f"_{op}")(*operands)
+
+    def importable(self, value: Any) -> None:
+        """The judge imports nothing that the candidate names."""
+
+    def import_(self, module: str, name: str) -> Any:
+        found: Any = importlib.import_module(module)
+        return functools.reduce(getattr, name.split(".") if name else [], found)
+
+    def sends_base(self, value: Any) -> bool:
+        """An instance of the candidate's own class is sent as a handle if the tests name the class."""
+        return type(value).__name__ not in self._named
+
+    def take_printed(self) -> str:
+        text = self._out.getvalue()[self._shown :]
+        self._shown += len(text)
+        return text
+
+    def show_printed(self, text: str) -> None:
+        """The tests print nothing here."""
+
+    # --- requests
+
+    def _load(self, named: list[str], with_signatures: bool) -> list[str]:
+        """Runs the code; returns the names that it defines.
+
+        Args:
+            named: the names in the tests.
+        """
+        self._named = frozenset(named)
+        self.peer.with_signatures = with_signatures
+        module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
+        names = vars(module)
+        sys.stdout = self._out  # type: ignore[assignment]
+        names["input"] = self._input
+        exec(compile(self._code, "<response>", "exec"), names)  # noqa: S102 - confined
+        return [name for name in names if not name.startswith("__")]
+
+    def _input(self, prompt: object = "") -> str:
+        return str(self.peer.request("input", str(prompt)))
+
+    def _find(self, name: str) -> Any:
+        return vars(sys.modules[MODULE])[name]
+
+    def _replace(self, name: str, value: Any) -> None:
+        vars(sys.modules[MODULE])[name] = value
+
+    def _names(self, value: Any) -> list[str]:
+        return dir(value)
+
+    def _method(self, value: Any, name: str, *operands: Any) -> Any:
+        return getattr(value, name)(*operands)
+
+    def _subscript(self, value: Any, key: Any) -> Any:
+        return value[key]
+
+    def _run(self, coroutine: Any) -> Any:
+        return run_coroutine(coroutine)
+
+    def _base(self, value: Any) -> list[Any]:
+        return [base_value(value)] if has_base(value) else []
+
+    def _state(self, value: Any) -> list[Any]:
+        """All that makes up an object: its base value, and names and values of its attributes."""
+        names = list(getattr(value, "__dict__", {}))
+        for kind in type(value).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            names += [slots] if isinstance(slots, str) else list(slots)
+        names = [n for n in names if n not in ("__dict__", "__weakref__") and hasattr(value, n)]
+        return [base_value(value) if has_base(value) else None, names, [getattr(value, n) for n in names]]
+
+    def _seed(self, module: str, args: tuple[Any, ...]) -> None:
+        """Seeds the candidate's generator of random numbers as the tests seeded theirs."""
+        __import__(module)
+        sys.modules[module].seed(*args)
+
+    def _program(self, stdin: str) -> str:
+        return run_program(self._code, stdin)
 
 
-def _module(name: str) -> dict[str, Any]:
-    """The namespace of a new module. It is registered in `sys.modules`, where dataclasses look it up."""
-    module = sys.modules[name] = types.ModuleType(name)
-    return vars(module)
+def run_program(code: str, stdin: str) -> str:
+    """Runs the code as a program with the text on `sys.stdin`, and on descriptor 0 if it fits into a pipe.
 
-
-def _call(names: dict[str, Any], entry_point: str, args: Any, kwargs: Any) -> tuple[bytes, str]:
-    result: list[Any] = []
-    problem = _run_caught(lambda: result.append(names[entry_point](*args, **kwargs)))
-    if problem:
-        return RAISED, problem
-    if not result:
-        return RAISED, "SystemExit: it exited"
-    encoded: list[str] = []
-    # Encoding an iterator runs model-written code too.
-    problem = _run_caught(lambda: encoded.append(values.encode(result[0])))
-    return (RAISED, f"returned {problem}") if problem or not encoded else (RETURNED, encoded[0])
-
-
-def _programs(code: str, calls: FrameReader, reply: int) -> None:
-    while True:
-        stdin = values.decode(calls.receive(64 << 20).decode())
-        _answer(reply, _program(code, stdin))
-
-
-def _program(code: str, stdin: str) -> tuple[bytes, str]:
-    """Runs the code as a program with the text on `sys.stdin`, and on descriptor 0 if it fits into a pipe."""
+    Returns:
+        What it printed.
+    """
     data = stdin.encode("utf-8", "surrogateescape")
     printed: Any = _LimitedStdout()
     read_end, write_end = os.pipe()
@@ -84,13 +165,15 @@ def _program(code: str, stdin: str) -> tuple[bytes, str]:
         os.close(read_end)
     sys.stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
-    names = _module("__main__")
-    problem = _run_caught(lambda: exec(compile(code, "<response>", "exec"), names))  # noqa: S102 - confined
-    if problem:
-        return RAISED, problem
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        exec(compile(code, "<response>", "exec"), vars(module))  # noqa: S102 - confined
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
     with contextlib.suppress(ValueError):  # the program may have closed its stdout
         out.flush()
-    return RETURNED, values.encode(bytes(printed.kept).decode("utf-8", "replace"))
+    return bytes(printed.kept).decode("utf-8", "replace")
 
 
 class _LimitedStdout(io.BufferedIOBase):
@@ -108,22 +191,3 @@ class _LimitedStdout(io.BufferedIOBase):
         if len(self.kept) > MAX_PRINTED:
             raise OSError(f"printed more than {MAX_PRINTED} bytes")
         return len(data)
-
-
-def _answer(reply: int, outcome: tuple[bytes, str]) -> None:
-    """Sends the result of a call: `=` and the value, or `!` and the exception."""
-    send(reply, outcome[0] + outcome[1].encode("utf-8", "backslashreplace"))
-
-
-def _run_caught(run: Callable[[], object]) -> str:
-    """Runs model-written code; returns its exception as text, or an empty string if it succeeded."""
-    try:
-        run()
-    except SystemExit as error:
-        return "" if error.code is None or error.code == 0 else f"SystemExit: {error.code!r}"[:300]
-    except BaseException as error:  # noqa: BLE001 - hostile code can raise anything
-        try:
-            return f"{type(error).__name__}: {error}"[:300]
-        except BaseException:  # noqa: BLE001 - even `__str__` can raise
-            return "an exception without a text"
-    return ""

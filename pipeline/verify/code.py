@@ -1,7 +1,7 @@
 """Code verification: static analysis, then the tests, with judge and candidate in separate processes.
 
-The judge holds the tests and never sees the candidate's objects: calls are sent over a pipe, and plain values come back
-as text. So the candidate can't cheat by patching equality, exiting, printing success or reading the tests.
+The judge holds the tests. Calls are sent over a pipe; values come back as text, and what is no value stays in the
+candidate's process. So the candidate can't cheat by patching equality, exiting, printing success or reading the tests.
 """
 
 from __future__ import annotations
@@ -12,45 +12,22 @@ import gc
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import candidate, judge
-from .blocks import defines, extract_code, extract_prelude
+from . import candidate, judge, starter
+from .blocks import extract_code, extract_prelude, num_parameters
 from .frames import read_all
+from .preload import preload as preload
 from .sandbox import ResourceLimits
+from .time_limits import WALL_FACTOR, ProcessTime
 
 if TYPE_CHECKING:
-    from .messages import CheckResult
+    from .messages import CheckResult, Program
 
 GRACE_S = 0.3
 """The judge itself reports which test timed out. It is killed this long after the deadline."""
 MAX_FINDINGS = 20
-# Imported before the fork: modules that short programs use, and that the tests of HumanEval+ and MBPP+ use (numpy).
-# A candidate can import other modules only if its user may read Python's installation.
-PRELOADED = (
-    "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
-    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools",
-    "graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword", "locale",
-    "logging", "math", "numbers", "numpy", "numpy.random", "numpy.testing", "operator", "os", "pprint", "queue",
-    "random", "re", "secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "timeit",
-    "traceback", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
-)  # fmt: skip
-
-
-def preload() -> None:
-    """Imports in the worker what checks need, so that no forked process has to open a file for it."""
-    import pyflakes.checker  # noqa: F401
-
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
-    for name in PRELOADED:
-        __import__(name)
-    gc.disable()  # forked processes enable it again; the worker collects once per check
-    gc.collect()
-    gc.freeze()
-
-
 def check(
     response: str,
     entry_point: str | None,
@@ -65,9 +42,8 @@ def check(
         entry_point: the function that the tests call; None for programs.
         prompt: if it holds Python code that defines the entry point (HumanEval), its imports and helpers are put before
             the response, and a response that is only a function body completes it.
-        tests: descriptor from which the judge reads the tests as one frame: assert lines, a `check(candidate)`
-            function, or a JSON list of {"input", "output"} for programs that read stdin and print. This process never
-            reads the tests, so no candidate that is forked from it can find them in its memory.
+        tests: descriptor from which the judge reads the tests as one frame. This process never reads the tests, so no
+            candidate that is forked from it can find them in its memory.
         ask_for_tests: called when the judge is ready for the tests.
     """
     code = extract_code(response, entry_point, prompt)
@@ -78,10 +54,15 @@ def check(
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return _verdict("error", f"does not parse: {error}", code)
     findings = lint(tree)
-    if entry_point is not None and not defines(tree, entry_point):
-        return _verdict("error", f"does not define {entry_point}", code, findings)
     prelude = extract_prelude(prompt, entry_point)
-    return _run(code, entry_point, prelude, findings, tests, ask_for_tests, limits)
+    parts = [starter.needed(code, prelude), prelude, code]
+    program: Program = {
+        "code": "\n".join(part for part in parts if part),
+        "entry_point": entry_point,
+        "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
+        "prelude": prelude,
+    }
+    return _run(program, code, findings, tests, ask_for_tests, limits)
 
 
 def lint(tree: ast.Module) -> list[str]:
@@ -99,7 +80,7 @@ def lint(tree: ast.Module) -> list[str]:
 def _verdict(
     reason: str, detail: str, code: str = "", findings: list[str] | None = None, memory: int = 0
 ) -> CheckResult:
-    # If the tests do not run, the response is neither correct nor wrong.
+    # If the tests can't judge the response, it is neither correct nor wrong.
     correct = None if reason == "no_tests" else reason == "passed"
     reason = "error" if reason == "no_tests" else reason
     return {
@@ -113,9 +94,8 @@ def _verdict(
 
 
 def _run(
+    program: Program,
     code: str,
-    entry_point: str | None,
-    prelude: str,
     findings: list[str],
     tests: int,
     ask_for_tests: Callable[[], None],
@@ -132,18 +112,17 @@ def _run(
     verdict_read, verdict_write = os.pipe()
     candidate_pid = os.fork()
     if candidate_pid == 0:
-        program = f"{prelude}\n{code}" if prelude else code
-        candidate.serve(program, entry_point, ask_read, reply_write, limits, address_space)
-    deadline = time.monotonic() + limits.timeout_s
+        candidate.serve(program, ask_read, reply_write, limits, address_space)
+    wall_s = WALL_FACTOR * limits.timeout_s
     judge_pid = os.fork()
     if judge_pid == 0:
-        pipes = ask_write, reply_read, verdict_write
-        judge.serve(tests, entry_point, prelude, *pipes, deadline, limits, address_space)
+        limit = ProcessTime(candidate_pid, limits.timeout_s, wall_s)
+        judge.serve(tests, program, ask_write, reply_read, verdict_write, limit, limits, address_space)
     for fd in (ask_read, ask_write, reply_read, reply_write, verdict_write):
         os.close(fd)
     try:
         ask_for_tests()
-        text = read_all(verdict_read, deadline + GRACE_S)
+        text = read_all(verdict_read, ProcessTime(judge_pid, limits.timeout_s + GRACE_S, wall_s + GRACE_S))
     finally:
         os.close(verdict_read)
         _kill(judge_pid)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError, UserError
+from .pairs import parse_pairs
 from .pool import VerifierPool
-from .tasks import CheckTask, Verdict, is_stdio_pairs
+from .tasks import CheckTask, Verdict, needs_entry_point
 
 BAD_ROW = "bad_row"
 KEYS = ("id", "domain", "response", "gold", "tests", "entry_point", "prompt")
 MAX_LINE = 64 << 20
+_ENTRY_POINT = re.compile(r"[^\W\d]\w*(?:(?:\(\))?\.[^\W\d]\w*)?")
 
 
 def verify_file(file: Path, out: IO[str], pool: VerifierPool) -> tuple[Counter[str], str]:
@@ -107,9 +110,9 @@ def task_of(row: Mapping[str, Any], task_id: str) -> CheckTask:
     if domain == "math":
         return CheckTask(**common, gold=_gold(row.get("gold")))
     tests, entry_point = _tests(row.get("tests")), row.get("entry_point") or None
-    if entry_point is not None and not entry_point.isidentifier():
-        raise ValueError(f"entry_point: must be a function name (given: {entry_point!r:.60})")
-    if entry_point is None and not is_stdio_pairs(tests):
+    if entry_point is not None and not _ENTRY_POINT.fullmatch(entry_point):
+        raise ValueError(f"entry_point: must be a function name, or a method as in Solution().f (given: {entry_point!r:.60})")
+    if entry_point is None and needs_entry_point(tests):
         raise ValueError('entry_point: is missing; it may be left out only if tests is a list of {"input", "output"}')
     return CheckTask(**common, tests=tests, entry_point=entry_point)
 
@@ -123,14 +126,15 @@ def _gold(gold: object) -> str:
 
 
 def _tests(tests: object) -> str:
-    """The tests as text: a string unchanged, a list of assert lines joined, a list of stdin/stdout pairs as JSON."""
+    """The tests as text: a string unchanged, a list of assert lines joined, inputs and outputs as JSON."""
     if isinstance(tests, list) and tests and all(isinstance(t, str) for t in tests):
         return "\n".join(tests)
-    if isinstance(tests, list) and tests and is_stdio_pairs(json.dumps(tests)):
+    if isinstance(tests, list | dict) and tests and parse_pairs(json.dumps(tests)) is not None:
         return json.dumps(tests)
     if not isinstance(tests, str) or not tests.strip():
         raise ValueError(
-            f'tests: must be a string, or a list of lines or of {{"input", "output"}} (given: {tests!r:.60})'
+            f'tests: must be a string, or a list of lines or of {{"input", "output"}}, or {{"inputs", "outputs"}} '
+            f"(given: {tests!r:.60})"
         )
     return tests
 

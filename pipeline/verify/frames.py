@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import select
 import struct
-import time
+from typing import Protocol
 
 HEADER_BYTES = 4
-RETURNED, RAISED = b"=", b"!"
-"""First byte of a candidate's reply."""
-MAX_REPLY = 1 << 20
+MAX_VERDICT = 1 << 20
 MAX_TESTS = 64 << 20
+MAX_MESSAGE = 64 << 20
 
 
-class LateError(Exception):
-    """No answer before the deadline."""
+class LateError(BaseException):
+    """The time of the check is over. No handler of the tests catches it."""
+
+
+class TimeLimit(Protocol):
+    """The time that a check may take."""
+
+    def wait_s(self) -> float:
+        """Seconds to wait for an answer until this is asked again.
+
+        Raises:
+            LateError: the time is over.
+        """
 
 
 def send(fd: int, message: bytes) -> None:
@@ -29,7 +39,7 @@ def write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def receive(fd: int, limit: int = MAX_REPLY) -> bytes:
+def receive(fd: int, limit: int = MAX_MESSAGE) -> bytes:
     """Reads exactly one frame and nothing after it, because another process may read the rest.
 
     Raises:
@@ -56,16 +66,15 @@ class FrameReader:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
-    def receive(self, limit: int = MAX_REPLY, deadline: float | None = None) -> bytes:
+    def receive(self, limit: int = MAX_MESSAGE, time_limit: TimeLimit | None = None) -> bytes:
         """Reads one frame; also raises the errors of the function `receive`.
 
         Raises:
-            LateError: the frame did not arrive before the deadline (time.monotonic).
+            LateError: the frame did not arrive in time.
         """
         while len(self._data) < HEADER_BYTES or len(self._data) < HEADER_BYTES + _size(self._data, limit):
-            # poll counts in whole milliseconds. At the deadline it polls once more without waiting.
-            if deadline is not None and not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise LateError
+            while time_limit is not None and not self._poll.poll(1 + 1000 * time_limit.wait_s()):
+                pass  # the limit raises when the time is over
             chunk = os.read(self._fd, 1 << 16)
             if not chunk:
                 raise EOFError
@@ -83,14 +92,16 @@ def _size(data: bytearray, limit: int) -> int:
     return int(size)
 
 
-def read_all(fd: int, deadline: float) -> str | None:
-    """Everything up to the end of the pipe, or None if the end does not come before the deadline."""
+def read_all(fd: int, time_limit: TimeLimit) -> str | None:
+    """Everything up to the end of the pipe, or None if the time is over before the end comes."""
     data = b""
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
+        try:
+            while not select.select([fd], [], [], time_limit.wait_s())[0]:
+                pass  # the limit raises when the time is over
+        except LateError:
             return None
         chunk = os.read(fd, 1 << 16)
-        if not chunk or len(data) > MAX_REPLY:
+        if not chunk or len(data) > MAX_VERDICT:
             return data.decode("utf-8", "replace")
         data += chunk

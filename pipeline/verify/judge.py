@@ -3,150 +3,289 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import gc
 import json
 import os
+import re
+import sys
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import sandbox, values
-from .frames import MAX_TESTS, RETURNED, FrameReader, LateError, receive, send, write
+from . import assertions, collected, sandbox
+from .comparison import Comparison, UndecidedError
+from .doctests import is_doctest, run_doctests
+from .frames import MAX_TESTS, FrameReader, LateError, TimeLimit, receive, write
+from .guard import TESTS, Guard
+from .mirrors import is_from
+from .names import CandidateModules, TestNames, imports_of, install
+from .pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
+from .remote import EndedError, Peer, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .messages import Program
 
 TestOutcome = tuple[str, str]
-"""Reason and detail. The reason `no_tests` means that the tests themselves are at fault."""
-RAISED = (
-    "ArithmeticError", "AttributeError", "IndexError", "KeyError", "LookupError", "NameError", "NotImplementedError",
-    "OverflowError", "RecursionError", "RuntimeError", "TypeError", "ValueError", "ZeroDivisionError", "AssertionError",
-)  # fmt: skip
-
-
-class CandidateError(Exception):
-    """The exception of the candidate's function, or the reason why there is no reply."""
-
-
-# Subclasses, so that tests which expect an exception can catch it by its usual class.
-_EXCEPTIONS: dict[str, type[CandidateError]] = {
-    name: type(name, (CandidateError, getattr(builtins, name)), {"__str__": Exception.__str__}) for name in RAISED
-}
+"""Reason and detail. The reason `no_tests` means that the tests can't judge the response."""
+METHOD = re.compile(r"(\w+)(?:\(\))?\.(\w+)")
+"""An entry point that is a method: `Solution().f` or `Solution.f`."""
+DEPTH = 10_000
+"""Python's recursion limit in the judge: values may be nested deeply."""
 
 
 def serve(
     source: int,
-    entry_point: str | None,
-    prelude: str,
+    program: Program,
     ask: int,
-    replies_fd: int,
+    replies: int,
     verdict: int,
-    deadline: float,
+    time_limit: TimeLimit,
     limits: sandbox.ResourceLimits,
     address_space: int,
 ) -> NoReturn:
     """Sandboxes the process, reads the tests from `source`, and writes reason and detail to `verdict`."""
     try:
         source = os.dup(source)
-        sandbox.keep_only(ask, replies_fd, verdict, source)
+        sandbox.keep_only(ask, replies, verdict, source)
         gc.enable()
         sandbox.confine_process(limits, address_space)
-        replies = FrameReader(replies_fd)
         tests = receive(source, MAX_TESTS).decode()
-
-        def call(request: object) -> Any:
-            try:
-                send(ask, values.encode(request).encode("utf-8", "backslashreplace"))
-                reply = replies.receive(deadline=deadline)
-                text = reply[1:].decode("utf-8", "replace")
-                if reply[:1] == RETURNED:
-                    return values.decode(text)
-            except (OSError, EOFError) as error:
-                raise CandidateError("the candidate's process ended") from error
-            except (ArithmeticError, LookupError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e:
-                raise CandidateError(f"no plain value crossed: {type(e).__name__}: {e}") from e
-            problem = text[:300]
-            raise _EXCEPTIONS.get(problem.partition(":")[0], CandidateError)(problem)
-
-        if entry_point is None:
-            reason, detail = _programs(tests, call)
-        else:
-            reason, detail = _functions(tests, entry_point, prelude, call)
+        reason, detail = Judge(program, FrameReader(replies), ask, time_limit).outcome(tests)
         write(verdict, json.dumps({"reason": reason, "detail": detail[:1000]}).encode())
     finally:
         os._exit(0)
 
 
-def _functions(tests: str, entry_point: str, prelude: str, call: Callable[[object], Any]) -> TestOutcome:
-    """Runs assert lines or `check(candidate)` against the candidate's function."""
+class Judge:
+    """Judges one candidate.
 
-    def candidate(*args: Any, **kwargs: Any) -> Any:
-        return call((args, kwargs))
+    Args:
+        frames: the candidate's messages.
+        ask: descriptor for requests to the candidate.
+    """
 
-    names: dict[str, Any] = {"__name__": "tests"}
-    try:
-        tree = ast.parse(tests)
-        defined = any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in tree.body)
-        if defined and not any(_calls_check(n) for n in tree.body):
-            tree.body.append(ast.parse(f"check({entry_point})").body[0])
-        program = compile(tree, "<tests>", "exec")
-        if prelude:
-            exec(compile(prelude, "<prompt>", "exec"), names)  # noqa: S102 - sandboxed too
-    except Exception as error:  # noqa: BLE001 - whatever the cause, nothing was tested
-        return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
-    if not any(isinstance(n, ast.Assert | ast.Expr | ast.For | ast.Try | ast.If | ast.With) for n in tree.body):
-        return "no_tests", "the tests assert nothing"
-    names |= {entry_point: candidate, "candidate": candidate}
-    try:
-        exec(program, names)  # noqa: S102 - sandboxed too
-    except LateError as error:
-        return "timeout", _failing(tree, error)
-    except CandidateError as error:
-        return _reason(str(error)), f"{_failing(tree, error)}: {error}"
-    except AssertionError as error:
-        return "failed", _failing(tree, error)
-    except Exception as error:  # noqa: BLE001 - the tests compare values that a model returned
-        return "failed", f"{_failing(tree, error)}: {type(error).__name__}: {error}"
-    return "passed", ""
+    def __init__(self, program: Program, frames: FrameReader, ask: int, time_limit: TimeLimit) -> None:
+        self._program, self._time_limit = program, time_limit
+        self._named: set[str] = set()
+        self._undecided = ""
+        self._held = 0
+        comparison = Comparison(self._named, self._stop)
+        self._peer = Peer(frames, ask, Guard(), first_label=0, limit=time_limit, methods=comparison.methods)
+        self._tree: ast.Module | None = None
+        self._shown = "the tests"
 
-
-def _calls_check(node: ast.stmt) -> bool:
-    call = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check"
-
-
-def _failing(tree: ast.Module, error: BaseException) -> str:
-    """The innermost statement of the tests in the traceback: the first test that fails."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
-    line = lines[-1] if lines else 0
-    inside = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= (line or 0) <= (n.end_lineno or 0)]
-    # The added call of `check` has line 1, like the first statement of the tests; the shorter range is preferred.
-    return ast.unparse(max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0))))[:300] if inside else "the tests"
-
-
-def _programs(tests: str, call: Callable[[object], Any]) -> TestOutcome:
-    """Runs stdin/stdout pairs. Outputs are compared line by line without trailing whitespace."""
-    pairs = json.loads(tests)
-    for pair in pairs:
-        shown = f"input {pair['input'][:100]!r}"
+    def outcome(self, tests: str) -> TestOutcome:
+        """Runs the tests; returns reason and detail."""
         try:
-            printed = str(call(pair["input"]))
+            found = self._run(tests)
+            self._time_limit.wait_s()  # a handler of the tests may have swallowed that the time is over
         except LateError:
-            return "timeout", shown
-        except CandidateError as error:
-            return _reason(str(error)), f"{shown}: {error}"
-        if _lines(printed) != _lines(pair["output"]):
-            return "failed", f"{shown}: printed {printed[:100]!r}, not {pair['output'][:100]!r}"
-    return ("passed", "") if pairs else ("no_tests", "there are no tests")
+            return "timeout", self._shown
+        except EndedError:
+            return "error", f"{self._shown}: the candidate's process ended"
+        except RemoteError as error:
+            return "error", f"{self._shown}: no value crossed: {error}"
+        except UndecidedError:
+            found = "passed", ""
+        if self._undecided and found[0] in ("passed", "failed"):
+            return "no_tests", self._undecided
+        return found
+
+    def _run(self, tests: str) -> TestOutcome:
+        pairs = parse_pairs(tests, self._program["entry_point"], self._program["num_parameters"])
+        if pairs is not None and pairs.function is None:
+            return self._run_programs(pairs)
+        if pairs is not None:
+            return self._guarded(lambda: self._run_function(pairs))
+        source = assert_lines(tests) or tests
+        if is_doctest(source):
+            return self._guarded(lambda: self._run_doctests(source))
+        try:
+            self._tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
+        return self._guarded(self._run_source)
+
+    def _guarded(self, run: Callable[[], TestOutcome]) -> TestOutcome:
+        """Runs tests; an exception is a verdict."""
+        sys.setrecursionlimit(DEPTH)
+        try:
+            return run()
+        except (LateError, UndecidedError, RemoteError, EndedError) as error:
+            self._shown = self._failing(error)
+            raise
+        except NotDefinedError as error:
+            return "error", str(error)
+        except BaseException as error:  # noqa: BLE001 - the tests handle what a model returned
+            shown = self._failing(error)
+            if is_from(error, self._peer):
+                return _candidates_error(error, shown)
+            plain = isinstance(error, AssertionError) and (not str(error) or "\n" in str(error))
+            return "failed", shown if plain else f"{shown}: {type(error).__name__}: {error}"
+
+    def _run_source(self) -> TestOutcome:
+        """Runs tests that are Python code."""
+        assert self._tree is not None
+        imports = imports_of(self._tree)
+        names = self._names(assertions.names_in(self._tree))
+        ran: set[str] = set()
+        names |= {assertions.HELD: self._note_held, assertions.RAN: ran.add}
+        install(CandidateModules(imports, self._defined, self._find, self._replace, self._stop), imports, self._defined)
+        assertions.instrument(self._tree)
+        collected.prepare()
+        self._forward_seeds()
+        try:
+            exec(compile(self._tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
+        except SystemExit as end:
+            if end.code not in (None, 0) or is_from(end, self._peer):
+                raise
+        collected.run_collected(names, names["candidate"], ran)
+        return self._evidence()
+
+    def _run_doctests(self, text: str) -> TestOutcome:
+        self._held = run_doctests(text, self._names(set(re.findall(r"\w+", text))))
+        return self._evidence()
+
+    def _run_function(self, pairs: Pairs) -> TestOutcome:
+        """Calls the function with arguments, and compares results."""
+        function = self._names(set(), pairs.function)["candidate"]
+        for pair in pairs.pairs:
+            self._shown = f"input {json.dumps(pair.input)[:100]}"
+            result = function(*pair.input)
+            # APPS and TACO put some results into a list.
+            wanted = [pair.output, *(pair.output if isinstance(pair.output, list) and len(pair.output) == 1 else [])]
+            if not any(same_result(result, w, pair.tolerance) for w in wanted):
+                return "failed", f"{self._shown}: returned {_short(result)}, not {_short(pair.output)}"
+        return ("passed", "") if pairs.pairs else ("no_tests", "there are no tests")
+
+    def _run_programs(self, pairs: Pairs) -> TestOutcome:
+        """Runs the response as a program, and compares what it prints."""
+        for pair in pairs.pairs:
+            self._shown = f"input {pair.input[:100]!r}"
+            try:
+                printed = str(self._peer.request("program", pair.input))
+            except Exception as error:  # noqa: BLE001 - the candidate's
+                return _candidates_error(error, self._shown)
+            if not same_output(printed, pair.output, pair.tolerance):
+                return "failed", f"{self._shown}: printed {printed[:100]!r}, not {pair.output[:100]!r}"
+        return ("passed", "") if pairs.pairs else ("no_tests", "there are no tests")
+
+    # --- the candidate
+
+    def _names(self, named: set[str], function: str | None = None) -> dict[str, Any]:
+        """Runs the response; returns the global names for the tests.
+
+        Args:
+            named: the names in the tests.
+            function: the function to test. Default: the entry point.
+        """
+        entry_point = function or self._program["entry_point"] or ""
+        self._named |= named
+        signatures = bool(named & {"signature", "getfullargspec"})
+        self._defined = set(self._peer.request("load", sorted(named), signatures))
+        names = TestNames(self._defined, self._find)
+        names |= {"__name__": TESTS, "__file__": "tests.py"}
+        if self._program["prelude"]:
+            exec(compile(self._program["prelude"], "<prompt>", "exec"), names)  # noqa: S102 - sandboxed too
+        tested = self._entry(entry_point)
+        names["candidate"] = tested
+        if entry_point.isidentifier():
+            names[entry_point] = tested
+        return names
+
+    def _entry(self, entry_point: str) -> Callable[..., Any]:
+        """What is tested: a name of the response, or a method of a new `Solution`.
+
+        Raises:
+            NameError: the response does not define it.
+        """
+        method = METHOD.fullmatch(entry_point)
+        owner, name = (method[1], method[2]) if method else ("Solution", entry_point)
+        if not method and entry_point in self._defined:
+            return self._find(entry_point)
+        if owner not in self._defined:
+            raise NotDefinedError(f"does not define {entry_point}")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return getattr(self._find(owner)(), name)(*args, **kwargs)
+
+        return call
+
+    def _find(self, name: str) -> Any:
+        return self._peer.request("find", name)
+
+    def _replace(self, name: str, value: Any) -> None:
+        self._peer.request("replace", name, value)
+
+    def _forward_seeds(self) -> None:
+        """Makes `random.seed` of the tests seed the candidate too."""
+        for module in ("random", "numpy.random"):
+            found: Any = sys.modules.get(module)
+            if found is not None:
+                found.seed = self._seeding(module, found.seed)
+
+    def _seeding(self, module: str, seed: Callable[..., None]) -> Callable[..., None]:
+        def seed_both(*args: Any) -> None:
+            seed(*args)
+            self._peer.request("seed", module, args)
+
+        return seed_both
+
+    # --- the verdict
+
+    def _note_held(self) -> None:
+        self._held += 1
+
+    def _stop(self, why: str) -> None:
+        self._undecided = self._undecided or why
+
+    def _evidence(self) -> TestOutcome:
+        """`passed`, if the response was called and an assertion held."""
+        if not self._peer.num_calls:
+            return "no_tests", "the tests never call the response"
+        if not self._held:
+            return "no_tests", "the tests assert nothing"
+        return "passed", ""
+
+    def _failing(self, error: BaseException) -> str:
+        """The innermost statement of the tests in the traceback: the first test that fails."""
+        if self._tree is None:
+            return self._shown
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
+        line = (lines[-1] if lines else None) or 0
+        inside = [
+            n for n in ast.walk(self._tree) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
+        ]
+        # Of statements that begin in the same line, the shorter one.
+        found = max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0)), default=None)
+        return ast.unparse(found)[:300] if found is not None else "the tests"
 
 
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+class NotDefinedError(Exception):
+    """The response does not define what is tested."""
 
 
-def _reason(problem: str) -> str:
-    if problem.startswith(("MemoryError", "returned MemoryError")):
-        return "memory"
-    if problem.startswith(("PermissionError", "BlockingIOError")) or "can't start new thread" in problem:
-        return "forbidden"
-    return "error"
+def _candidates_error(error: BaseException, shown: str) -> TestOutcome:
+    """The verdict when the candidate raised an exception that the tests did not expect."""
+    problem = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and not _of_python(error.name or str(error)):
+        return "no_tests", f"the response needs a module that is not here: {error}"
+    reason = "error"
+    if isinstance(error, MemoryError):
+        reason = "memory"
+    elif isinstance(error, PermissionError | BlockingIOError) or "can't start new thread" in problem:
+        reason = "forbidden"
+    return reason, f"{shown}: {problem}"
+
+
+def _of_python(problem: str) -> bool:
+    """Whether a module that was not found is part of Python."""
+    name = re.search(r"'([\w.]+)'|^([\w.]+)$", problem)
+    return name is not None and (name[1] or name[2]).partition(".")[0] in sys.stdlib_module_names
+
+
+def _short(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except Exception:  # noqa: BLE001 - model-written `__repr__`
+        return f"a {type(value).__name__}"

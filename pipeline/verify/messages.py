@@ -15,6 +15,17 @@ class CheckRequest(TypedDict):
     prompt: str
 
 
+class Program(TypedDict):
+    """What the candidate's process runs."""
+
+    code: str
+    entry_point: str | None
+    num_parameters: tuple[int, int] | None
+    """How many arguments the entry point takes at least and at most, as far as the text tells; None for a program."""
+    prelude: str
+    """Imports and helpers of the prompt, which the tests may use too."""
+
+
 @final
 class WorkerReady(TypedDict):
     """The worker's first message: it accepts checks."""

@@ -15,8 +15,11 @@ from queue import Queue
 from typing import Literal, Self
 
 from ..errors import FusechatError, UserError
+from . import preload
+from .frames import LateError
 from .messages import CheckRequest, WorkerMessage
-from .tasks import CheckTask, Verdict, is_stdio_pairs, unfit_reason
+from .tasks import CheckTask, Verdict, unfit_reason
+from .time_limits import WALL_FACTOR, ProcessTime
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 START_S = 60.0
@@ -29,8 +32,10 @@ class VerifierPool:
     """Worker processes for math and code. It can be used from any thread, task or actor.
 
     Args:
-        num_workers: number of parallel checks. Each has one process for math and one for code, started on first use.
-        timeout_s: wall-clock seconds per check. After that its worker is killed and the verdict is `timeout`.
+        num_workers: number of parallel checks. Each has one process for math and one to three for code (see
+            preload.py), started on first use.
+        timeout_s: processor seconds per check, and a fifth of the wall-clock seconds. After that its worker is killed
+            and the verdict is `timeout`.
         memory_mb: address space per check, in MiB.
         sandbox: level of the sandbox for model-written code (see sandbox.py).
 
@@ -47,7 +52,7 @@ class VerifierPool:
         sandbox: Literal["strict", "basic"] = "strict",
     ) -> None:
         self._workers = [
-            {domain: _Worker(timeout_s, memory_mb, sandbox, domain) for domain in ("math", "code")}
+            {kind: _Worker(timeout_s, memory_mb, sandbox, kind) for kind in ("math", *preload.KINDS)}
             for _ in range(num_workers)
         ]
 
@@ -78,7 +83,7 @@ class VerifierPool:
                     if task is None:
                         break
                     problem = unfit_reason(task)
-                    verdict = Verdict(None, "error", problem) if problem else workers[task.domain].check(task)
+                    verdict = Verdict(None, "error", problem) if problem else workers[_kind_for(task)].check(task)
                     done.put((task.id, verdict))
             except BaseException as error:  # noqa: BLE001 - passed to the caller's thread, which raises it
                 done.put(error)
@@ -104,11 +109,15 @@ class VerifierPool:
                 running -= done.get() is None
 
 
+def _kind_for(task: CheckTask) -> str:
+    return "math" if task.domain == "math" else preload.kind_for(task.response, task.tests or "", task.prompt)
+
+
 class _Worker:
     """One worker process. It is restarted after every kill."""
 
-    def __init__(self, timeout_s: float, memory_mb: int, sandbox: str, domain: str) -> None:
-        self._timeout_s, self._memory_mb, self._sandbox, self._domain = timeout_s, memory_mb, sandbox, domain
+    def __init__(self, timeout_s: float, memory_mb: int, sandbox: str, kind: str) -> None:
+        self._timeout_s, self._memory_mb, self._sandbox, self._kind = timeout_s, memory_mb, sandbox, kind
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._lock = threading.Lock()
@@ -132,7 +141,7 @@ class _Worker:
             env=env,
             start_new_session=True,
         )
-        first_message = self._read(START_S)
+        first_message = self._read(ProcessTime(self._process.pid, START_S, START_S * WALL_FACTOR))
         if first_message is None:
             self.stop()
             raise FusechatError("a verification worker did not start")
@@ -145,7 +154,7 @@ class _Worker:
             )
 
     def _arguments(self) -> list[str]:
-        return [str(self._timeout_s), str(self._memory_mb), self._sandbox, self._domain]
+        return [str(self._timeout_s), str(self._memory_mb), self._sandbox, self._kind]
 
     def stop(self) -> None:
         """Kills the process and its children."""
@@ -170,16 +179,19 @@ class _Worker:
             "domain": task.domain,
             "response": task.response,
             "gold": task.gold,
-            "entry_point": None if is_stdio_pairs(task.tests) else task.entry_point,
+            "entry_point": task.entry_point,
             "prompt": task.prompt,
         }
+        assert self._process is not None
+        # For code, the worker itself enforces the deadline; the 2 s more are for the worker.
+        more_s = 2.0 if task.domain == "code" else 0.0
+        limit = ProcessTime(self._process.pid, self._timeout_s + more_s, self._timeout_s * WALL_FACTOR + 2 * more_s)
         try:
             self._send(json.dumps(request))
-            # For code, the worker itself enforces the deadline; the 2 s more are for the worker.
-            reply = self._read(self._timeout_s + (2.0 if task.domain == "code" else 0.0))
+            reply = self._read(limit)
             if reply is not None and "tests" in reply:
                 self._send(task.tests or "")
-                reply = self._read(self._timeout_s + 2.0)
+                reply = self._read(limit)
         except OSError:
             reply = None
         seconds = time.monotonic() - started
@@ -218,15 +230,16 @@ class _Worker:
         self._process.stdin.write(len(data).to_bytes(4, "big") + data)
         self._process.stdin.flush()
 
-    def _read(self, timeout_s: float) -> WorkerMessage | None:
+    def _read(self, limit: ProcessTime) -> WorkerMessage | None:
         """Reads one message (a line of JSON); None if it does not arrive in time."""
         assert self._process is not None and self._process.stdout is not None
-        deadline = time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
-                remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0 or not selector.select(remaining_s):
+                try:
+                    while not selector.select(limit.wait_s()):
+                        pass  # the limit raises when the time is over
+                except LateError:
                     return None
                 chunk = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not chunk:

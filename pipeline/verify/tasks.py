@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+
+from .pairs import parse_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +45,16 @@ class CheckTask:
     response: str
     gold: str | None = None
     tests: str | None = None
-    """Assert lines, a `check(candidate)` function, or a JSON list of {"input", "output"} for programs."""
+    """Python code, examples of doctest, or inputs and outputs as JSON (see docs/verification.md)."""
     entry_point: str | None = None
-    """The function that the tests call; None for programs."""
+    """The function, class or method (`Solution().f`) that the tests call; None for programs."""
     prompt: str = ""
     """If it holds Python code that defines the entry point (HumanEval), the response may complete or follow it."""
 
 
-def is_stdio_pairs(tests: str | None) -> bool:
-    """Whether the tests are a JSON list of {"input", "output"}. Such tests need no entry point."""
-    if tests is None or not tests.lstrip().startswith("["):
-        return False
-    try:
-        pairs = json.loads(tests)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(pairs, list) and all(
-        isinstance(p, dict) and isinstance(p.get("input"), str) and isinstance(p.get("output"), str) for p in pairs
-    )
+def needs_entry_point(tests: str) -> bool:
+    """Whether the tests do not say what they call. Inputs and outputs of programs call nothing."""
+    return parse_pairs(tests) is None
 
 
 def unfit_reason(task: CheckTask) -> str | None:
@@ -72,6 +65,6 @@ def unfit_reason(task: CheckTask) -> str | None:
         return f"nothing verifies the domain {task.domain!r}: math and code can be"
     if not task.tests:
         return "there are no tests"
-    if task.entry_point is None and not is_stdio_pairs(task.tests):
+    if task.entry_point is None and needs_entry_point(task.tests):
         return 'tests that are no JSON list of {"input", "output"} need an entry_point'
     return None

@@ -1,128 +1,316 @@
-"""Encodes values as text between judge and candidate: Python literals, and tagged values that have no literal.
+"""Encodes values as JSON between judge and candidate. An object that has no such form is left to the caller's hook.
 
-Decoding creates trusted types only, whatever was sent, so no method of the candidate ever runs in the judge.
+None, booleans, numbers and strings are themselves; everything else is a list that begins with a tag. Decoding creates
+objects of trusted types only, whatever was sent, so no method of the candidate ever runs in the judge.
 """
 
 from __future__ import annotations
 
-import ast
+import array
+import base64
+import collections
+import datetime
+import enum
+import re
 import sys
-from collections import deque
-from collections.abc import Iterator
+import types
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from itertools import islice
-from typing import Any
+from typing import Any, cast
 
-_EXACT: dict[Any, Any] = {
-    int: lambda v: int.__add__(v, 0),
-    str: str.__str__,
-    bytes: lambda v: bytes.__getitem__(v, slice(None)),
+Wire = None | bool | int | float | str | list["Wire"]
+"""What JSON holds. The first item of a list is its tag."""
+Hook = Callable[[Any], Wire]
+Encode = Callable[[Any], Wire]
+Decode = Callable[[Any], Any]
+
+SCALARS = frozenset({type(None), bool, int, float, str})
+LARGEST = 1 << 63
+"""Integers beyond are sent in hexadecimal, which has no limit of digits."""
+MUTABLE = (list, dict, set, bytearray, deque)
+VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
+BASES = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+"""The types whose content an instance of a subclass has."""
+_TYPES: tuple[type, ...] = (
+    object, type, bool, *BASES, range, slice, memoryview, property, staticmethod, classmethod,
+    type(None), type(...), type(NotImplemented), types.FunctionType, types.GeneratorType, types.ModuleType,
+    types.SimpleNamespace, deque, Counter, OrderedDict, defaultdict, Decimal, Fraction, uuid.UUID, array.array,
+    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, re.Pattern, re.Match,
+    enum.Enum, enum.IntEnum, collections.ChainMap, collections.UserDict, collections.UserList, collections.UserString,
+)  # fmt: skip
+NAMED_TYPES: dict[str, type] = {
+    **{f"{t.__module__}.{t.__qualname__}": t for t in _TYPES},
+    **{
+        f"builtins.{name}": value
+        for name, value in vars(__import__("builtins")).items()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    },
 }
-"""Converts an instance of a subclass to the base type."""
-BASES = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
-TAG = "\0value"
-MAX_ITEMS = 100_000
-"""Items read from an iterator; a longer or endless one is truncated."""
+"""The types that both processes have: they cross by name."""
+TYPE_NAMES = {value: name for name, value in NAMED_TYPES.items()}
+_NAMEDTUPLES: dict[tuple[str, ...], type] = {}
 
 
-def encode(value: Any) -> str:
-    """The value as text.
+def numpy_or_none() -> Any:
+    """The module numpy, if this process has loaded it."""
+    return sys.modules.get("numpy")
+
+
+def encode_plain(value: Any, encode: Encode) -> Wire | None:
+    """A value of an immutable type, or of a type of the standard library, encoded; None if it is of another type.
+
+    Args:
+        encode: encodes the parts of the value.
+    """
+    kind = type(value)
+    if kind in SCALARS:
+        return value if kind is not int or -LARGEST < value < LARGEST else ["int", hex(value)]
+    writer = _WRITERS.get(kind)
+    if writer is not None:
+        return writer(value, encode)
+    if issubclass(kind, tuple) and _is_namedtuple(kind):
+        return ["namedtuple", kind.__name__, list(kind._fields), [encode(v) for v in tuple.__iter__(value)]]
+    if isinstance(value, type) and value in TYPE_NAMES:
+        return ["type", TYPE_NAMES[value]]
+    numpy = numpy_or_none()
+    if numpy is not None and isinstance(value, numpy.generic | numpy.ndarray):
+        return _encode_array(value, numpy, encode)
+    return None
+
+
+def base_value(value: Any) -> Any:
+    """The content of an instance of a subclass of a built-in type: an IntEnum member as an int.
+
+    The methods of the built-in type are called, not those of the subclass.
 
     Raises:
-        TypeError: the value contains a type that can't be encoded.
+        TypeError: it is no instance of such a subclass.
     """
-    return repr(_to_literal(value, 60))
-
-
-def decode(text: str) -> Any:
-    """The value of an encoded text.
-
-    Raises:
-        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: the text is not an encoded value.
-    """
-    value = ast.literal_eval(text)
-    return _restore(value) if repr(TAG)[1:-1] in text else value
-
-
-def _to_literal(value: Any, depth: int) -> Any:
-    """Literals unchanged, subclasses as their base type (a Counter becomes a dict), other types tagged."""
-    if depth == 0:
-        raise TypeError("a value nested too deeply")
-    if value is None or value is Ellipsis:
-        return value
     base = next((b for b in BASES if isinstance(value, b)), None)
-    if base is float:
-        number = float.__add__(value, 0.0) if type(value) is not float else value
-        return number if number - number == 0.0 else {TAG: ("float", float.__repr__(number))}
-    if base is complex:
-        return {TAG: ("complex", (_to_literal(value.real, depth - 1), _to_literal(value.imag, depth - 1)))}
-    if base is bytearray:
-        return {TAG: ("bytearray", bytes(value))}
+    if base is None:
+        raise TypeError(f"a {type(value).__name__} has no base value")
     if base is dict:
-        return {_key(k, depth): _to_literal(v, depth - 1) for k, v in dict.items(value)}
-    if base is list:
-        return [_to_literal(v, depth - 1) for v in list.__iter__(value)]
-    if base is tuple:
-        return tuple([_to_literal(v, depth - 1) for v in tuple.__iter__(value)])
-    if base in (set, frozenset):
-        kind: Any = base
-        items = [_key(v, depth) for v in kind.__iter__(value)]
-        return set(items) if base is set else {TAG: ("frozenset", items)}
-    if base is not None:
-        return value if type(value) is base else _EXACT[base](value)
-    if type(value) is range:
-        return {TAG: ("range", (value.start, value.stop, value.step))}
-    if type(value) is deque:
-        return {TAG: ("deque", [_to_literal(v, depth - 1) for v in value])}
-    if type(value) in (Fraction, Decimal):
-        return {TAG: (type(value).__name__, str(value))}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.generic):
-        return _to_literal(value.item(), depth - 1)
-    if isinstance(value, Iterator) or type(value) in (type({}.keys()), type({}.values()), type({}.items())):
-        return {TAG: ("iterator", [_to_literal(v, depth - 1) for v in islice(value, MAX_ITEMS)])}
-    raise TypeError(f"a {type(value).__name__}, which is no plain value")
+        return dict(dict.items(value))
+    if base in (list, tuple, set, frozenset):
+        return base(cast("Any", base).__iter__(value))
+    return {
+        int: lambda: int.__add__(value, 0),
+        float: lambda: float.__add__(value, 0.0),
+        complex: lambda: complex.__add__(value, 0j),
+        str: lambda: str.__str__(value),
+        bytes: lambda: bytes.__getitem__(value, slice(None)),
+        bytearray: lambda: bytearray.__getitem__(value, slice(None)),
+    }[base]()
 
 
-def _key(value: Any, depth: int) -> Any:
-    """A set member or dict key. A tagged value is a dict, which can't be hashed, so only literals and frozensets can be
-    one."""
-    plain = _to_literal(value, depth - 1)
-    if isinstance(value, frozenset):
-        return (TAG, tuple(plain[TAG][1]))
-    hash(plain)
-    return plain
+def has_base(value: Any) -> bool:
+    """Whether the value is an instance of a subclass of a built-in type that has content."""
+    return isinstance(value, BASES)
 
 
-def _restore(value: Any) -> Any:
-    """The value with its tagged parts restored to their types."""
-    if type(value) is dict:
-        if len(value) == 1 and TAG in value:
-            kind, payload = value[TAG]
-            return _BUILDERS[kind](_restore(payload))
-        return {_restore(k): _restore(v) for k, v in value.items()}
-    if type(value) is tuple and len(value) == 2 and value[0] == TAG:
-        return frozenset(_restore(value[1]))
-    if type(value) in (list, tuple, set):
-        return type(value)([_restore(v) for v in value])
-    return value
+def encode_items(tag: str, items: Any, encode: Encode) -> Wire:
+    """The tag and the encoded items. Items that are all scalars are taken in one step.
+
+    When `encode` is called, an item that nobody else refers to has always the same number of references: see
+    `remote.Peer.encode`.
+    """
+    if SCALARS.issuperset(map(type, items)) and not _any_huge(items):
+        return [tag, *items]
+    parts = list(items)
+    return [tag, *[encode(part) for part in parts]]
 
 
-def _fraction(text: str) -> Fraction:
-    if len(text) > 5000 or "e" in text.lower():  # 1e999999999 would be expanded to an integer
-        raise ValueError("no fraction")
-    return Fraction(text)
+def decode_plain(wire: list[Any], decode: Decode) -> Any:
+    """The value of an encoded list that `encode_plain` or a container's encoding made.
+
+    Raises:
+        Exception: any, if the list is not an encoded value.
+    """
+    return _READERS[wire[0]](wire, decode)
 
 
-_BUILDERS: dict[str, Any] = {
-    "float": float,
-    "complex": lambda parts: complex(*parts),
-    "bytearray": bytearray,
-    "frozenset": frozenset,
-    "range": lambda parts: range(*parts),
-    "deque": deque,
-    "Fraction": _fraction,
-    "Decimal": Decimal,
-    "iterator": iter,
+def decode_items(items: list[Any], decode: Decode) -> list[Any]:
+    """The decoded items. Items that are all scalars are taken as they are."""
+    return items if SCALARS.issuperset(map(type, items)) else [decode(item) for item in items]
+
+
+def _any_huge(items: Any) -> bool:
+    return any(not -LARGEST < v < LARGEST for v in items if type(v) is int)
+
+
+def _is_namedtuple(kind: Any) -> bool:
+    fields = getattr(kind, "_fields", None)
+    return (
+        kind.__bases__ == (tuple,)
+        and isinstance(fields, tuple)
+        and all(type(f) is str and f.isidentifier() and not f.startswith("_") for f in fields)
+    )
+
+
+def _namedtuple(wire: list[Any], decode: Decode) -> Any:
+    name, fields = str(wire[1]), [str(f) for f in wire[2]]
+    key = (name, *fields)
+    if key not in _NAMEDTUPLES:
+        _NAMEDTUPLES[key] = collections.namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+    return _NAMEDTUPLES[key](*[decode(v) for v in wire[3]])
+
+
+def _encode_array(value: Any, numpy: Any, encode: Encode) -> Wire | None:
+    if isinstance(value, numpy.generic):
+        if value.dtype.kind not in "biufcSU":
+            return encode(value.item())
+        return ["scalar", value.dtype.str, encode(value.item())]
+    if type(value) is not numpy.ndarray:
+        return None
+    if value.dtype.kind in "biufcSUmM":
+        data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
+        return ["array", value.dtype.str, list(value.shape), data]
+    return ["objects", list(value.shape), [encode(v) for v in value.ravel().tolist()]]
+
+
+def _array(wire: list[Any], decode: Decode) -> Any:
+    import numpy
+
+    if wire[0] == "scalar":
+        return numpy.dtype(_dtype(wire[1])).type(decode(wire[2]))
+    if wire[0] == "objects":
+        found = numpy.empty(len(wire[2]), dtype=object)
+        found[:] = [decode(v) for v in wire[2]]
+        return found.reshape([int(n) for n in wire[1]])
+    data = base64.b64decode(wire[3])
+    return numpy.frombuffer(data, _dtype(wire[1])).reshape([int(n) for n in wire[2]]).copy()
+
+
+def _dtype(text: str) -> str:
+    if not re.fullmatch(r"[<>|=][biufcSUmM]\d{1,6}(\[\w+\])?", text):
+        raise ValueError("no data type")
+    return text
+
+
+def _encode_defaultdict(value: Any, encode: Encode) -> Wire:
+    factory = value.default_factory
+    name = TYPE_NAMES.get(factory) if isinstance(factory, type) else None
+    return ["defaultdict", name, _pairs(value, encode)]
+
+
+def _pairs(value: Any, encode: Encode) -> list[Wire]:
+    return [encode(part) for pair in dict.items(value) for part in pair]
+
+
+def _unpair(items: list[Any], decode: Decode) -> list[tuple[Any, Any]]:
+    parts = [decode(item) for item in items]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _encode_datetime(value: Any, encode: Encode) -> Wire | None:
+    zone = value.tzinfo
+    if zone is not None and type(zone) is not datetime.timezone:
+        return None
+    parts = [*value.timetuple()[:6]] if isinstance(value, datetime.datetime) else [value.hour, value.minute, value.second]
+    return [type(value).__name__, *parts, value.microsecond, encode(zone), value.fold]
+
+
+def _datetime(wire: list[Any], decode: Decode) -> Any:
+    kind: Any = {"datetime": datetime.datetime, "time": datetime.time}[wire[0]]
+    return kind(*wire[1:-2], tzinfo=decode(wire[-2]), fold=wire[-1])
+
+
+def _timezone(wire: list[Any], decode: Decode) -> datetime.timezone:
+    offset = datetime.timedelta(seconds=wire[1])
+    if wire[2] is not None:
+        return datetime.timezone(offset, str(wire[2]))
+    return datetime.timezone.utc if not offset else datetime.timezone(offset)
+
+
+def _encode_timezone(value: datetime.timezone, encode: Encode) -> Wire:
+    name = value.tzname(None)
+    offset = value.utcoffset(None)
+    unnamed = datetime.timezone(offset).tzname(None) == name
+    return ["timezone", offset.total_seconds(), None if unnamed else name]
+
+
+def _deque(wire: list[Any], decode: Decode) -> deque[Any]:
+    return deque([decode(v) for v in wire[2:]], wire[1])
+
+
+def _bytes(wire: list[Any]) -> bytes:
+    return base64.b64decode(wire[1])
+
+
+_WRITERS: dict[type, Callable[[Any, Encode], Wire | None]] = {
+    tuple: lambda v, e: encode_items("tuple", v, e),
+    frozenset: lambda v, e: encode_items("frozenset", v, e),
+    bytes: lambda v, e: ["bytes", base64.b64encode(v).decode()],
+    complex: lambda v, e: ["complex", v.real, v.imag],
+    range: lambda v, e: ["range", e(v.start), e(v.stop), e(v.step)],
+    slice: lambda v, e: ["slice", e(v.start), e(v.stop), e(v.step)],
+    type(...): lambda v, e: ["..."],
+    type(NotImplemented): lambda v, e: ["NotImplemented"],
+    Decimal: lambda v, e: ["Decimal", str(v)],
+    Fraction: lambda v, e: ["Fraction", e(v.numerator), e(v.denominator)],
+    Counter: lambda v, e: ["Counter", _pairs(v, e)],
+    OrderedDict: lambda v, e: ["OrderedDict", _pairs(v, e)],
+    defaultdict: _encode_defaultdict,
+    datetime.datetime: _encode_datetime,
+    datetime.time: _encode_datetime,
+    datetime.date: lambda v, e: ["date", v.year, v.month, v.day],
+    datetime.timedelta: lambda v, e: ["timedelta", v.days, v.seconds, v.microseconds],
+    datetime.timezone: _encode_timezone,
+    uuid.UUID: lambda v, e: ["UUID", v.hex],
+    array.array: lambda v, e: ["arrays", v.typecode, base64.b64encode(v.tobytes()).decode()],
+    re.Pattern: lambda v, e: ["Pattern", e(v.pattern), v.flags],
+    **{kind: lambda v, e, name=name: ["view", name, *[e(part) for part in v]] for kind, name in VIEWS.items()},  # type: ignore[dict-item,misc]
+}
+
+
+def _view(wire: list[Any], decode: Decode) -> Any:
+    items = [decode(v) for v in wire[2:]]
+    if wire[1] == "keys":
+        return dict.fromkeys(items).keys()
+    return dict(enumerate(items)).values() if wire[1] == "values" else dict(items).items()
+
+
+def _array_of(wire: list[Any]) -> array.array[Any]:
+    found: array.array[Any] = array.array(wire[1])
+    found.frombytes(base64.b64decode(wire[2]))
+    return found
+
+
+_READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
+    "list": lambda w, d: list(decode_items(w[1:], d)),
+    "tuple": lambda w, d: tuple(decode_items(w[1:], d)),
+    "set": lambda w, d: set(decode_items(w[1:], d)),
+    "frozenset": lambda w, d: frozenset(decode_items(w[1:], d)),
+    "dict": lambda w, d: dict(_unpair(w[1:], d)),
+    "bytearray": lambda w, d: bytearray(_bytes(w)),
+    "deque": _deque,
+    "int": lambda w, d: int(w[1], 16),
+    "bytes": lambda w, d: _bytes(w),
+    "complex": lambda w, d: complex(w[1], w[2]),
+    "range": lambda w, d: range(d(w[1]), d(w[2]), d(w[3])),
+    "slice": lambda w, d: slice(d(w[1]), d(w[2]), d(w[3])),
+    "...": lambda w, d: ...,
+    "NotImplemented": lambda w, d: NotImplemented,
+    "Decimal": lambda w, d: Decimal(w[1]),
+    "Fraction": lambda w, d: Fraction(d(w[1]), d(w[2])),
+    "Counter": lambda w, d: Counter(dict(_unpair(w[1], d))),
+    "OrderedDict": lambda w, d: OrderedDict(_unpair(w[1], d)),
+    "defaultdict": lambda w, d: defaultdict(NAMED_TYPES[w[1]] if w[1] else None, _unpair(w[2], d)),
+    "datetime": _datetime,
+    "time": _datetime,
+    "date": lambda w, d: datetime.date(*w[1:]),
+    "timedelta": lambda w, d: datetime.timedelta(*w[1:]),
+    "timezone": _timezone,
+    "UUID": lambda w, d: uuid.UUID(hex=w[1]),
+    "arrays": lambda w, d: _array_of(w),
+    "Pattern": lambda w, d: re.compile(d(w[1]), w[2]),
+    "view": _view,
+    "namedtuple": _namedtuple,
+    "type": lambda w, d: NAMED_TYPES[w[1]],
+    "scalar": _array,
+    "array": _array,
+    "objects": _array,
 }

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, and math or code.
+    """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, and the kind of worker:
+    math, or one of `preload.KINDS`.
 
-    A code worker forks for each check, so it imports little beyond `code.PRELOADED`, and no sympy.
+    A worker for code forks for each check, so it imports little beyond what that kind says, and no sympy.
     """
-    timeout_s, memory_mb, level, domain = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     # Redirected so that nothing a library prints can look like a verdict.
     answers = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -27,14 +28,14 @@ def main() -> None:
 
     # sympy's expressions and parsed code are allocated in this process.
     resource.setrlimit(resource.RLIMIT_AS, ((memory_mb + 2048) << 20, resource.RLIM_INFINITY))
-    if domain == "math":
+    if kind == "math":
         import logging
 
         import math_verify  # noqa: F401 - slow to import, so not during a check
 
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
-        from . import code, sandbox
+        from . import code, preload, sandbox
 
         missing = sandbox.missing_layers(level)
         if missing:
@@ -42,7 +43,7 @@ def main() -> None:
             return
         statm = os.open("/proc/self/statm", os.O_RDONLY)
         limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
-        code.preload()
+        preload.preload(kind)
         sandbox.confine_worker(level)
     _send(answers, {"ready": True})
     while True:

@@ -1,0 +1,168 @@
+"""What the judge lets the candidate do with the objects of the tests that it was passed.
+
+The candidate is hostile. It may call the functions that it was passed, iterate, and use the public attributes of
+instances of the tests' own classes. It reaches no attribute with an underscore, and no attribute of functions,
+generators or other objects of Python itself: those lead to the tests and to everything else in this process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import io
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from .coroutines import run_coroutine
+from .mirrors import SPECIAL
+from .values import MUTABLE
+
+TESTS = "__main__"
+"""The module of the tests' own classes."""
+_METHODS = (types.FunctionType, types.BuiltinFunctionType, classmethod, staticmethod, types.MethodDescriptorType)
+_STREAMS = (io.StringIO, io.BytesIO)
+_STREAM_METHODS = frozenset({
+    "read", "readline", "readlines", "write", "writelines", "getvalue", "seek", "tell", "close", "closed", "flush",
+    "truncate", "readable", "writable", "seekable",
+})  # fmt: skip
+
+
+class Guard:
+    """Serves the candidate's requests within these limits."""
+
+    def get(self, value: Any, name: Any) -> Any:
+        """A public attribute.
+
+        Raises:
+            AttributeError: it is none that the candidate may read.
+        """
+        self._check_name(value, name)
+        if isinstance(value, _STREAMS) and name not in _STREAM_METHODS:
+            raise AttributeError(name)
+        return getattr(value, name)
+
+    def set(self, value: Any, name: Any, new: Any) -> None:
+        """Sets a data attribute of an instance; a method stays what the tests say that it is.
+
+        Raises:
+            AttributeError: it is none that the candidate may set.
+        """
+        self._check_name(value, name)
+        found = next((vars(c)[name] for c in type(value).__mro__ if name in vars(c)), None)
+        if not _is_test_class(type(value)) or isinstance(value, type) or isinstance(found, _METHODS):
+            raise AttributeError(name)
+        setattr(value, name, new)
+
+    def delete(self, value: Any, name: Any) -> None:
+        """Deletes nothing.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(name)
+
+    def call(self, value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Calls a function, a class or an object of the tests.
+
+        Raises:
+            TypeError: it can't be called.
+        """
+        if not _is_callable(value):
+            raise TypeError(f"a {type(value).__name__} of the tests can't be called")
+        return value(*args, **kwargs)
+
+    def special(self, value: Any, name: Any, operands: Sequence[Any]) -> Any:
+        """Calls a special method.
+
+        Raises:
+            TypeError: the object has none of this name.
+        """
+        if name == "call":
+            return self.call(value, operands, {})
+        method = getattr(type(value), f"__{name}__", None) if name in SPECIAL else None
+        if method is None or isinstance(value, type | types.ModuleType):
+            raise TypeError(f"a {type(value).__name__} of the tests has no such method")
+        return method(value, *operands)
+
+    def extra(self, op: str, operands: Sequence[Any]) -> Any:
+        """Reads a line as the tests' `input` does, runs a coroutine, or advances a generator.
+
+        Raises:
+            TypeError: there is no such request.
+        """
+        if op == "input":
+            return builtins.input(str(operands[0]))
+        value = operands[0]
+        if op == "run" and isinstance(value, types.CoroutineType):
+            return run_coroutine(value)
+        if op == "method" and isinstance(value, types.GeneratorType):
+            advance: dict[str, Callable[..., Any]] = {"__next__": value.__next__, "send": value.send, "throw": value.throw}
+            return advance[operands[1]](*operands[2:])
+        raise TypeError("no such request")
+
+    def importable(self, value: Any) -> tuple[str, str] | None:
+        """What belongs to Python or a library: the candidate uses its own, which reaches nothing here."""
+        if isinstance(value, types.ModuleType):
+            return (value.__name__, "") if sys.modules.get(value.__name__) is value else None
+        if not isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodDescriptorType):
+            return None
+        owner = value.__objclass__ if isinstance(value, types.MethodDescriptorType) else value
+        module, name = getattr(owner, "__module__", None), getattr(value, "__qualname__", "")
+        if module is None or module == TESTS or module not in sys.modules:
+            return None
+        try:
+            found = functools.reduce(getattr, name.split("."), cast("Any", sys.modules[module]))
+        except AttributeError:
+            return None
+        return (module, name) if found is value else None
+
+    def import_(self, module: Any, name: Any) -> Any:
+        """Nothing is imported for the candidate.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the candidate names something to import")
+
+    def sends_base(self, value: Any) -> bool:
+        """Instances of subclasses of built-in types are sent as their base values."""
+        return not _is_test_class(type(value)) or isinstance(value, int | float | str)
+
+    def take_printed(self) -> str:
+        """What the tests print stays here."""
+        return ""
+
+    def show_printed(self, text: str) -> None:
+        """Prints what the candidate printed where the tests may have redirected it to."""
+        sys.stdout.write(text)
+
+    def _check_name(self, value: Any, name: Any) -> None:
+        kind = value if isinstance(value, type) else type(value)
+        if type(name) is not str or name.startswith("_") or not (_is_test_class(kind) or isinstance(value, _open_types())):
+            raise AttributeError(name)
+
+
+def _is_test_class(kind: type) -> bool:
+    return kind.__module__ == TESTS
+
+
+def _open_types() -> tuple[type, ...]:
+    mock: Any = sys.modules.get("unittest.mock")
+    return (*_STREAMS, types.SimpleNamespace, *((mock.NonCallableMock,) if mock else ()))
+
+
+def _is_callable(value: Any) -> bool:
+    if isinstance(value, type):
+        return _is_test_class(value)
+    if isinstance(value, types.MethodType):
+        return isinstance(value.__func__, types.FunctionType) and _is_test_class(type(value.__self__))
+    if isinstance(value, types.FunctionType):
+        return value.__module__ == TESTS
+    if isinstance(value, functools.partial):
+        return _is_callable(value.func)
+    if isinstance(value, types.BuiltinMethodType):
+        return isinstance(value.__self__, (*MUTABLE, str, *_STREAMS))
+    mock: Any = sys.modules.get("unittest.mock")
+    return _is_test_class(type(value)) or mock is not None and isinstance(value, mock.Mock)

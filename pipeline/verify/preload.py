@@ -1,0 +1,80 @@
+"""What workers import before they fork, since a forked process can't open files.
+
+A fork costs more the more its process holds. So there are three kinds of workers for code, and each check goes to the
+smallest one that has what its texts import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import re
+
+LIGHT = (
+    "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
+    "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions",
+    "functools", "graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword",
+    "locale", "logging", "math", "numbers", "operator", "os", "pprint", "queue", "random", "re", "secrets", "statistics",
+    "string", "struct", "sys", "textwrap", "threading", "time", "timeit", "traceback", "types", "typing", "unicodedata",
+    "unittest", "uuid", "warnings", "weakref", "zlib",
+)  # fmt: skip
+"""For functions on plain values."""
+FULL = (
+    *LIGHT, "asyncio", "builtins", "bz2", "cmd", "code", "codecs", "colorsys", "concurrent.futures",
+    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "ctypes", "dis", "doctest",
+    "email", "errno", "fnmatch", "gc", "getopt", "getpass", "gettext", "glob", "gzip", "html.parser", "http", "http.client",
+    "importlib", "importlib.metadata", "ipaddress", "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
+    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "quopri", "reprlib", "sched",
+    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat", "string", "stringprep",
+    "subprocess", "sysconfig", "tarfile", "tempfile", "token", "tokenize", "tomllib", "tracemalloc", "unittest.mock",
+    "urllib.error", "urllib.parse", "urllib.request", "wave", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
+    "zipfile", "zoneinfo",
+    "numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers",
+)  # fmt: skip
+"""The rest of the standard library that programs use, numpy, and pytest."""
+DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
+"""Packages that take long to load."""
+KINDS = {"code": LIGHT, "full": FULL, "data": DATA}
+_IMPORT = re.compile(r"^[ \t>.]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
+_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch("), "data": ("pandas", "scipy")}
+
+
+def preload(kind: str = "code") -> None:
+    """Imports what checks need. What is not installed is left out."""
+    import pyflakes.checker  # noqa: F401
+
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
+    for name in KINDS[kind]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if kind != "code":
+        from .coroutines import use_loops_without_sockets
+
+        use_loops_without_sockets()
+    gc.disable()  # forked processes enable it again; the worker collects once per check
+    gc.collect()
+    gc.freeze()
+
+
+def kind_for(*texts: str) -> str:
+    """The smallest kind of worker that has what the texts import."""
+    found = "code"
+    for text in texts:
+        if any(word in text for word in _WORDS["data"]):
+            return "data"
+        if any(word in text for word in _WORDS["full"]) or (_imports(text) - _LIGHT_ROOTS) & _FULL_ROOTS:
+            found = "full"
+    return found
+
+
+def _imports(text: str) -> set[str]:
+    """The first parts of the modules that a text imports."""
+    found: set[str] = set()
+    for line in _IMPORT.findall(text):
+        found.update(part.split(".")[0].split(" ")[0].strip() for part in re.split(r",\s*", line.split(" import ")[0]))
+    return found
+
+
+_LIGHT_ROOTS, _FULL_ROOTS = (frozenset(n.partition(".")[0] for n in names) for names in (LIGHT, FULL))
