@@ -28,29 +28,34 @@ PIPE_CAPACITY = 60_000
 MODULE = "solution"
 
 
-def serve(program: Program, ask: int, reply: int, limits: sandbox.ResourceLimits, address_space: int) -> NoReturn:
-    """Sandboxes the process, then runs the code and answers requests from the pipe `ask` on the pipe `reply`."""
-    try:
-        sandbox.keep_only(ask, reply)
-        gc.enable()
-        sandbox.confine_process(limits, address_space)
-        access = _Candidate(program["code"])
-        peer = Peer(FrameReader(ask), reply, access, first_label=1, caught=BaseException)
-        access.peer = peer
-        peer.serve()
-    finally:
-        os._exit(1)
+class Candidate:
+    """The process of one response. It does with the candidate's objects whatever is asked.
 
+    It is made before the fork, so that a fork writes to few pages of memory.
 
-class _Candidate:
-    """Does with the candidate's objects whatever is asked."""
+    Args:
+        ask: descriptor for requests.
+        reply: descriptor for answers.
+    """
 
-    def __init__(self, code: str) -> None:
-        self._code = code
+    def __init__(self, ask: int, reply: int) -> None:
+        self._fds = ask, reply
+        self._code = ""
         self._named: frozenset[str] = frozenset()
         self._out = io.StringIO()
         self._shown = 0
-        self.peer: Peer
+        self._peer = Peer(FrameReader(ask), reply, self, first_label=1, caught=BaseException)
+
+    def serve(self, program: Program, limits: sandbox.ResourceLimits, address_space: int) -> NoReturn:
+        """Sandboxes the process, and answers requests until it is killed."""
+        try:
+            sandbox.keep_only(*self._fds)
+            gc.enable()
+            sandbox.confine_process(limits, address_space)
+            self._code = program["code"]
+            self._peer.serve()
+        finally:
+            os._exit(1)
 
     def get(self, value: Any, name: str) -> Any:
         return getattr(value, name)
@@ -98,7 +103,7 @@ class _Candidate:
             named: the names in the tests.
         """
         self._named = frozenset(named)
-        self.peer.with_signatures = with_signatures
+        self._peer.with_signatures = with_signatures
         module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
         names = vars(module)
         sys.stdout = self._out  # type: ignore[assignment]
@@ -107,7 +112,7 @@ class _Candidate:
         return [name for name in names if not name.startswith("__")]
 
     def _input(self, prompt: object = "") -> str:
-        return str(self.peer.request("input", str(prompt)))
+        return str(self._peer.request("input", str(prompt)))
 
     def _find(self, name: str) -> Any:
         return vars(sys.modules[MODULE])[name]

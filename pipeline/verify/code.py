@@ -7,62 +7,110 @@ candidate's process. So the candidate can't cheat by patching equality, exiting,
 from __future__ import annotations
 
 import ast
-import contextlib
 import gc
 import json
 import os
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import candidate, judge, starter
+from . import sandbox, starter
 from .blocks import extract_code, extract_prelude, num_parameters
-from .frames import read_all
+from .frames import read_all, write
+from .judge import Judge, TestOutcome
 from .preload import preload as preload
 from .sandbox import ResourceLimits
 from .time_limits import WALL_FACTOR, ProcessTime
 
 if TYPE_CHECKING:
-    from .messages import CheckResult, Program
+    from .messages import CheckRequest, CheckResult, Program
+    from .zygote import Ended, Zygote
 
 GRACE_S = 0.3
 """The judge itself reports which test timed out. It is killed this long after the deadline."""
+CHECKS_PER_COLLECTION = 100
 MAX_FINDINGS = 20
-def check(
-    response: str,
-    entry_point: str | None,
-    prompt: str,
-    tests: int,
-    ask_for_tests: Callable[[], None],
-    limits: ResourceLimits,
-) -> CheckResult:
-    """Verifies one response.
+class Checker:
+    """Checks responses one after the other.
 
     Args:
-        entry_point: the function that the tests call; None for programs.
-        prompt: if it holds Python code that defines the entry point (HumanEval), its imports and helpers are put before
-            the response, and a response that is only a function body completes it.
-        tests: descriptor from which the judge reads the tests as one frame. This process never reads the tests, so no
-            candidate that is forked from it can find them in its memory.
-        ask_for_tests: called when the judge is ready for the tests.
+        zygote: starts the candidates.
+        limits: of the processes that run tests.
     """
-    code = extract_code(response, entry_point, prompt)
-    if code is None:
-        return _verdict("no_code", "the response holds no Python code")
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return _verdict("error", f"does not parse: {error}", code)
-    findings = lint(tree)
-    prelude = extract_prelude(prompt, entry_point)
-    parts = [starter.needed(code, prelude), prelude, code]
-    program: Program = {
-        "code": "\n".join(part for part in parts if part),
-        "entry_point": entry_point,
-        "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
-        "prelude": prelude,
-    }
-    return _run(program, code, findings, tests, ask_for_tests, limits)
+
+    def __init__(self, zygote: Zygote, limits: ResourceLimits) -> None:
+        self._zygote, self._limits = zygote, limits
+        self._num_checks = 0
+
+    def check(self, request: CheckRequest) -> CheckResult:
+        """Verifies one response."""
+        entry_point, prompt = request["entry_point"], request["prompt"]
+        code = extract_code(request["response"], entry_point, prompt)
+        if code is None:
+            return _verdict("no_code", "the response holds no Python code")
+        try:
+            tree = ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return _verdict("error", f"does not parse: {error}", code)
+        findings = lint(tree)
+        prelude = extract_prelude(prompt, entry_point)
+        parts = [starter.needed(code, prelude), prelude, code]
+        program: Program = {
+            "code": "\n".join(part for part in parts if part),
+            "entry_point": entry_point,
+            "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
+            "prelude": prelude,
+        }
+        del tree
+        outcome, ended = self._run(program, request["tests"] or "")
+        reason, detail = outcome
+        if detail.endswith("process ended") and ended.signal:
+            reason = "forbidden" if ended.signal == signal.SIGSYS else reason
+            detail += f" by {signal.Signals(ended.signal).name}"
+        return _verdict(reason, detail, code, findings, ended.memory)
+
+    def _run(self, program: Program, tests: str) -> tuple[TestOutcome, Ended]:
+        """Runs the tests with a new candidate."""
+        timeout_s = self._limits.timeout_s
+        limit = ProcessTime(self._zygote.start(program), timeout_s, WALL_FACTOR * timeout_s)
+        judge = Judge(program, self._zygote.replies(), self._zygote.ask, limit)
+        try:
+            outcome = judge.outcome(tests) if judge.is_simple(tests) else self._run_apart(judge, tests)
+        finally:
+            ended = self._zygote.end()
+            self._collect()
+        return outcome, ended
+
+    def _run_apart(self, judge: Judge, tests: str) -> TestOutcome:
+        """Runs tests that may change their process in a process of their own, sandboxed like the candidate's."""
+        address_space = self._limits.address_space()
+        verdict_read, verdict_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                sandbox.keep_only(*judge.descriptors, verdict_write)
+                sandbox.confine_process(self._limits, address_space)
+                write(verdict_write, json.dumps(judge.outcome(tests)).encode())
+            finally:
+                os._exit(0)
+        os.close(verdict_write)
+        timeout_s = self._limits.timeout_s
+        try:
+            text = read_all(verdict_read, ProcessTime(pid, timeout_s + GRACE_S, WALL_FACTOR * timeout_s + GRACE_S))
+        finally:
+            os.close(verdict_read)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        if text is None:
+            return "timeout", f"no verdict within {timeout_s:g} s"
+        if not text:
+            return "error", "the judge gave no verdict"
+        reason, detail = json.loads(text)
+        return reason, detail
+
+    def _collect(self) -> None:
+        self._num_checks += 1
+        if self._num_checks % CHECKS_PER_COLLECTION == 0:
+            gc.collect()
 
 
 def lint(tree: ast.Module) -> list[str]:
@@ -91,57 +139,3 @@ def _verdict(
         "findings": findings or [],
         "memory": memory,
     }
-
-
-def _run(
-    program: Program,
-    code: str,
-    findings: list[str],
-    tests: int,
-    ask_for_tests: Callable[[], None],
-    limits: ResourceLimits,
-) -> CheckResult:
-    """Forks candidate and judge, waits for the judge's verdict, then kills both."""
-    address_space = limits.address_space()
-    # pyflakes leaves reference cycles. Freezing hides the other new objects from the garbage collectors of the forked
-    # processes: a collector writes to the objects it visits, and every page that a fork writes to is copied.
-    gc.collect()
-    gc.freeze()
-    ask_read, ask_write = os.pipe()
-    reply_read, reply_write = os.pipe()
-    verdict_read, verdict_write = os.pipe()
-    candidate_pid = os.fork()
-    if candidate_pid == 0:
-        candidate.serve(program, ask_read, reply_write, limits, address_space)
-    wall_s = WALL_FACTOR * limits.timeout_s
-    judge_pid = os.fork()
-    if judge_pid == 0:
-        limit = ProcessTime(candidate_pid, limits.timeout_s, wall_s)
-        judge.serve(tests, program, ask_write, reply_read, verdict_write, limit, limits, address_space)
-    for fd in (ask_read, ask_write, reply_read, reply_write, verdict_write):
-        os.close(fd)
-    try:
-        ask_for_tests()
-        text = read_all(verdict_read, ProcessTime(judge_pid, limits.timeout_s + GRACE_S, wall_s + GRACE_S))
-    finally:
-        os.close(verdict_read)
-        _kill(judge_pid)
-        candidate_signal, memory = _kill(candidate_pid)
-    if text is None:
-        return _verdict("timeout", f"no verdict within {limits.timeout_s:g} s", code, findings, memory)
-    if not text:
-        return _verdict("error", "the judge gave no verdict", code, findings, memory)
-    outcome = json.loads(text)
-    reason, detail = outcome["reason"], outcome["detail"]
-    if detail.endswith("process ended") and candidate_signal:
-        reason = "forbidden" if candidate_signal == signal.SIGSYS else reason
-        detail += f" by {signal.Signals(candidate_signal).name}"
-    return _verdict(reason, detail, code, findings, memory)
-
-
-def _kill(pid: int) -> tuple[int, int]:
-    """Kills and reaps a process; returns the signal that ended it and its peak memory in bytes."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    return (os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0), usage.ru_maxrss * 1024

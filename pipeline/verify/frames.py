@@ -59,12 +59,19 @@ def receive(fd: int, limit: int = MAX_MESSAGE) -> bytes:
 
 
 class FrameReader:
-    """Reads frames from a pipe that no other process reads, with one or two system calls each, and buffers the rest."""
+    """Reads frames from a pipe that no other process reads, with one or two system calls each, and buffers the rest.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: the pipe.
+        ended_fd: becomes readable when no more will be written to the pipe. None if the pipe's own end tells.
+    """
+
+    def __init__(self, fd: int, ended_fd: int | None = None) -> None:
         self._fd, self._data = fd, bytearray()
+        self.descriptors = (fd,) if ended_fd is None else (fd, ended_fd)
         self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
+        for each in self.descriptors:
+            self._poll.register(each, select.POLLIN)
 
     def receive(self, limit: int = MAX_MESSAGE, time_limit: TimeLimit | None = None) -> bytes:
         """Reads one frame; also raises the errors of the function `receive`.
@@ -73,8 +80,11 @@ class FrameReader:
             LateError: the frame did not arrive in time.
         """
         while len(self._data) < HEADER_BYTES or len(self._data) < HEADER_BYTES + _size(self._data, limit):
-            while time_limit is not None and not self._poll.poll(1 + 1000 * time_limit.wait_s()):
-                pass  # the limit raises when the time is over
+            if time_limit is not None:
+                while not (ready := self._poll.poll(1 + 1000 * time_limit.wait_s())):
+                    pass  # the limit raises when the time is over
+                if all(fd != self._fd for fd, _ in ready):
+                    raise EOFError
             chunk = os.read(self._fd, 1 << 16)
             if not chunk:
                 raise EOFError

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ast
-import gc
 import json
-import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from . import assertions, collected, sandbox
+from . import assertions, collected, simple
 from .comparison import Comparison, UndecidedError
 from .doctests import is_doctest, run_doctests
-from .frames import MAX_TESTS, FrameReader, LateError, TimeLimit, receive, write
+from .frames import FrameReader, LateError, TimeLimit
 from .guard import TESTS, Guard
 from .mirrors import is_from
 from .names import CandidateModules, TestNames, imports_of, install
@@ -33,29 +31,6 @@ DEPTH = 10_000
 """Python's recursion limit in the judge: values may be nested deeply."""
 
 
-def serve(
-    source: int,
-    program: Program,
-    ask: int,
-    replies: int,
-    verdict: int,
-    time_limit: TimeLimit,
-    limits: sandbox.ResourceLimits,
-    address_space: int,
-) -> NoReturn:
-    """Sandboxes the process, reads the tests from `source`, and writes reason and detail to `verdict`."""
-    try:
-        source = os.dup(source)
-        sandbox.keep_only(ask, replies, verdict, source)
-        gc.enable()
-        sandbox.confine_process(limits, address_space)
-        tests = receive(source, MAX_TESTS).decode()
-        reason, detail = Judge(program, FrameReader(replies), ask, time_limit).outcome(tests)
-        write(verdict, json.dumps({"reason": reason, "detail": detail[:1000]}).encode())
-    finally:
-        os._exit(0)
-
-
 class Judge:
     """Judges one candidate.
 
@@ -66,6 +41,7 @@ class Judge:
 
     def __init__(self, program: Program, frames: FrameReader, ask: int, time_limit: TimeLimit) -> None:
         self._program, self._time_limit = program, time_limit
+        self.descriptors = (*frames.descriptors, ask)
         self._named: set[str] = set()
         self._undecided = ""
         self._held = 0
@@ -73,6 +49,10 @@ class Judge:
         self._peer = Peer(frames, ask, Guard(), first_label=0, limit=time_limit, methods=comparison.methods)
         self._tree: ast.Module | None = None
         self._shown = "the tests"
+
+    def is_simple(self, tests: str) -> bool:
+        """Whether the tests can't change the process that they run in."""
+        return parse_pairs(tests) is not None or simple.is_simple(f"{self._program['prelude']}\n{tests}")
 
     def outcome(self, tests: str) -> TestOutcome:
         """Runs the tests; returns reason and detail."""
@@ -130,10 +110,12 @@ class Judge:
         names = self._names(assertions.names_in(self._tree))
         ran: set[str] = set()
         names |= {assertions.HELD: self._note_held, assertions.RAN: ran.add}
-        install(CandidateModules(imports, self._defined, self._find, self._replace, self._stop), imports, self._defined)
+        if imports.keys() - simple.MODULES:
+            modules = CandidateModules(imports, self._defined, self._find, self._replace, self._stop)
+            install(modules, imports, self._defined)
+            collected.prepare()
+            self._forward_seeds()
         assertions.instrument(self._tree)
-        collected.prepare()
-        self._forward_seeds()
         try:
             exec(compile(self._tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
         except SystemExit as end:

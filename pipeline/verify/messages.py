@@ -6,11 +6,12 @@ from typing import TypedDict, final
 
 
 class CheckRequest(TypedDict):
-    """A check, as the pool sends it. The tests follow later, when the worker asks for them."""
+    """A check, as the pool sends it."""
 
     domain: str
     response: str
     gold: str | None
+    tests: str | None
     entry_point: str | None
     prompt: str
 
@@ -41,13 +42,6 @@ class MissingLayers(TypedDict):
 
 
 @final
-class TestsWanted(TypedDict):
-    """The worker asks for the tests of the current check."""
-
-    tests: bool
-
-
-@final
 class CheckResult(TypedDict):
     """The verdict on a response; see `tasks.Verdict`."""
 
@@ -60,4 +54,4 @@ class CheckResult(TypedDict):
     """Peak memory of the candidate's process in bytes."""
 
 
-WorkerMessage = WorkerReady | MissingLayers | TestsWanted | CheckResult
+WorkerMessage = WorkerReady | MissingLayers | CheckResult

@@ -20,8 +20,10 @@ from .frames import LateError
 from .messages import CheckRequest, WorkerMessage
 from .tasks import CheckTask, Verdict, unfit_reason
 from .time_limits import WALL_FACTOR, ProcessTime
+from .zygote import Pipes
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
+ZYGOTE = ["-m", "fusechat.pipeline.verify.zygote"]
 START_S = 60.0
 """Seconds that a new worker may take until it is ready."""
 MAX_CODE = 20_000
@@ -113,12 +115,26 @@ def _kind_for(task: CheckTask) -> str:
     return "math" if task.domain == "math" else preload.kind_for(task.response, task.tests or "", task.prompt)
 
 
+def _started(arguments: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")}
+    return subprocess.Popen(
+        [sys.executable, "-I", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,
+        pass_fds=descriptors,
+    )
+
+
 class _Worker:
     """One worker process. It is restarted after every kill."""
 
     def __init__(self, timeout_s: float, memory_mb: int, sandbox: str, kind: str) -> None:
         self._timeout_s, self._memory_mb, self._sandbox, self._kind = timeout_s, memory_mb, sandbox, kind
         self._process: subprocess.Popen[bytes] | None = None
+        self._zygote: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._lock = threading.Lock()
 
@@ -131,16 +147,20 @@ class _Worker:
         """
         if self._process is not None:
             return
-        env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")}
         self._buffer = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", *WORKER, *self._arguments()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=env,
-            start_new_session=True,
-        )
+        limits = [str(self._timeout_s), str(self._memory_mb), self._sandbox]
+        if self._kind == "math":
+            self._process = _started([*WORKER, *limits, "math"], ())
+        else:
+            pipes = Pipes.new()
+            try:
+                fds = pipes.of_zygote
+                self._zygote = _started([*ZYGOTE, *limits, self._kind, ",".join(map(str, fds)), "zygote"], fds)
+                fds = pipes.of_worker
+                self._process = _started([*WORKER, *limits, ",".join(map(str, fds)), self._kind], fds)
+            finally:
+                for fd in pipes:
+                    os.close(fd)
         first_message = self._read(ProcessTime(self._process.pid, START_S, START_S * WALL_FACTOR))
         if first_message is None:
             self.stop()
@@ -153,15 +173,14 @@ class _Worker:
                 "model-written code is not run without it"
             )
 
-    def _arguments(self) -> list[str]:
-        return [str(self._timeout_s), str(self._memory_mb), self._sandbox, self._kind]
-
     def stop(self) -> None:
-        """Kills the process and its children."""
-        process, self._process = self._process, None
-        if process is not None:
+        """Kills the processes and their children."""
+        processes = [p for p in (self._process, self._zygote) if p is not None]
+        self._process = self._zygote = None
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
+        for process in processes:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
@@ -179,6 +198,7 @@ class _Worker:
             "domain": task.domain,
             "response": task.response,
             "gold": task.gold,
+            "tests": task.tests,
             "entry_point": task.entry_point,
             "prompt": task.prompt,
         }
@@ -189,9 +209,6 @@ class _Worker:
         try:
             self._send(json.dumps(request))
             reply = self._read(limit)
-            if reply is not None and "tests" in reply:
-                self._send(task.tests or "")
-                reply = self._read(limit)
         except OSError:
             reply = None
         seconds = time.monotonic() - started
@@ -203,8 +220,6 @@ class _Worker:
             limit = "its memory" if died else f"{self._timeout_s:g} s"
             return Verdict(False, "timeout", f"no verdict within {limit}", seconds=seconds)
         assert "reason" in reply
-        if reply["reason"] in ("timeout", "memory") or "no verdict" in reply["detail"]:
-            self.stop()
         return Verdict(
             reply["correct"],
             reply["reason"],

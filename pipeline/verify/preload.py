@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import re
+import sys
 
 LIGHT = (
     "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
@@ -46,14 +47,21 @@ def preload(kind: str = "code") -> None:
     import pyflakes.checker  # noqa: F401
 
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
+    # Without the modules' own functions after a fork: they write to many pages. There are no threads whose locks they
+    # would reset, and each check shall begin with the same random numbers.
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
     for name in KINDS[kind]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    os.register_at_fork = register
+    for name in ("random", "numpy.random"):
+        if name in sys.modules:
+            sys.modules[name].seed(0)
     if kind != "code":
         from .coroutines import use_loops_without_sockets
 
         use_loops_without_sockets()
-    gc.disable()  # forked processes enable it again; the worker collects once per check
+    gc.disable()  # forked processes enable it again
     gc.collect()
     gc.freeze()
 

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, and the kind of worker:
-    math, or one of `preload.KINDS`.
-
-    A worker for code forks for each check, so it imports little beyond what that kind says, and no sympy.
+    """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, for code the
+    descriptors `zygote.Pipes.of_worker`, and the kind of worker: math, or one of `preload.KINDS`.
     """
-    timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[-1]
     # Redirected so that nothing a library prints can look like a verdict.
     answers = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -36,15 +34,20 @@ def main() -> None:
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
         from . import code, preload, sandbox
+        from .zygote import Zygote
 
         missing = sandbox.missing_layers(level)
         if missing:
             _send(answers, {"missing": missing})
             return
+        preload.preload(kind)
+        zygote = Zygote(tuple(int(fd) for fd in sys.argv[4].split(",")))
         statm = os.open("/proc/self/statm", os.O_RDONLY)
         limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
-        preload.preload(kind)
         sandbox.confine_worker(level)
+        if level == "strict" or os.geteuid() == 0:
+            sandbox.drop_privileges()
+        checker = code.Checker(zygote, limits)
     _send(answers, {"ready": True})
     while True:
         try:
@@ -54,17 +57,7 @@ def main() -> None:
         if task["domain"] == "math":
             _send(answers, _check_math(task))
             continue
-        verdict = code.check(
-            task["response"],
-            task["entry_point"],
-            task["prompt"],
-            0,
-            lambda: _send(answers, {"tests": True}),
-            limits,
-        )
-        _send(answers, verdict)
-        if verdict["reason"] in ("timeout", "memory") or "no verdict" in verdict["detail"]:
-            return  # the judge may have been killed before it read the tests; a new worker has an empty pipe
+        _send(answers, checker.check(task))
 
 
 def _check_math(task: CheckRequest) -> CheckResult:

@@ -126,7 +126,7 @@ def timed(name: str, tasks: Iterator[tuple[CheckTask, bool]], num: int, workers:
 def cpu_seconds() -> float:
     """Of this process, its workers and what they reaped: what a check costs, however busy the machine is."""
     here = psutil.Process()
-    return sum(sum(p.cpu_times()[:4]) for p in (here, *here.children())) - sum(here.cpu_times()[2:4])
+    return sum(sum(p.cpu_times()[:4]) for p in (here, *here.children(recursive=True))) - sum(here.cpu_times()[2:4])
 
 
 def _fields(task: CheckTask) -> dict[str, object]:

@@ -1,0 +1,42 @@
+"""Tells which tests can run in the judge's own process: those that can't change it, as most assertions can't."""
+
+from __future__ import annotations
+
+import ast
+
+from .doctests import is_doctest
+from .pairs import assert_lines
+
+MODULES = frozenset({
+    "math", "cmath", "collections", "itertools", "functools", "fractions", "decimal", "re", "string", "typing", "datetime",
+    "copy", "heapq", "bisect", "statistics", "operator",
+})  # fmt: skip
+"""Modules without a state that tests would change."""
+_CHANGING = frozenset({
+    "exec", "eval", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "input", "breakpoint",
+    "exit", "quit", "help", "memoryview", "type", "print",
+})  # fmt: skip
+
+
+def is_simple(tests: str) -> bool:
+    """Whether the tests are statements without classes, imports of other modules, and access to Python's internals."""
+    source = assert_lines(tests) or tests
+    if is_doctest(source):
+        return False
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True  # nothing will run
+    return all(_is_simple(node) for node in ast.walk(tree))
+
+
+def _is_simple(node: ast.AST) -> bool:
+    if isinstance(node, ast.Import):
+        return all(alias.name in MODULES for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module in MODULES and node.level == 0
+    if isinstance(node, ast.Name):
+        return node.id not in _CHANGING and not (node.id.startswith("__") and node.id != "__name__")
+    if isinstance(node, ast.Attribute):
+        return not node.attr.startswith("_") and isinstance(node.ctx, ast.Load)
+    return not isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)
