@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 HELD = "_fusechat_held"
 RAN = "_fusechat_ran"
@@ -12,24 +12,25 @@ _EXPECTING = frozenset({
     "assertLogs", "assertNoLogs", "subTest",
 })  # fmt: skip
 _FAILING = frozenset({"fail", "exit", "_exit"})
-_Node = TypeVar("_Node", bound=ast.AST)
 
 
-def instrument(tree: ast.Module) -> None:
+def instrument(tree: ast.Module, nodes: Sequence[ast.AST]) -> None:
     """Adds a call of `HELD` behind each assertion, and of `RAN` at the start of each function at the top level.
 
     An assertion is an `assert`, a call of a function named `assert...`, a block that expects an exception, or an `if`
     or `try` whose other way out raises.
+
+    Args:
+        nodes: all nodes of the tree.
     """
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.body.insert(_after_docstring(node.body), _call(RAN, node.body[0], node.name))
-    for parent in ast.walk(tree):
+    for parent in nodes:
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(parent, field, None)
             if isinstance(statements, list):
                 setattr(parent, field, _with_counts(statements))
-    ast.fix_missing_locations(tree)
 
 
 def _with_counts(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -90,13 +91,16 @@ def _after_docstring(body: list[ast.stmt]) -> int:
 
 def _call(function: str, at: ast.stmt, *args: str) -> ast.stmt:
     call = ast.Call(ast.Name(function, ast.Load()), [ast.Constant(a) for a in args], [])
-    return ast.copy_location(ast.Expr(call), at)
+    found = ast.Expr(call)
+    for node in (found, call, call.func, *call.args):
+        ast.copy_location(node, at)
+    return found
 
 
-def names_in(tree: ast.AST) -> set[str]:
+def names_in(nodes: Iterable[ast.AST]) -> set[str]:
     """All names and attributes in the code."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.Attribute):

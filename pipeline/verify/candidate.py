@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import sandbox
 from .coroutines import run_coroutine
-from .frames import FrameReader
+from .frames import FrameReader, receive, send
 from .remote import Peer
 from .values import base_value, has_base
 
@@ -26,6 +26,16 @@ MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000
 """Bytes that always fit into a pipe without a reader."""
 MODULE = "solution"
+REHEARSAL = """
+def f(x, *rest):
+    if not x:
+        raise ValueError("no items")
+    return {"a": [v + 1 for v in x], "b": (1.5, "c", {2}), "c": sorted(x), "d": None}
+"""
+REHEARSAL_ARGUMENTS = (
+    '["tuple",["list",3,1,2]]', '["tuple",["list"]]', '["tuple",["tuple",1,2],"x",2.5,["dict","k",["list",1]],["set",1]]',
+    '["tuple",["shared",0,["list",3,1,2]]]',
+)  # fmt: skip
 
 
 class Candidate:
@@ -96,8 +106,8 @@ class Candidate:
 
     # --- requests
 
-    def _load(self, named: list[str], with_signatures: bool) -> list[str]:
-        """Runs the code; returns the names that it defines.
+    def _load(self, named: list[str], with_signatures: bool, entry_point: str) -> list[Any]:
+        """Runs the code; returns the names that it defines, and the entry point if it is one of them.
 
         Args:
             named: the names in the tests.
@@ -109,7 +119,8 @@ class Candidate:
         sys.stdout = self._out  # type: ignore[assignment]
         names["input"] = self._input
         exec(compile(self._code, "<response>", "exec"), names)  # noqa: S102 - confined
-        return [name for name in names if not name.startswith("__")]
+        defined = [name for name in names if not name.startswith("__")]
+        return [defined, names[entry_point]] if entry_point in names else [defined]
 
     def _input(self, prompt: object = "") -> str:
         return str(self._peer.request("input", str(prompt)))
@@ -179,6 +190,28 @@ def run_program(code: str, stdin: str) -> str:
     with contextlib.suppress(ValueError):  # the program may have closed its stdout
         out.flush()
     return bytes(printed.kept).decode("utf-8", "replace")
+
+
+def rehearse(times: int = 30) -> None:
+    """Serves a small program in this process, so that the interpreter has prepared what each candidate runs.
+
+    It writes to the code and the types that it runs for the first few times. A forked process copies each page of
+    memory that it writes to, which is most of its cost.
+    """
+    ask_read, ask_write = os.pipe()
+    reply_read, reply_write = os.pipe()
+    stdout = sys.stdout
+    for _ in range(times):
+        candidate = Candidate(ask_read, reply_write)
+        candidate._code = REHEARSAL
+        for message in ('["?","load",["list",["list"],false,"f"],[],[],""]', *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],""]' for args in REHEARSAL_ARGUMENTS)):
+            send(ask_write, message.encode())
+            candidate._peer.serve_one()
+            receive(reply_read)
+    sys.stdout = stdout
+    sys.modules.pop(MODULE)
+    for fd in (ask_read, ask_write, reply_read, reply_write):
+        os.close(fd)
 
 
 class _LimitedStdout(io.BufferedIOBase):

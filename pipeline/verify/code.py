@@ -72,15 +72,15 @@ class Checker:
         """Runs the tests with a new candidate."""
         timeout_s = self._limits.timeout_s
         limit = ProcessTime(self._zygote.start(program), timeout_s, WALL_FACTOR * timeout_s)
-        judge = Judge(program, self._zygote.replies(), self._zygote.ask, limit)
         try:
-            outcome = judge.outcome(tests) if judge.is_simple(tests) else self._run_apart(judge, tests)
+            judge = Judge(tests, program, self._zygote.replies(), self._zygote.ask, limit)
+            outcome = judge.outcome() if judge.is_simple else self._run_apart(judge)
         finally:
             ended = self._zygote.end()
             self._collect()
         return outcome, ended
 
-    def _run_apart(self, judge: Judge, tests: str) -> TestOutcome:
+    def _run_apart(self, judge: Judge) -> TestOutcome:
         """Runs tests that may change their process in a process of their own, sandboxed like the candidate's."""
         address_space = self._limits.address_space()
         verdict_read, verdict_write = os.pipe()
@@ -89,7 +89,7 @@ class Checker:
             try:
                 sandbox.keep_only(*judge.descriptors, verdict_write)
                 sandbox.confine_process(self._limits, address_space)
-                write(verdict_write, json.dumps(judge.outcome(tests)).encode())
+                write(verdict_write, json.dumps(judge.outcome()).encode())
             finally:
                 os._exit(0)
         os.close(verdict_write)

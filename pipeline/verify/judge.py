@@ -39,7 +39,7 @@ class Judge:
         ask: descriptor for requests to the candidate.
     """
 
-    def __init__(self, program: Program, frames: FrameReader, ask: int, time_limit: TimeLimit) -> None:
+    def __init__(self, tests: str, program: Program, frames: FrameReader, ask: int, time_limit: TimeLimit) -> None:
         self._program, self._time_limit = program, time_limit
         self.descriptors = (*frames.descriptors, ask)
         self._named: set[str] = set()
@@ -47,17 +47,18 @@ class Judge:
         self._held = 0
         comparison = Comparison(self._named, self._stop)
         self._peer = Peer(frames, ask, Guard(), first_label=0, limit=time_limit, methods=comparison.methods)
-        self._tree: ast.Module | None = None
         self._shown = "the tests"
-
-    def is_simple(self, tests: str) -> bool:
+        self._form: Form = parse_form(tests, program)
+        self._nodes: list[ast.AST] = list(ast.walk(self._form)) if isinstance(self._form, ast.Module) else []
+        self.is_simple = not isinstance(self._form, str) and simple.is_simple(self._nodes)
         """Whether the tests can't change the process that they run in."""
-        return parse_pairs(tests) is not None or simple.is_simple(f"{self._program['prelude']}\n{tests}")
+        if program["prelude"]:
+            self.is_simple = self.is_simple and simple.is_simple(ast.walk(ast.parse(program["prelude"])))
 
-    def outcome(self, tests: str) -> TestOutcome:
+    def outcome(self) -> TestOutcome:
         """Runs the tests; returns reason and detail."""
         try:
-            found = self._run(tests)
+            found = self._run()
             self._time_limit.wait_s()  # a handler of the tests may have swallowed that the time is over
         except LateError:
             return "timeout", self._shown
@@ -71,19 +72,14 @@ class Judge:
             return "no_tests", self._undecided
         return found
 
-    def _run(self, tests: str) -> TestOutcome:
-        pairs = parse_pairs(tests, self._program["entry_point"], self._program["num_parameters"])
-        if pairs is not None and pairs.function is None:
-            return self._run_programs(pairs)
-        if pairs is not None:
-            return self._guarded(lambda: self._run_function(pairs))
-        source = assert_lines(tests) or tests
-        if is_doctest(source):
-            return self._guarded(lambda: self._run_doctests(source))
-        try:
-            self._tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            return "no_tests", f"the tests do not run: {type(error).__name__}: {error}"
+    def _run(self) -> TestOutcome:
+        form = self._form
+        if isinstance(form, Pairs):
+            return self._run_programs(form) if form.function is None else self._guarded(lambda: self._run_function(form))
+        if isinstance(form, str):
+            return self._guarded(lambda: self._run_doctests(form))
+        if isinstance(form, Exception):
+            return "no_tests", f"the tests do not run: {type(form).__name__}: {form}"
         return self._guarded(self._run_source)
 
     def _guarded(self, run: Callable[[], TestOutcome]) -> TestOutcome:
@@ -105,9 +101,10 @@ class Judge:
 
     def _run_source(self) -> TestOutcome:
         """Runs tests that are Python code."""
-        assert self._tree is not None
-        imports = imports_of(self._tree)
-        names = self._names(assertions.names_in(self._tree))
+        tree, nodes = self._form, self._nodes
+        assert isinstance(tree, ast.Module)
+        imports = imports_of(nodes)
+        names = self._names(assertions.names_in(nodes))
         ran: set[str] = set()
         names |= {assertions.HELD: self._note_held, assertions.RAN: ran.add}
         if imports.keys() - simple.MODULES:
@@ -115,9 +112,9 @@ class Judge:
             install(modules, imports, self._defined)
             collected.prepare()
             self._forward_seeds()
-        assertions.instrument(self._tree)
+        assertions.instrument(tree, nodes)
         try:
-            exec(compile(self._tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
+            exec(compile(tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
         except SystemExit as end:
             if end.code not in (None, 0) or is_from(end, self._peer):
                 raise
@@ -164,27 +161,25 @@ class Judge:
         entry_point = function or self._program["entry_point"] or ""
         self._named |= named
         signatures = bool(named & {"signature", "getfullargspec"})
-        self._defined = set(self._peer.request("load", sorted(named), signatures))
+        defined, *tested = self._peer.request("load", sorted(named), signatures, entry_point)
+        self._defined = set(defined)
         names = TestNames(self._defined, self._find)
         names |= {"__name__": TESTS, "__file__": "tests.py"}
         if self._program["prelude"]:
             exec(compile(self._program["prelude"], "<prompt>", "exec"), names)  # noqa: S102 - sandboxed too
-        tested = self._entry(entry_point)
-        names["candidate"] = tested
+        names["candidate"] = tested[0] if tested else self._method(entry_point)
         if entry_point.isidentifier():
-            names[entry_point] = tested
+            names[entry_point] = names["candidate"]
         return names
 
-    def _entry(self, entry_point: str) -> Callable[..., Any]:
-        """What is tested: a name of the response, or a method of a new `Solution`.
+    def _method(self, entry_point: str) -> Callable[..., Any]:
+        """A method of a new object each time: `Solution().f`, also if the entry point is only `f`.
 
         Raises:
-            NameError: the response does not define it.
+            NotDefinedError: the response does not define the class.
         """
         method = METHOD.fullmatch(entry_point)
         owner, name = (method[1], method[2]) if method else ("Solution", entry_point)
-        if not method and entry_point in self._defined:
-            return self._find(entry_point)
         if owner not in self._defined:
             raise NotDefinedError(f"does not define {entry_point}")
 
@@ -231,16 +226,32 @@ class Judge:
 
     def _failing(self, error: BaseException) -> str:
         """The innermost statement of the tests in the traceback: the first test that fails."""
-        if self._tree is None:
+        if not self._nodes:
             return self._shown
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<tests>"]
         line = (lines[-1] if lines else None) or 0
-        inside = [
-            n for n in ast.walk(self._tree) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
-        ]
+        inside = [n for n in self._nodes if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)]
         # Of statements that begin in the same line, the shorter one.
         found = max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0)), default=None)
         return ast.unparse(found)[:300] if found is not None else "the tests"
+
+
+Form = Pairs | str | ast.Module | Exception
+"""Inputs and outputs, the text of doctests, Python code, or why the tests can't be read."""
+
+
+def parse_form(tests: str, program: Program) -> Form:
+    """The tests in their form."""
+    pairs = parse_pairs(tests, program["entry_point"], program["num_parameters"])
+    if pairs is not None:
+        return pairs
+    source = assert_lines(tests) or tests
+    if is_doctest(source):
+        return source
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return error
 
 
 class NotDefinedError(Exception):

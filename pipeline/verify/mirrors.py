@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -225,6 +224,8 @@ def make_function(
     found.__name__ = found.__qualname__ = name
     found.__doc__ = doc
     if parameters is not None:
+        import inspect
+
         found.__signature__ = inspect.Signature([
             inspect.Parameter(
                 str(p[0]), inspect._ParameterKind(p[1]), default=... if p[2] else inspect.Parameter.empty

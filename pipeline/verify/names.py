@@ -10,7 +10,7 @@ import importlib.machinery
 import re
 import sys
 import types
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from .comparison import UndecidedError
@@ -114,10 +114,10 @@ class _CandidateModule(types.ModuleType):
         """mock.patch deletes a name before it sets it again."""
 
 
-def imports_of(tree: ast.Module) -> dict[str, set[str]]:
+def imports_of(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
     """Module -> names that the tests import from it."""
     found: dict[str, set[str]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found.setdefault(alias.name.partition(".")[0], set())

@@ -14,22 +14,23 @@ import re
 import sys
 
 LIGHT = (
-    "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "collections",
-    "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions",
-    "functools", "graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword",
-    "locale", "logging", "math", "numbers", "operator", "os", "pprint", "queue", "random", "re", "secrets", "statistics",
-    "string", "struct", "sys", "textwrap", "threading", "time", "timeit", "traceback", "types", "typing", "unicodedata",
-    "unittest", "uuid", "warnings", "weakref", "zlib",
+    "abc", "array", "base64", "binascii", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy",
+    "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math",
+    "numbers", "operator", "os", "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap",
+    "threading", "time", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
 )  # fmt: skip
 """For functions on plain values."""
 FULL = (
-    *LIGHT, "asyncio", "builtins", "bz2", "cmd", "code", "codecs", "colorsys", "concurrent.futures",
-    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "ctypes", "dis", "doctest",
-    "email", "errno", "fnmatch", "gc", "getopt", "getpass", "gettext", "glob", "gzip", "html.parser", "http", "http.client",
-    "importlib", "importlib.metadata", "ipaddress", "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
-    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "quopri", "reprlib", "sched",
-    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat", "string", "stringprep",
-    "subprocess", "sysconfig", "tarfile", "tempfile", "token", "tokenize", "tomllib", "tracemalloc", "unittest.mock",
+    *LIGHT, "argparse", "ast", "asyncio", "builtins", "calendar", "bz2", "cmd", "code", "codecs", "colorsys", "concurrent.futures",
+    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "csv", "ctypes", "dataclasses",
+    "difflib", "dis", "doctest",
+    "email", "errno", "fnmatch", "gc", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hmac", "html",
+    "html.parser", "http", "http.client",
+    "importlib", "importlib.metadata", "inspect", "ipaddress", "keyword", "locale", "logging",
+    "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
+    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "pprint", "quopri", "reprlib", "sched",
+    "secrets",    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat", "string", "stringprep",
+    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "unittest", "unittest.mock",
     "urllib.error", "urllib.parse", "urllib.request", "wave", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
     "zipfile", "zoneinfo",
     "numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers",
@@ -39,13 +40,11 @@ DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
 """Packages that take long to load."""
 KINDS = {"code": LIGHT, "full": FULL, "data": DATA}
 _IMPORT = re.compile(r"^[ \t>.]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
-_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch("), "data": ("pandas", "scipy")}
+_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch(", "unittest", "dataclass", "inspect"), "data": ("pandas", "scipy")}
 
 
 def preload(kind: str = "code") -> None:
     """Imports what checks need. What is not installed is left out."""
-    import pyflakes.checker  # noqa: F401
-
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
     # Without the modules' own functions after a fork: they write to many pages. There are no threads whose locks they
     # would reset, and each check shall begin with the same random numbers.

@@ -6,7 +6,6 @@ an object that sends what is done with it back as a request. A request may cause
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import types
@@ -146,9 +145,13 @@ class Peer:
     def serve(self) -> None:
         """Answers requests until the other side ends."""
         while True:
-            kind, op, values = self._receive()
-            if kind == ASK:
-                self._answer(op, values)
+            self.serve_one()
+
+    def serve_one(self) -> None:
+        """Answers one request."""
+        kind, op, values = self._receive()
+        if kind == ASK:
+            self._answer(op, values)
 
     def _answer(self, op: str, operands: list[Any]) -> None:
         kind, boxed = RETURN, []
@@ -412,9 +415,20 @@ def _description_of(value: Any, with_signature: bool) -> list[Wire]:
     """Name, documentation, whether it is a coroutine function, and its parameters."""
     parameters: Wire = None
     if with_signature:
+        import inspect
+
         try:
             found = inspect.signature(value).parameters.values()
             parameters = [[p.name, int(p.kind), p.default is not p.empty] for p in found]
         except (TypeError, ValueError):
             parameters = None
-    return [str(getattr(value, "__name__", "")), _doc(value), inspect.iscoroutinefunction(value), parameters]
+    return [str(getattr(value, "__name__", "")), _doc(value), _is_coroutine_function(value), parameters]
+
+
+def _is_coroutine_function(value: Any) -> bool:
+    code = getattr(value, "__code__", None)
+    return isinstance(code, types.CodeType) and bool(code.co_flags & _COROUTINE)
+
+
+_COROUTINE = 0x80
+"""The flag of coroutine functions (inspect.CO_COROUTINE); inspect itself takes too much memory."""

@@ -58,9 +58,8 @@ def missing_layers(level: str) -> list[str]:
         "landlock": _probe_landlock,
         "seccomp": _probe_seccomp,
     }
-    with contextlib.suppress(OSError):  # built before the forks, which then share the memory
-        for program in filters():
-            _loaded(program)
+    with contextlib.suppress(OSError):
+        load_filters()
     names = LAYERS[level]
     if os.geteuid() == 0 and "unprivileged" not in names:  # no level runs code as root
         names = ("unprivileged", *names)
@@ -86,11 +85,23 @@ def confine_worker(level: str) -> None:
     install_filter(filters()[0])
 
 
+def require_confinement(level: str) -> None:
+    """Checks, in a worker that `confine_worker` has restricted, that the restrictions hold for all that it forks.
+
+    Raises:
+        OSError: one is missing; the caller must not run any code.
+    """
+    if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
+        raise OSError("the worker is not confined")
+    if level == "strict":
+        _require_no_read_access("/")
+
+
 def confine_process(limits: ResourceLimits, address_space: int) -> None:
     """Restricts the calling process, irreversibly, in addition to the restrictions of its worker.
 
     Raises:
-        OSError: a restriction is missing or could not be applied; the caller must not run the code.
+        OSError: a restriction could not be applied; the caller must not run the code.
     """
     if limits.level == "strict" or os.geteuid() == 0:
         drop_privileges()
@@ -100,10 +111,6 @@ def confine_process(limits: ResourceLimits, address_space: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
-        raise OSError("the worker is not confined")
-    if limits.level == "strict":
-        _require_no_read_access("/")
     install_filter(filters()[1])
 
 
@@ -129,8 +136,7 @@ def drop_privileges() -> None:
         os.setresuid(NOBODY, NOBODY, NOBODY)
     if _CAPGET(_CAPABILITY_HEADER, _CAPABILITIES) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    effective = _CAPABILITIES.raw[0:4] + _CAPABILITIES.raw[12:16]
-    if os.geteuid() == 0 or effective != bytes(8):
+    if os.geteuid() == 0 or _CAPABILITIES[0] or _CAPABILITIES[3]:  # the effective ones, in two words
         raise OSError("privileges are left")
 
 
@@ -170,6 +176,12 @@ def seccomp() -> None:
     """
     for program in filters():
         install_filter(program)
+
+
+def load_filters() -> None:
+    """Builds the filters before the forks, which then share their memory."""
+    for program in filters():
+        _loaded(program)
 
 
 def install_filter(program: bytes) -> None:
@@ -224,7 +236,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 # Set up once in the worker: a forked process copies every memory page that it writes to.
 _PRCTL, _CAPGET = _LIBC.prctl, _LIBC.capget
 _PRCTL.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
-_CAPABILITY_HEADER, _CAPABILITIES = struct.pack("Ii", CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
+_CAPABILITY_HEADER, _CAPABILITIES = struct.pack("Ii", CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
 
 
 def _prctl(option: int, argument: int = 0, address: int = 0) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-
-from .doctests import is_doctest
-from .pairs import assert_lines
+from collections.abc import Iterable
 
 MODULES = frozenset({
     "math", "cmath", "collections", "itertools", "functools", "fractions", "decimal", "re", "string", "typing", "datetime",
@@ -18,16 +16,9 @@ _CHANGING = frozenset({
 })  # fmt: skip
 
 
-def is_simple(tests: str) -> bool:
-    """Whether the tests are statements without classes, imports of other modules, and access to Python's internals."""
-    source = assert_lines(tests) or tests
-    if is_doctest(source):
-        return False
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True  # nothing will run
-    return all(_is_simple(node) for node in ast.walk(tree))
+def is_simple(nodes: Iterable[ast.AST]) -> bool:
+    """Whether the code has no classes, imports of other modules, or access to Python's internals."""
+    return all(map(_is_simple, nodes))
 
 
 def _is_simple(node: ast.AST) -> bool:

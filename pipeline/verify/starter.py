@@ -40,6 +40,8 @@ class TreeNode:
 
 def needed(code: str, prelude: str) -> str:
     """The part of it that a `class Solution` needs: it uses a name that neither it nor the prompt defines."""
+    if "Solution" not in code:
+        return ""
     try:
         tree = ast.parse(f"{prelude}\n{code}" if prelude else code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -40,11 +40,14 @@ def main() -> None:
         if missing:
             _send(answers, {"missing": missing})
             return
+        import pyflakes.checker  # noqa: F401 - slow to import, so not during a check
+
         preload.preload(kind)
         zygote = Zygote(tuple(int(fd) for fd in sys.argv[4].split(",")))
         statm = os.open("/proc/self/statm", os.O_RDONLY)
         limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
         sandbox.confine_worker(level)
+        sandbox.require_confinement(level)
         if level == "strict" or os.geteuid() == 0:
             sandbox.drop_privileges()
         checker = code.Checker(zygote, limits)

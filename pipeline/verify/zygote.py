@@ -9,6 +9,7 @@ waits until it ends, and tells how it ended. The worker, which reads the tests, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -18,9 +19,13 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from . import preload, sandbox
-from .candidate import Candidate
-from .frames import FrameReader, receive, send
+from .candidate import Candidate, rehearse
+from .frames import MAX_TESTS, FrameReader, receive, send
 from .messages import Program
+
+
+KILL = b""
+"""Asks the zygote to kill the candidate."""
 
 
 class Pipes(NamedTuple):
@@ -73,13 +78,11 @@ class Zygote:
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._ask_read, self.ask, self._reply, self._command, self._status = descriptors
-        self._pid = 0
 
     def start(self, program: Program) -> int:
         """Starts a candidate; returns its process id."""
         send(self._command, json.dumps(program).encode())
-        self._pid = int(receive(self._status))
-        return self._pid
+        return int(receive(self._status))
 
     def replies(self) -> FrameReader:
         """The messages of the candidate that was started last."""
@@ -88,8 +91,7 @@ class Zygote:
     def end(self) -> Ended:
         """Ends the candidate, and removes what it left in the pipes."""
         if not select.select([self._status], [], [], 0)[0]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+            send(self._command, KILL)
         ended = Ended(*json.loads(receive(self._status)))
         while left := select.select([self._ask_read, self._reply], [], [], 0)[0]:
             os.read(left[0], 1 << 20)
@@ -103,22 +105,30 @@ def main() -> NoReturn:
     timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     ask, reply, command, status = (int(fd) for fd in sys.argv[5].split(","))
     preload.preload(kind)
+    rehearse()
+    sandbox.load_filters()
+    gc.collect()
+    gc.freeze()
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
     sandbox.confine_worker(level)
+    sandbox.require_confinement(level)
     candidate = Candidate(ask, reply)
     with _child_signals() as child_ended:
         while True:
             try:
-                program: Program = json.loads(receive(command))
+                message = receive(command, MAX_TESTS)
             except EOFError:
                 os._exit(0)
+            if message == KILL:  # it has ended by itself meanwhile
+                continue
+            program: Program = json.loads(message)
             address_space = limits.address_space()
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 candidate.serve(program, limits, address_space)
-            del program
+            del program, message
             send(status, str(pid).encode())
             send(status, json.dumps(_wait(pid, child_ended, command)).encode())
 
@@ -134,16 +144,21 @@ def _child_signals() -> Iterator[int]:
 
 
 def _wait(pid: int, child_ended: int, command: int) -> Ended:
-    """Waits until the candidate has ended. If the worker ends before, this process ends too."""
+    """Waits until the candidate has ended, or kills it when the worker asks. Without a worker, this process ends."""
     while True:
         ready = select.select([child_ended, command], [], [])[0]
-        if child_ended not in ready:  # the worker sends nothing meanwhile: it has ended
+        if child_ended in ready:
+            os.read(child_ended, 64)
+            found, code, usage = os.wait4(pid, os.WNOHANG)
+            if found:
+                return Ended(os.WTERMSIG(code) if os.WIFSIGNALED(code) else 0, usage.ru_maxrss * 1024)
+        else:
+            try:
+                receive(command)
+            except EOFError:
+                os.kill(pid, signal.SIGKILL)
+                os._exit(0)
             os.kill(pid, signal.SIGKILL)
-            os._exit(0)
-        os.read(child_ended, 64)
-        found, code, usage = os.wait4(pid, os.WNOHANG)
-        if found:
-            return Ended(os.WTERMSIG(code) if os.WIFSIGNALED(code) else 0, usage.ru_maxrss * 1024)
 
 
 if __name__ == "__main__":
