@@ -188,7 +188,7 @@ class _Runner:
             for each in fixtures.values():
                 if each.autouse:
                     value_of(each.name)
-            result = function(**{name: value_of(name) for name in self._names_of(function)})
+            result = function(*[value_of(name) for name in self._names_of(function)])
             if inspect.iscoroutine(result):
                 run_coroutine(result)
         except BaseException as error:

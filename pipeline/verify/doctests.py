@@ -9,15 +9,17 @@ from typing import Any
 _PROMPT = re.compile(r"^[ \t]*>>> \S", re.MULTILINE)
 
 
-def is_doctest(tests: str) -> bool:
-    """Whether the tests are examples, alone or in one docstring."""
+def doctest_of(tests: str) -> str | None:
+    """The examples, if the tests are examples alone or in one docstring."""
     if not _PROMPT.search(tests):
-        return False
+        return None
     try:
         body = ast.parse(tests).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    return len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        return tests
+    if len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        return str(body[0].value.value)
+    return None
 
 
 def run_doctests(text: str, names: dict[str, Any]) -> int:

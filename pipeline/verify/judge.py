@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import assertions, collected, simple
 from .comparison import Comparison, UndecidedError
-from .doctests import is_doctest, run_doctests
+from .doctests import doctest_of, run_doctests
 from .frames import FrameReader, LateError, TimeLimit
 from .guard import TESTS, Guard
 from .mirrors import is_from
@@ -246,8 +246,8 @@ def parse_form(tests: str, program: Program) -> Form:
     if pairs is not None:
         return pairs
     source = assert_lines(tests) or tests
-    if is_doctest(source):
-        return source
+    if (examples := doctest_of(source)) is not None:
+        return examples
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

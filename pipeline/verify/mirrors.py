@@ -161,11 +161,13 @@ def _new_type(name: str, bases: tuple[type, ...], names: dict[str, Any]) -> type
 
 
 def _special_method(name: str) -> Callable[..., Any]:
+    def call(self: Mirror, *args: Any, **kwargs: Any) -> Any:
+        return _call(self._fusechat_to, self._fusechat_id, args, kwargs)
+
     def method(self: Mirror, *operands: Any) -> Any:
         return self._fusechat_to.request("special", Reference(self._fusechat_id), name, *operands)
 
-    method.__name__ = f"__{name}__"
-    return method
+    return call if name == "call" else method
 
 
 def _attribute(peer: Requests, number: int, name: str) -> Any:

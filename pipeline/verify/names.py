@@ -100,18 +100,23 @@ class _CandidateModule(types.ModuleType):
     def __init__(self, name: str, modules: CandidateModules) -> None:
         super().__init__(name)
         object.__setattr__(self, "_modules", modules)
+        object.__setattr__(self, "_deleted", set())
 
     def __getattr__(self, name: str) -> Any:
+        if name in object.__getattribute__(self, "_deleted"):
+            raise AttributeError(name)
         return object.__getattribute__(self, "_modules").attribute(self.__name__, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("__") or isinstance(value, types.ModuleType):
             super().__setattr__(name, value)
         else:
+            object.__getattribute__(self, "_deleted").discard(name)
             object.__getattribute__(self, "_modules").replace(name, value)
 
     def __delattr__(self, name: str) -> None:
-        """mock.patch deletes a name before it sets it again."""
+        """Hides a name, as mock.patch does before it sets it again."""
+        object.__getattribute__(self, "_deleted").add(name)
 
 
 def imports_of(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:

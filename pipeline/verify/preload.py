@@ -30,7 +30,7 @@ FULL = (
     "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
     "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "pprint", "quopri", "reprlib", "sched",
     "secrets",    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat", "string", "stringprep",
-    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "unittest", "unittest.mock",
+    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "unittest", "unittest.async_case", "unittest.mock",
     "urllib.error", "urllib.parse", "urllib.request", "wave", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
     "zipfile", "zoneinfo",
     "numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers",
@@ -40,7 +40,7 @@ DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
 """Packages that take long to load."""
 KINDS = {"code": LIGHT, "full": FULL, "data": DATA}
 _IMPORT = re.compile(r"^[ \t>.]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
-_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch(", "unittest", "dataclass", "inspect"), "data": ("pandas", "scipy")}
+_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch(", "monkeypatch", "unittest", "dataclass", "inspect"), "data": ("pandas", "scipy")}
 
 
 def preload(kind: str = "code") -> None:

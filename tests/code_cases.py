@@ -1,0 +1,169 @@
+"""Cases for the judge: kind, response, tests, entry point, and what is right (None: no verdict)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+ADD = "def add(a, b):\n    return a + b"
+SUB = "def add(a, b):\n    return a - b"
+
+
+class Case(NamedTuple):
+    """One response and its tests."""
+
+    kind: str
+    response: str
+    tests: str
+    right: bool | None
+    entry_point: str | None = "add"
+
+
+TESTS_THAT_ASSERT_NOTHING = {
+    "a docstring": '"""Tests of add."""\n',
+    "a guarded import": "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n",
+    "a path": "import sys\nsys.path.insert(0, '.')\n",
+    "unittest.main without a class": "import unittest\nif __name__ == '__main__':\n    unittest.main(exit=False)\n",
+    "prints": "print(add(1, 2))\n",
+    "a comparison": "add(1, 2) == 3\n",
+    "an assertion that is not about it": "assert 1 + 1 == 2\n",
+    "an import that fails": "import no_such_package\nassert no_such_package.same(add(1, 2), 3)\n",
+    "a name that fails": "from no_such_package import thing\nassert thing(add(1, 2)) == 3\n",
+    "a function that is not called": "def helper():\n    assert add(1, 2) == 3\n",
+    "a caught failure": "try:\n    add(1, 2)\nexcept Exception:\n    pass\n",
+}
+FORMS = {
+    "assert lines": "assert add(1, 2) == 3\nassert add(0, 0) == 0",
+    "assert lines as JSON": '["assert add(1, 2) == 3", "assert add(0, 0) == 0"]',
+    "check": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+    "check that is called": "def check(candidate):\n    assert candidate(1, 2) == 3\n\ncheck(add)\n",
+    "check by another name": "def check_add(candidate):\n    assert candidate(1, 2) == 3\n",
+    "check with another parameter": "def check(f):\n    assert f(1, 2) == 3\n",
+    "pytest functions": "def test_a():\n    assert add(1, 2) == 3\n\ndef test_b():\n    assert add(2, 2) == 4\n",
+    "pytest under a docstring": '"""Tests."""\n\ndef test_a():\n    assert add(1, 2) == 3\n',
+    "from solution": "from solution import add\n\ndef test_a():\n    assert add(1, 2) == 3\n",
+    "from a module that exists": "from test import add\n\ndef test_a():\n    assert add(1, 2) == 3\n",
+    "from a package": "from .main import add\n\ndef test_a():\n    assert add(1, 2) == 3\n",
+    "import the module": "import solution\n\ndef test_a():\n    assert solution.add(1, 2) == 3\n",
+    "import the module by another name": "import your_code as m\nassert m.add(1, 2) == 3\n",
+    "import everything": "from solution import *\n\ndef test_a():\n    assert add(1, 2) == 3\n",
+    "parametrized": (
+        "import pytest\n\n@pytest.mark.parametrize('a,b,c', [(1, 2, 3), pytest.param(2, 2, 4, id='twos')])\n"
+        "def test_a(a, b, c):\n    assert add(a, b) == c\n"
+    ),
+    "twice parametrized": (
+        "import pytest\n\n@pytest.mark.parametrize('a', [1, 2])\n@pytest.mark.parametrize(('b', 'c'), [(0, 0), (5, 5)])\n"
+        "def test_a(a, b, c):\n    assert add(a, b) == a + c\n"
+    ),
+    "fixtures": (
+        "import pytest\n\n@pytest.fixture\ndef one():\n    return 1\n\n@pytest.fixture(params=[2, 3])\ndef two(request, one):\n"
+        "    yield request.param * one\n\ndef test_a(one, two):\n    assert add(one, two) == 1 + two\n"
+    ),
+    "a class of tests": (
+        "class TestAdd:\n    def setup_method(self):\n        self.one = 1\n\n    def test_a(self):\n"
+        "        assert add(self.one, 2) == 3\n"
+    ),
+    "approx": "import pytest\n\ndef test_a():\n    assert add(0.1, 0.2) == pytest.approx(0.3)\n",
+    "unittest": (
+        "import unittest\n\nclass T(unittest.TestCase):\n    def setUp(self):\n        self.one = 1\n\n"
+        "    def test_a(self):\n        self.assertEqual(add(self.one, 2), 3)\n"
+    ),
+    "unittest with main": (
+        "import unittest\n\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)\n\n"
+        "if __name__ == '__main__':\n    unittest.main(exit=False)\n"
+    ),
+    "unittest with subtests": (
+        "import unittest\n\nclass T(unittest.TestCase):\n    def test_a(self):\n        for a, b, c in [(1, 2, 3), (0, 0, 0)]:\n"
+        "            with self.subTest(a=a):\n                self.assertEqual(add(a, b), c)\n"
+    ),
+    "behind a main guard": "if __name__ == '__main__':\n    assert add(1, 2) == 3\n",
+    "pytest.main": "import pytest\n\ndef test_a():\n    assert add(1, 2) == 3\n\nif __name__ == '__main__':\n    pytest.main()\n",
+    "sys.exit": "import sys\n\ndef test_a():\n    assert add(1, 2) == 3\n\ntest_a()\nsys.exit(0)\n",
+    "doctest": ">>> add(1, 2)\n3\n>>> add(0, 0)\n0\n",
+    "doctest in a docstring": '"""\n>>> add(1, 2)\n3\n"""\n',
+    "if and raise": "if add(1, 2) != 3:\n    raise ValueError('wrong')\n",
+    "numpy's assertions": "import numpy as np\nnp.testing.assert_allclose(add(1, 2), 3)\n",
+    "APPS": '{"fn_name": "add", "inputs": [[1, 2], [0, 0]], "outputs": [3, 0]}',
+    "TACO": '{"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]}',
+    "LiveCodeBench": '[{"input": "1\\n2", "output": "3", "testtype": "functional"}]',
+    "pairs of values": '[{"input": [1, 2], "output": 3}]',
+}
+"""Tests that hold for `a + b` and not for `a - b`, in each form."""
+
+OBJECTS = [
+    Case("in place", "def f(x):\n    x.sort()", "a = [3, 1, 2]\nf(a)\nassert a == [1, 2, 3]", True, "f"),
+    Case("in place, wrong", "def f(x):\n    return sorted(x)", "a = [3, 1, 2]\nf(a)\nassert a == [1, 2, 3]", False, "f"),
+    Case(
+        "in place inside", "def f(m):\n    m['k'][0].append(4)\n    m['s'].add(1)",
+        "m = {'k': [[1]], 's': set()}\nf(m)\nassert m == {'k': [[1, 4]], 's': {1}}", True, "f",
+    ),
+    Case("must not change", "def f(x):\n    x.sort()\n    return x", "a = [2, 1]\nassert f(a) == [1, 2]\nassert a == [2, 1]", False, "f"),
+    Case("an alias", "def f(m):\n    m[0].append(1)", "r = [0]\nm = [r, r]\nf(m)\nassert m == [[0, 1], [0, 1]] and m[0] is m[1] is r", True, "f"),
+    Case("kept and changed later", "k = []\ndef f(x):\n    k.append(x)\ndef g():\n    k[0].append(1)", "a = []\nf(a)\ng()\nassert a == [1]", True, "f"),
+    Case("the same object", "def f(x):\n    return x", "a = [1]\nassert f(a) is a", True, "f"),
+    Case("a copy", "def f(x):\n    return list(x)", "a = [1]\nassert f(a) == a and f(a) is not a", True, "f"),
+    Case(
+        "a class", "class Stack:\n    def __init__(self):\n        self.items = []\n    def push(self, x):\n        self.items.append(x)\n"
+        "    def __len__(self):\n        return len(self.items)\n    def __getitem__(self, i):\n        return self.items[i]",
+        "s = Stack()\ns.push(1)\ns.push('a')\nassert len(s) == 2 and s[1] == 'a' and s.items == [1, 'a'] and list(s) == [1, 'a']\n"
+        "s.items.append(3)\nassert len(s) == 3\nassert isinstance(s, Stack) and type(s).__name__ == 'Stack'", True, "Stack",
+    ),
+    Case("a class that forgets", "class Stack:\n    def push(self, x): pass\n    def pop(self): return 1", "s = Stack()\ns.push(2)\nassert s.pop() == 2", False, "Stack"),
+    Case("an operator", "class V:\n    def __init__(self, x):\n        self.x = x\n    def __add__(self, o):\n        return V(self.x + o.x)\n    def __eq__(self, o):\n        return self.x == o.x", "assert V(1) + V(2) == V(3)\nassert V(1) != V(2)", True, "V"),
+    Case("a wrong operator", "class V:\n    def __init__(self, x):\n        self.x = x\n    def __add__(self, o):\n        return V(self.x - o.x)\n    def __eq__(self, o):\n        return self.x == o.x", "assert V(1) + V(2) == V(3)", False, "V"),
+    Case("a dataclass", "from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n    x: int\n    y: int = 0\ndef f(x):\n    return P(x)", "assert f(1) == P(1, 0)\nassert f(1) < f(2)\nassert f(1).y == 0 and str(f(1)) == 'P(x=1, y=0)'", True, "f"),
+    Case("a namedtuple", "from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f():\n    return P(1, 2)", "assert f() == (1, 2) and f().x == 1 and f()._fields == ('x', 'y')", True, "f"),
+    Case("an enum", "from enum import Enum\nclass C(Enum):\n    RED = 1\n    BLUE = 2\ndef f(n):\n    return C(n)", "assert f(1) is C.RED and f(2) == C.BLUE and f(1).name == 'RED' and len(list(C)) == 2", True, "f"),
+    Case("a property", "class A:\n    def __init__(self):\n        self._v = 1\n    @property\n    def v(self):\n        return self._v\n    @v.setter\n    def v(self, n):\n        if n < 0:\n            raise ValueError('negative')\n        self._v = n", "a = A()\na.v = 5\nassert a.v == 5\ntry:\n    a.v = -1\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'negative'", True, "A"),
+    Case("inheritance", "class A:\n    def hi(self):\n        return 'a'\nclass B(A):\n    pass", "assert B().hi() == 'a' and issubclass(B, A) and isinstance(B(), A)", True, "B"),
+    Case("a class method", "class A:\n    n = 0\n    @classmethod\n    def make(cls):\n        cls.n += 1\n        return cls()\n    @staticmethod\n    def two():\n        return 2", "A.make()\nassert A.n == 1 and A.two() == 2 and isinstance(A.make(), A)", True, "A"),
+    Case("an error of one's own", "class E(Exception):\n    def __init__(self, code):\n        super().__init__(f'code {code}')\n        self.code = code\ndef f():\n    raise E(7)", "try:\n    f()\n    assert False\nexcept E as e:\n    assert e.code == 7 and str(e) == 'code 7' and isinstance(e, Exception)", True, "f"),
+    Case("pytest.raises", "def f(x):\n    raise KeyError('k')", "import pytest\ndef test_f():\n    with pytest.raises(KeyError, match='k'):\n        f(1)", True, "f"),
+    Case("pytest.raises, wrong", "def f(x):\n    return x", "import pytest\ndef test_f():\n    with pytest.raises(KeyError):\n        f(1)", False, "f"),
+    Case("assertRaises", "def f(x):\n    raise TypeError('t')", "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertRaises(TypeError, f, 1)\n        with self.assertRaisesRegex(TypeError, 't'):\n            f(2)", True, "f"),
+    Case("the wrong error", "def f(x):\n    raise TypeError('t')", "try:\n    f(1)\n    assert False\nexcept KeyError:\n    pass", False, "f"),
+    Case("exits", "import sys\ndef f():\n    sys.exit(2)", "import pytest\ndef test_f():\n    with pytest.raises(SystemExit) as e:\n        f()\n    assert e.value.code == 2", True, "f"),
+    Case("a generator", "def f():\n    n = 0\n    while True:\n        yield n\n        n += 1", "g = f()\nassert [next(g) for _ in range(3)] == [0, 1, 2]\nimport itertools\nassert list(itertools.islice(f(), 4)) == [0, 1, 2, 3]", True, "f"),
+    Case("send", "def f():\n    x = yield 0\n    while True:\n        x = yield x * 2", "g = f()\nnext(g)\nassert g.send(4) == 8", True, "f"),
+    Case("callbacks", "def f(g, xs):\n    return [g(x) for x in xs]", "seen = []\ndef g(x):\n    seen.append(x)\n    return x + 1\nassert f(g, [1, 2]) == [2, 3] and seen == [1, 2]", True, "f"),
+    Case("a callback that raises", "def f(g):\n    try:\n        return g()\n    except ZeroDivisionError:\n        return 'caught'", "assert f(lambda: 1 / 0) == 'caught'", True, "f"),
+    Case("retries", "def f(g, n):\n    for i in range(n):\n        try:\n            return g()\n        except ValueError:\n            if i == n - 1:\n                raise", "calls = []\ndef g():\n    calls.append(1)\n    if len(calls) < 3:\n        raise ValueError('no')\n    return 'ok'\nassert f(g, 5) == 'ok' and len(calls) == 3\ndef bad():\n    raise ValueError('always')\ntry:\n    f(bad, 2)\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'always'", True, "f"),
+    Case("built-in functions", "def f(g, xs):\n    return list(map(g, xs))", "import operator\nassert f(str.upper, ['a']) == ['A'] and f(abs, [-1]) == [1] and f(int, ['2']) == [2]\nassert f(operator.neg, [1]) == [-1]", True, "f"),
+    Case("sort with a key", "def f(xs, key):\n    return sorted(xs, key=key)", "assert f(['bb', 'a'], len) == ['a', 'bb'] and f([1, 2], lambda x: -x) == [2, 1]", True, "f"),
+    Case("a closure", "def f():\n    n = 0\n    def g():\n        nonlocal n\n        n += 1\n        return n\n    return g", "g = f()\nassert g() == 1 and g() == 2 and f()() == 1", True, "f"),
+    Case("a decorator with arguments", "import functools\ndef f(n):\n    def deco(g):\n        @functools.wraps(g)\n        def w(*a, **k):\n            return [g(*a, **k) for _ in range(n)]\n        return w\n    return deco", "@f(3)\ndef hi(x):\n    return x\nassert hi('a') == ['a'] * 3 and hi.__name__ == 'hi'", True, "f"),
+    Case("a class of the tests", "def f(n):\n    return n.val + (f(n.next) if n.next else 0)", "class Node:\n    def __init__(self, val, next=None):\n        self.val = val\n        self.next = next\nassert f(Node(1, Node(2, Node(3)))) == 6", True, "f"),
+    Case("a class of the tests, changed", "def f(n):\n    p = None\n    while n:\n        n.next, p, n = p, n, n.next\n    return p", "class Node:\n    def __init__(self, val, next=None):\n        self.val = val\n        self.next = next\nb = Node(2)\na = Node(1, b)\nassert f(a) is b and b.next is a and a.next is None", True, "f"),
+    Case("a context manager", "class T:\n    def __enter__(self):\n        return 5\n    def __exit__(self, *a):\n        return True", "with T() as t:\n    assert t == 5\n    raise ValueError", True, "T"),
+    Case("an async function", "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x + 1", "import asyncio\nasync def both():\n    return await asyncio.gather(f(1), f(2))\nassert asyncio.run(f(1)) == 2 and asyncio.run(both()) == [2, 3]", True, "f"),
+    Case("an async test", "import asyncio\nasync def f(x):\n    return x + 1", "import unittest\nclass T(unittest.IsolatedAsyncioTestCase):\n    async def test_f(self):\n        self.assertEqual(await f(1), 2)", True, "f"),
+    Case("dates", "from datetime import datetime, timedelta, timezone\ndef f(d):\n    return d + timedelta(days=1)", "from datetime import datetime, timezone, timedelta\nassert f(datetime(2024, 2, 28, tzinfo=timezone.utc)) == datetime(2024, 2, 29, tzinfo=timezone.utc)\nassert f(datetime(2024, 1, 1)) - datetime(2024, 1, 1) == timedelta(days=1)", True, "f"),
+    Case("big integers", "def f(n):\n    return 7 ** n", "assert f(20000) == 7 ** 20000\nassert f(3) % 2 == 1", True, "f"),
+    Case("a large result", "def f(n):\n    return 'x' * n, list(range(n))", "a, b = f(2_000_000)\nassert len(a) == len(b) == 2_000_000", True, "f"),
+    Case("numpy", "import numpy as np\ndef f(a):\n    a[0] = 7\n    return a * 2.0", "import numpy as np\nr = f(np.array([1, 2]))\nassert isinstance(r, np.ndarray) and r.tolist() == [14.0, 4.0] and r.dtype == float", True, "f"),
+    Case("printed", "def f():\n    print('hello')", "import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    f()\nassert out.getvalue() == 'hello\\n'", True, "f"),
+    Case("capsys", "def f():\n    print('hello')", "def test_f(capsys):\n    f()\n    assert capsys.readouterr().out == 'hello\\n'", True, "f"),
+    Case("patched input", "def f():\n    return input('? ') + '!'", "from unittest.mock import patch\nwith patch('builtins.input', return_value='hi'):\n    assert f() == 'hi!'", True, "f"),
+    Case("monkeypatched input", "def f():\n    return int(input())", "def test_f(monkeypatch):\n    monkeypatch.setattr('builtins.input', lambda _='': '4')\n    assert f() == 4", True, "f"),
+    Case("a mock", "def f(db):\n    db.save('x', n=1)\n    return db.load()", "from unittest.mock import Mock\ndb = Mock()\ndb.load.return_value = 3\nassert f(db) == 3\ndb.save.assert_called_once_with('x', n=1)", True, "f"),
+    Case("a mock, wrong", "def f(db):\n    return db.load()", "from unittest.mock import Mock\ndb = Mock()\ndb.load.return_value = 3\nassert f(db) == 3\ndb.save.assert_called_once_with('x', n=1)", False, "f"),
+    Case("a patched helper", "def helper():\n    return 1\ndef f():\n    return helper() + 1", "from unittest.mock import patch\nwith patch('solution.helper', return_value=5):\n    assert f() == 6\nassert f() == 2", True, "f"),
+    Case("a seed", "import random\ndef f(xs):\n    random.shuffle(xs)\n    return xs", "import random\nrandom.seed(1)\na = f([1, 2, 3, 4, 5])\nrandom.seed(1)\nb = [1, 2, 3, 4, 5]\nrandom.shuffle(b)\nassert a == b", True, "f"),
+    Case("Solution", "class Solution:\n    def f(self, nums: List[int]) -> Optional[int]:\n        return max(nums, default=None)", "assert Solution().f([1, 3]) == 3", True, "Solution().f"),
+    Case("a method by its name", "class Solution:\n    def f(self, nums):\n        return Counter(nums).most_common(1)[0][0]", "def check(candidate):\n    assert candidate(nums=[1, 3, 3]) == 3", True, "f"),
+    Case("nodes of LeetCode", "class Solution:\n    def f(self, head: Optional[ListNode]) -> Optional[ListNode]:\n        return head.next", "assert Solution().f(ListNode(1, ListNode(2))).val == 2", True, "Solution().f"),
+    Case("a tree of LeetCode", "class Solution:\n    def f(self, root):\n        return 0 if root is None else 1 + max(self.f(root.left), self.f(root.right))", "class TreeNode:\n    def __init__(self, val=0, left=None, right=None):\n        self.val, self.left, self.right = val, left, right\nassert Solution().f(TreeNode(1, TreeNode(2), None)) == 2", True, "Solution().f"),
+    Case("tolerance", "print(0.333333)", '[{"input": "", "output": "0.33333333", "tolerance": 1e-5}]', True, None),
+    Case("no tolerance", "print(0.333333)", '[{"input": "", "output": "0.33333333"}]', False, None),
+    Case("APPS' programs", "print(int(input()) + 1)", '{"inputs": ["1\\n", "2\\n"], "outputs": ["2\\n", "3\\n"]}', True, None),
+    Case("lines as a list", "print(int(input()) + int(input()))", '{"inputs": [["1", "2"]], "outputs": [["3"]]}', True, None),
+    Case("xml", "import xml.etree.ElementTree as ET\ndef f(s):\n    return ET.fromstring(s).tag", "assert f('<a/>') == 'a'", True, "f"),
+    Case("a package that is not here", "import no_such_package\ndef f():\n    return 1", "assert f() == 1", None, "f"),
+    Case("a subclass of list", "class L(list):\n    def first(self):\n        return self[0]\ndef f():\n    return L([1, 2])", "assert f() == [1, 2] and len(f()) == 2", True, "f"),
+    Case("a subclass of dict that is named", "class D(dict):\n    def __getattr__(self, k):\n        return self[k]", "d = D(a=1)\nassert d.a == 1 and d == {'a': 1} and isinstance(d, dict)", True, "D"),
+    Case("a Fraction's arithmetic", "from fractions import Fraction\ndef f():\n    return Fraction(1, 3)", "assert f() + f() == 2 * f()\nassert float(f()) < 0.34", True, "f"),
+    Case("views", "def f(d):\n    return d.keys(), d.values(), d.items()", "k, v, i = f({'a': 1})\nassert list(k) == ['a'] and 1 in v and ('a', 1) in i and k == {'a'}", True, "f"),
+    Case("a module", "import math\ndef f(m):\n    return m.sqrt(4)", "import math\nassert f(math) == 2.0", True, "f"),
+    Case("search in an object", "class S:\n    def __contains__(self, x):\n        return x == 3", "assert 3 in S() and 4 not in S()", True, "S"),
+    Case("a callable object", "class A:\n    def __init__(self, n):\n        self.n = n\n    def __call__(self, x):\n        return x + self.n", "a = A(2)\nassert a(3) == 5 and callable(a)", True, "A"),
+    Case("hash and set", "class P:\n    def __init__(self, x):\n        self.x = x\n    def __eq__(self, o):\n        return isinstance(o, P) and self.x == o.x\n    def __hash__(self):\n        return hash(self.x)", "assert len({P(1), P(1), P(2)}) == 2 and P(1) in {P(1): 0}", True, "P"),
+]
