@@ -15,7 +15,7 @@ import operator
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .mirrors import COMPARISONS, OPERATORS, Mirror, MirroredClass, MirrorType, Reference
+from .mirrors import OPERATORS, Mirror, MirroredClass, MirrorType, Reference, is_mirrored
 
 _UNARY = ("abs", "float", "int", "index", "round", "trunc", "floor", "ceil", "bool", "len", "complex", "neg", "pos", "invert")
 _ORDER: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -24,7 +24,6 @@ _ORDER: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "gt": ("lt", operator.gt),
     "ge": ("le", operator.ge),
 }
-NO_BASE = object()
 
 
 class UndecidedError(BaseException):
@@ -55,6 +54,8 @@ class Comparison:
                 found[f"__{name}__"] = self._order(name)
             elif name == "contains":
                 found["__contains__"] = self._contains(named, iterable="iter" in kind.special)
+            elif name == "exit":
+                found["__exit__"] = _exit
             elif name in _UNARY:
                 found[f"__{name}__"] = self._unary(name)
         return found
@@ -137,6 +138,12 @@ class Comparison:
     def _stop(self, why: str) -> None:
         self._undecided(why)
         raise UndecidedError(why)
+
+
+def _exit(a: Mirror, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+    """Leaves a `with` block. A failed assertion of the tests is not suppressed."""
+    suppressed = bool(_ask(a, "exit", kind, error, None))
+    return suppressed and not (isinstance(error, AssertionError) and not is_mirrored(error))
 
 
 def _not_implemented(_a: object, *_operands: object) -> object:

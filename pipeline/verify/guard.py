@@ -32,6 +32,9 @@ _STREAM_METHODS = frozenset({
 class Guard:
     """Serves the candidate's requests within these limits."""
 
+    failed: AssertionError | None = None
+    """The first assertion that failed in a function of the tests that the candidate called: it may have caught it."""
+
     def get(self, value: Any, name: Any) -> Any:
         """A public attribute.
 
@@ -71,7 +74,11 @@ class Guard:
         """
         if not _is_callable(value):
             raise TypeError(f"a {type(value).__name__} of the tests can't be called")
-        return value(*args, **kwargs)
+        try:
+            return value(*args, **kwargs)
+        except AssertionError as error:
+            self.failed = self.failed or error
+            raise
 
     def special(self, value: Any, name: Any, operands: Sequence[Any]) -> Any:
         """Calls a special method.

@@ -15,7 +15,7 @@ from .comparison import Comparison, UndecidedError
 from .doctests import doctest_of, run_doctests
 from .frames import FrameReader, LateError, TimeLimit
 from .guard import TESTS, Guard
-from .mirrors import is_from
+from .mirrors import is_mirrored
 from .names import CandidateModules, TestNames, imports_of, install
 from .pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
 from .remote import EndedError, Peer, RemoteError
@@ -46,7 +46,8 @@ class Judge:
         self._undecided = ""
         self._held = 0
         comparison = Comparison(self._named, self._stop)
-        self._peer = Peer(frames, ask, Guard(), first_label=0, limit=time_limit, methods=comparison.methods)
+        self._guard = Guard()
+        self._peer = Peer(frames, ask, self._guard, first_label=0, limit=time_limit, methods=comparison.methods)
         self._shown = "the tests"
         self._form: Form = parse_form(tests, program)
         self._nodes: list[ast.AST] = list(ast.walk(self._form)) if isinstance(self._form, ast.Module) else []
@@ -68,6 +69,8 @@ class Judge:
             return "error", f"{self._shown}: no value crossed: {error}"
         except UndecidedError:
             found = "passed", ""
+        if found[0] == "passed" and (failed := self._guard.failed) is not None:
+            return "failed", f"{self._failing(failed)}, in a function that the response called"
         if self._undecided and found[0] in ("passed", "failed"):
             return "no_tests", self._undecided
         return found
@@ -94,7 +97,7 @@ class Judge:
             return "error", str(error)
         except BaseException as error:  # noqa: BLE001 - the tests handle what a model returned
             shown = self._failing(error)
-            if is_from(error, self._peer):
+            if is_mirrored(error):
                 return _candidates_error(error, shown)
             plain = isinstance(error, AssertionError) and (not str(error) or "\n" in str(error))
             return "failed", shown if plain else f"{shown}: {type(error).__name__}: {error}"
@@ -116,7 +119,7 @@ class Judge:
         try:
             exec(compile(tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
         except SystemExit as end:
-            if end.code not in (None, 0) or is_from(end, self._peer):
+            if end.code not in (None, 0) or is_mirrored(end):
                 raise
         collected.run_collected(names, names["candidate"], ran)
         return self._evidence()

@@ -203,9 +203,9 @@ def make_exception(kind: type[BaseException], args: Sequence[Any], peer: Request
     return error
 
 
-def is_from(error: BaseException, peer: Requests) -> bool:
+def is_mirrored(error: BaseException) -> bool:
     """Whether the other side raised this exception."""
-    return vars(error).get("_fusechat_to") is peer
+    return "_fusechat_to" in vars(error)
 
 
 def make_function(
@@ -217,7 +217,10 @@ def make_function(
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return peer.request("call", Reference(number), args, tuple(kwargs), tuple(kwargs.values()))
+        try:
+            return peer.request("call", Reference(number), args, tuple(kwargs), tuple(kwargs.values()))
+        except StopIteration as error:  # it would end `all(map(f, cases))` as if all cases were done
+            raise RuntimeError("the function raised StopIteration") from error
 
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         return await call(*args, **kwargs)

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from . import starter
 from .comparison import UndecidedError
 
 MODULE = "solution"
@@ -23,7 +24,8 @@ class TestNames(dict[str, Any]):
     """The global names of the tests.
 
     A name that the tests do not define is looked up in the candidate each time, so that the tests see it as it is. The
-    candidate can't replace a function of Python.
+    candidate can't replace what belongs to Python: functions that need no import, and what LeetCode imports, such as
+    `Counter` and `sqrt`, which tests use when the response has imported it.
 
     Args:
         defined: the names that the candidate defines.
@@ -37,9 +39,9 @@ class TestNames(dict[str, Any]):
         self._defined, self._find = defined, find
 
     def __missing__(self, name: str) -> Any:
-        if name in self._defined and not hasattr(builtins, name):
-            return self._find(name)
-        raise KeyError(name)
+        if name not in self._defined or hasattr(builtins, name):
+            raise KeyError(name)
+        return starter.known()[name] if name in starter.known() else self._find(name)
 
 
 class CandidateModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
+import sys
+from typing import Any
 
 IMPORTS = """\
 import bisect, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re, statistics
@@ -36,6 +39,16 @@ class TreeNode:
         self.right = right
 """,
 }
+
+
+@functools.cache
+def known() -> dict[str, Any]:
+    """The names that these imports define, and numpy's."""
+    names: dict[str, Any] = {}
+    exec(IMPORTS, names)  # noqa: S102 - our own text
+    if "numpy" in sys.modules:
+        names |= {"np": sys.modules["numpy"], "numpy": sys.modules["numpy"]}
+    return names
 
 
 def needed(code: str, prelude: str) -> str:

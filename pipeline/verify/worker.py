@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    sys.stdin = io.StringIO()  # `input` of the tests must not read the pool's requests
     from .frames import MAX_TESTS, receive
 
     # sympy's expressions and parsed code are allocated in this process.
@@ -34,7 +36,7 @@ def main() -> None:
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
         from . import code, preload, sandbox
-        from .zygote import Zygote
+        from .zygote import Zygote, inherited
 
         missing = sandbox.missing_layers(level)
         if missing:
@@ -43,7 +45,7 @@ def main() -> None:
         import pyflakes.checker  # noqa: F401 - slow to import, so not during a check
 
         preload.preload(kind)
-        zygote = Zygote(tuple(int(fd) for fd in sys.argv[4].split(",")))
+        zygote = Zygote(inherited(sys.argv[4]))
         statm = os.open("/proc/self/statm", os.O_RDONLY)
         limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
         sandbox.confine_worker(level)

@@ -9,6 +9,7 @@ waits until it ends, and tells how it ended. The worker, which reads the tests, 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -24,6 +25,8 @@ from .frames import MAX_TESTS, FrameReader, receive, send
 from .messages import Program
 
 
+FIRST = 3
+"""The first descriptor after the standard ones."""
 KILL = b""
 """Asks the zygote to kill the candidate."""
 
@@ -58,6 +61,20 @@ class Pipes(NamedTuple):
     def of_zygote(self) -> tuple[int, ...]:
         """What the zygote needs."""
         return self.ask_read, self.reply_write, self.command_read, self.status_write
+
+
+def inherited(numbers: str) -> tuple[int, ...]:
+    """The descriptors that the pool passed, under low numbers: what lies above the sandbox's limit is never closed.
+
+    Args:
+        numbers: as the pool counts them, with commas.
+    """
+    found = []
+    for number in map(int, numbers.split(",")):
+        found.append(fcntl.fcntl(number, fcntl.F_DUPFD, FIRST) if number > sandbox.MAX_DESCRIPTORS // 2 else number)
+        if found[-1] != number:
+            os.close(number)
+    return tuple(found)
 
 
 class Ended(NamedTuple):
@@ -103,7 +120,7 @@ def main() -> NoReturn:
     `Pipes.of_zygote`, and the word zygote. Forks candidates until the worker ends.
     """
     timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    ask, reply, command, status = (int(fd) for fd in sys.argv[5].split(","))
+    ask, reply, command, status = inherited(sys.argv[5])
     preload.preload(kind)
     rehearse()
     sandbox.load_filters()
