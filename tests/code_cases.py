@@ -152,6 +152,8 @@ OBJECTS = [
     Case("a method by its name", "class Solution:\n    def f(self, nums):\n        return Counter(nums).most_common(1)[0][0]", "def check(candidate):\n    assert candidate(nums=[1, 3, 3]) == 3", True, "f"),
     Case("nodes of LeetCode", "class Solution:\n    def f(self, head: Optional[ListNode]) -> Optional[ListNode]:\n        return head.next", "assert Solution().f(ListNode(1, ListNode(2))).val == 2", True, "Solution().f"),
     Case("a tree of LeetCode", "class Solution:\n    def f(self, root):\n        return 0 if root is None else 1 + max(self.f(root.left), self.f(root.right))", "class TreeNode:\n    def __init__(self, val=0, left=None, right=None):\n        self.val, self.left, self.right = val, left, right\nassert Solution().f(TreeNode(1, TreeNode(2), None)) == 2", True, "Solution().f"),
+    Case("its own examples", "def f():\n    '''\n    >>> f()\n    1\n    '''\n    return 1", "import doctest\nassert doctest.testmod().failed == 0", None, "f"),
+    Case("its own examples, wrong", "def f():\n    '''\n    >>> f()\n    1\n    '''\n    return 2", "import doctest\nassert doctest.testmod().failed == 0", False, "f"),
     Case("tolerance", "print(0.333333)", '[{"input": "", "output": "0.33333333", "tolerance": 1e-5}]', True, None),
     Case("no tolerance", "print(0.333333)", '[{"input": "", "output": "0.33333333"}]', False, None),
     Case("APPS' programs", "print(int(input()) + 1)", '{"inputs": ["1\\n", "2\\n"], "outputs": ["2\\n", "3\\n"]}', True, None),

@@ -50,10 +50,9 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
         for block in reversed(texts):
             if block[:1].isspace() and block.strip() and _parse(whole := f"{prelude.rstrip()}\n{block}") is not None:
                 return whole
-    if not fenced or (entry_point and not any(name_of(entry_point) in text for text in texts)):
-        unfenced = _unfenced(response)
-        if not fenced or (unfenced is not None and defines(ast.parse(unfenced), name_of(entry_point or ""))):
-            return unfenced
+    unfenced = _unfenced(response)
+    if not fenced or (unfenced is not None and entry_point and defines(ast.parse(unfenced), name_of(entry_point))):
+        return unfenced
     # A fenced block is meant as the answer even if it does not parse or defines something else. The check reports why.
     return texts[-1] if texts else None
 

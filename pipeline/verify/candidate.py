@@ -122,6 +122,11 @@ class Candidate:
         defined = [name for name in names if not name.startswith("__")]
         return [defined, names[entry_point]] if entry_point in names else [defined]
 
+    def _documentation(self) -> list[str]:
+        """The documentation of what the code defines that has examples."""
+        found = [getattr(value, "__doc__", None) for value in vars(sys.modules[MODULE]).values()]
+        return [text for text in found if isinstance(text, str) and ">>>" in text]
+
     def _input(self, prompt: object = "") -> str:
         return str(self._peer.request("input", str(prompt)))
 

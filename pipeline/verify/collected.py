@@ -41,9 +41,17 @@ def fixture(
     return decorate if function is None else decorate(function)
 
 
-def prepare() -> None:
-    """Replaces what would run tests by itself, or needs a file: everything is run by `run_collected`."""
+def prepare(testmod: Callable[[dict[str, Any]], int], names: dict[str, Any]) -> None:
+    """Replaces what would run tests by itself, or needs a file: everything is run by `run_collected`.
+
+    Args:
+        testmod: runs the examples in the response's documentation with these names; returns how many fail.
+        names: the global names of the tests.
+    """
     unittest.main = lambda *_args, **_kwargs: None  # type: ignore[assignment,misc]
+    doctest: Any = sys.modules.get("doctest")
+    if doctest is not None:
+        doctest.testmod = lambda *_args, **_kwargs: doctest.TestResults(testmod(names), 1)
     pytest: Any = sys.modules.get("pytest")
     if pytest is not None:
         pytest.fixture = fixture

@@ -45,6 +45,7 @@ class Judge:
         self._named: set[str] = set()
         self._undecided = ""
         self._held = 0
+        self._only_own_examples = False
         comparison = Comparison(self._named, self._stop)
         self._guard = Guard()
         self._peer = Peer(frames, ask, self._guard, first_label=0, limit=time_limit, methods=comparison.methods)
@@ -113,7 +114,7 @@ class Judge:
         if imports.keys() - simple.MODULES:
             modules = CandidateModules(imports, self._defined, self._find, self._replace, self._stop)
             install(modules, imports, self._defined)
-            collected.prepare()
+            collected.prepare(self._testmod, names)
             self._forward_seeds()
         assertions.instrument(tree, nodes)
         try:
@@ -211,6 +212,19 @@ class Judge:
 
         return seed_both
 
+    def _testmod(self, names: dict[str, Any]) -> int:
+        """Runs the examples in the response's own documentation; returns how many fail.
+
+        They are no evidence: the response may say that anything is right.
+        """
+        self._only_own_examples = True
+        for text in self._peer.request("documentation"):
+            try:
+                run_doctests(str(text), names)
+            except Exception:  # noqa: BLE001 - whatever an example raises, it fails
+                return 1
+        return 0
+
     # --- the verdict
 
     def _note_held(self) -> None:
@@ -223,8 +237,8 @@ class Judge:
         """`passed`, if the response was called and an assertion held."""
         if not self._peer.num_calls:
             return "no_tests", "the tests never call the response"
-        if not self._held:
-            return "no_tests", "the tests assert nothing"
+        if self._held <= self._only_own_examples:
+            return "no_tests", "the tests assert nothing" + self._only_own_examples * " but the response's own examples"
         return "passed", ""
 
     def _failing(self, error: BaseException) -> str:
