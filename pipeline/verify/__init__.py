@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .blocks import extract_code
+    from .code.blocks import extract_code
     from .extract import extract_answer
     from .pool import VerifierPool
     from .tasks import CheckTask, Verdict

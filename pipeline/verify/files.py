@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError, UserError
-from .pairs import parse_pairs
+from .forms.pairs import parse_pairs
 from .pool import VerifierPool
 from .tasks import CheckTask, Verdict, needs_entry_point
 

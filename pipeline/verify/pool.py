@@ -15,15 +15,15 @@ from queue import Queue
 from typing import Literal, Self
 
 from ..errors import FusechatError, UserError
-from . import preload
+from .code import modules
 from .frames import LateError
 from .messages import CheckRequest, WorkerMessage
 from .tasks import CheckTask, Verdict, unfit_reason
 from .time_limits import WALL_FACTOR, ProcessTime
-from .zygote import Pipes
+from .code.zygote import Pipes
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
-ZYGOTE = ["-m", "fusechat.pipeline.verify.zygote"]
+ZYGOTE = ["-m", "fusechat.pipeline.verify.code.zygote"]
 START_S = 60.0
 """Seconds that a new worker may take until it is ready."""
 MAX_CODE = 20_000
@@ -35,7 +35,7 @@ class VerifierPool:
 
     Args:
         num_workers: number of parallel checks. Each has one process for math and one to three for code (see
-            preload.py), started on first use.
+            code/modules.py), started on first use.
         timeout_s: processor seconds per check, and a fifth of the wall-clock seconds. After that its worker is killed
             and the verdict is `timeout`.
         memory_mb: address space per check, in MiB.
@@ -54,7 +54,7 @@ class VerifierPool:
         sandbox: Literal["strict", "basic"] = "strict",
     ) -> None:
         self._workers = [
-            {kind: _Worker(timeout_s, memory_mb, sandbox, kind) for kind in ("math", *preload.KINDS)}
+            {kind: _Worker(timeout_s, memory_mb, sandbox, kind) for kind in ("math", *modules.KINDS)}
             for _ in range(num_workers)
         ]
 
@@ -112,7 +112,7 @@ class VerifierPool:
 
 
 def _kind_for(task: CheckTask) -> str:
-    return "math" if task.domain == "math" else preload.kind_for(task.response, task.tests or "", task.prompt)
+    return "math" if task.domain == "math" else modules.kind_for(task.response, task.tests or "", task.prompt)
 
 
 def _started(arguments: list[str], descriptors: tuple[int, ...]) -> subprocess.Popen[bytes]:

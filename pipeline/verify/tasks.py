@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .pairs import parse_pairs
+from .forms.pairs import parse_pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Command-line arguments: seconds per check, MiB of address space per check, sandbox level, for code the
-    descriptors `zygote.Pipes.of_worker`, and the kind of worker: math, or one of `preload.KINDS`.
+    descriptors `zygote.Pipes.of_worker`, and the kind of worker: math, or one of `modules.KINDS`.
     """
     timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[-1]
     # Redirected so that nothing a library prints can look like a verdict.
@@ -35,8 +35,10 @@ def main() -> None:
 
         logging.disable(logging.CRITICAL)  # it logs the response
     else:
-        from . import code, preload, sandbox
-        from .zygote import Zygote, inherited
+        from . import sandbox
+        from .code.checker import Checker
+        from .code.modules import preload
+        from .code.zygote import Zygote, inherited
 
         missing = sandbox.missing_layers(level)
         if missing:
@@ -44,7 +46,7 @@ def main() -> None:
             return
         import pyflakes.checker  # noqa: F401 - slow to import, so not during a check
 
-        preload.preload(kind)
+        preload(kind)
         zygote = Zygote(inherited(sys.argv[4]))
         statm = os.open("/proc/self/statm", os.O_RDONLY)
         limits = sandbox.ResourceLimits(level, timeout_s, memory_mb, statm)
@@ -52,7 +54,7 @@ def main() -> None:
         sandbox.require_confinement(level)
         if level == "strict" or os.geteuid() == 0:
             sandbox.drop_privileges()
-        checker = code.Checker(zygote, limits)
+        checker = Checker(zygote, limits)
     _send(answers, {"ready": True})
     while True:
         try:

@@ -3,7 +3,7 @@
 The pool starts one beside each worker for code. For each check the zygote forks a candidate, tells its process id,
 waits until it ends, and tells how it ended. The worker, which reads the tests, is never forked for a candidate.
 
-`python -m fusechat.pipeline.verify.zygote`
+`python -m fusechat.pipeline.verify.code.zygote`
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
-from . import preload, sandbox
+from .. import sandbox
 from .candidate import Candidate, rehearse
-from .frames import MAX_TESTS, FrameReader, receive, send
-from .messages import Program
+from .modules import preload
+from ..frames import MAX_TESTS, FrameReader, receive, send
+from ..messages import Program
 
 
 FIRST = 3
@@ -121,7 +122,7 @@ def main() -> NoReturn:
     """
     timeout_s, memory_mb, level, kind = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     ask, reply, command, status = inherited(sys.argv[5])
-    preload.preload(kind)
+    preload(kind)
     rehearse()
     sandbox.load_filters()
     gc.collect()

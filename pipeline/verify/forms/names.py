@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from . import starter
-from .comparison import UndecidedError
+from ..remote.comparison import UndecidedError
 
 MODULE = "solution"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

@@ -57,7 +57,7 @@ def preload(kind: str = "code") -> None:
         if name in sys.modules:
             sys.modules[name].seed(0)
     if kind != "code":
-        from .coroutines import use_loops_without_sockets
+        from ..remote.coroutines import use_loops_without_sockets
 
         use_loops_without_sockets()
     gc.disable()  # forked processes enable it again

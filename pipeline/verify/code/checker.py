@@ -13,16 +13,16 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from . import sandbox, starter
+from .. import sandbox
+from ..forms import starter
 from .blocks import extract_code, extract_prelude, num_parameters
-from .frames import read_all, write
+from ..frames import read_all, write
 from .judge import Judge, TestOutcome
-from .preload import preload as preload
-from .sandbox import ResourceLimits
-from .time_limits import WALL_FACTOR, ProcessTime
+from ..sandbox import ResourceLimits
+from ..time_limits import WALL_FACTOR, ProcessTime
 
 if TYPE_CHECKING:
-    from .messages import CheckRequest, CheckResult, Program
+    from ..messages import CheckRequest, CheckResult, Program
     from .zygote import Ended, Zygote
 
 GRACE_S = 0.3

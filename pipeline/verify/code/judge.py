@@ -10,18 +10,18 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import assertions, collected, simple
-from .comparison import Comparison, UndecidedError
-from .doctests import doctest_of, run_doctests
-from .frames import FrameReader, LateError, TimeLimit
-from .guard import TESTS, Guard
-from .mirrors import is_mirrored
-from .names import CandidateModules, TestNames, imports_of, install
-from .pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
-from .remote import EndedError, Peer, RemoteError
+from ..forms import assertions, collected, simple
+from ..remote.comparison import Comparison, UndecidedError
+from ..forms.doctests import doctest_of, run_doctests
+from ..frames import FrameReader, LateError, TimeLimit
+from ..remote.guard import TESTS, Guard
+from ..remote.mirrors import is_mirrored
+from ..forms.names import CandidateModules, TestNames, imports_of, install
+from ..forms.pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
+from ..remote.peer import EndedError, Peer, RemoteError
 
 if TYPE_CHECKING:
-    from .messages import Program
+    from ..messages import Program
 
 TestOutcome = tuple[str, str]
 """Reason and detail. The reason `no_tests` means that the tests can't judge the response."""

@@ -115,7 +115,7 @@ def encode_items(tag: str, items: Any, encode: Encode) -> Wire:
     """The tag and the encoded items. Items that are all scalars are taken in one step.
 
     When `encode` is called, an item that nobody else refers to has always the same number of references: see
-    `remote.Peer.encode`.
+    `peer.Peer.encode`.
     """
     if SCALARS.issuperset(map(type, items)) and not _any_huge(items):
         return [tag, *items]

@@ -35,7 +35,7 @@ class Reference(NamedTuple):
 
 
 class Requests(Protocol):
-    """What mirrors need of `remote.Peer`."""
+    """What mirrors need of `peer.Peer`."""
 
     def request(self, op: str, *operands: Any) -> Any:
         """Asks the other side."""

@@ -10,8 +10,8 @@ import unittest
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .coroutines import run_coroutine
-from .mirrors import is_mirrored
+from ..remote.coroutines import run_coroutine
+from ..remote.mirrors import is_mirrored
 
 CHECKS = ("check", "test")
 

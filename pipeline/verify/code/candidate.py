@@ -13,14 +13,14 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import sandbox
-from .coroutines import run_coroutine
-from .frames import FrameReader, receive, send
-from .remote import Peer
-from .values import base_value, has_base
+from .. import sandbox
+from ..remote.coroutines import run_coroutine
+from ..frames import FrameReader, receive, send
+from ..remote.peer import Peer
+from ..remote.values import base_value, has_base
 
 if TYPE_CHECKING:
-    from .messages import Program
+    from ..messages import Program
 
 MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000

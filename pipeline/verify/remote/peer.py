@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from .frames import MAX_MESSAGE, FrameReader, TimeLimit, send
+from ..frames import MAX_MESSAGE, FrameReader, TimeLimit, send
 from .mirrors import (
     SPECIAL,
     Mirror,

@@ -1,0 +1,1 @@
+"""The forms of tests: assertions, pytest, unittest, doctest, inputs and outputs."""
