@@ -111,7 +111,9 @@ def task_of(row: Mapping[str, Any], task_id: str) -> CheckTask:
         return CheckTask(**common, gold=_gold(row.get("gold")))
     tests, entry_point = _tests(row.get("tests")), row.get("entry_point") or None
     if entry_point is not None and not _ENTRY_POINT.fullmatch(entry_point):
-        raise ValueError(f"entry_point: must be a function name, or a method as in Solution().f (given: {entry_point!r:.60})")
+        raise ValueError(
+            f"entry_point: must be a function name, or a method as in Solution().f (given: {entry_point!r:.60})"
+        )
     if entry_point is None and needs_entry_point(tests):
         raise ValueError('entry_point: is missing; it may be left out only if tests is a list of {"input", "output"}')
     return CheckTask(**common, tests=tests, entry_point=entry_point)

@@ -16,11 +16,11 @@ from typing import Literal, Self
 
 from ..errors import FusechatError, UserError
 from .code import modules
+from .code.zygote import Pipes
 from .frames import LateError
 from .messages import CheckRequest, WorkerMessage
 from .tasks import CheckTask, Verdict, unfit_reason
 from .time_limits import WALL_FACTOR, ProcessTime
-from .code.zygote import Pipes
 
 WORKER = ["-m", "fusechat.pipeline.verify.worker"]
 ZYGOTE = ["-m", "fusechat.pipeline.verify.code.zygote"]

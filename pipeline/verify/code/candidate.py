@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import sandbox
-from ..remote.coroutines import run_coroutine
 from ..frames import FrameReader, receive, send
+from ..remote.coroutines import run_coroutine
 from ..remote.peer import Peer
 from ..remote.values import base_value, has_base
 
@@ -113,7 +113,7 @@ class Candidate:
             named: the names in the tests.
         """
         self._named = frozenset(named)
-        self._peer.with_signatures = with_signatures
+        self._peer.codec.with_signatures = with_signatures
         module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
         names = vars(module)
         sys.stdout = self._out  # type: ignore[assignment]
@@ -209,7 +209,10 @@ def rehearse(times: int = 30) -> None:
     for _ in range(times):
         candidate = Candidate(ask_read, reply_write)
         candidate._code = REHEARSAL
-        for message in ('["?","load",["list",["list"],false,"f"],[],[],""]', *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],""]' for args in REHEARSAL_ARGUMENTS)):
+        for message in (
+            '["?","load",["list",["list"],false,"f"],[],[],""]',
+            *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],""]' for args in REHEARSAL_ARGUMENTS),
+        ):
             send(ask_write, message.encode())
             candidate._peer.serve_one()
             receive(reply_read)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from .. import sandbox
 from ..forms import starter
-from .blocks import extract_code, extract_prelude, num_parameters
 from ..frames import read_all, write
-from .judge import Judge, TestOutcome
 from ..sandbox import ResourceLimits
 from ..time_limits import WALL_FACTOR, ProcessTime
+from .blocks import extract_code, extract_prelude, num_parameters
+from .judge import Judge, TestOutcome
 
 if TYPE_CHECKING:
     from ..messages import CheckRequest, CheckResult, Program
@@ -29,6 +29,8 @@ GRACE_S = 0.3
 """The judge itself reports which test timed out. It is killed this long after the deadline."""
 CHECKS_PER_COLLECTION = 100
 MAX_FINDINGS = 20
+
+
 class Checker:
     """Checks responses one after the other.
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..forms import assertions, collected, simple
-from ..remote.comparison import Comparison, UndecidedError
 from ..forms.doctests import doctest_of, run_doctests
-from ..frames import FrameReader, LateError, TimeLimit
-from ..remote.guard import TESTS, Guard
-from ..remote.mirrors import is_mirrored
 from ..forms.names import CandidateModules, TestNames, imports_of, install
 from ..forms.pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
+from ..frames import FrameReader, LateError, TimeLimit
+from ..remote.comparison import Comparison, UndecidedError
+from ..remote.guard import TESTS, Guard
+from ..remote.mirrors import is_mirrored
 from ..remote.peer import EndedError, Peer, RemoteError
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ class Judge:
     def _run(self) -> TestOutcome:
         form = self._form
         if isinstance(form, Pairs):
-            return self._run_programs(form) if form.function is None else self._guarded(lambda: self._run_function(form))
+            return (
+                self._run_programs(form) if form.function is None else self._guarded(lambda: self._run_function(form))
+            )
         if isinstance(form, str):
             return self._guarded(lambda: self._run_doctests(form))
         if isinstance(form, Exception):

@@ -40,7 +40,23 @@ DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
 """Packages that take long to load."""
 KINDS = {"code": LIGHT, "full": FULL, "data": DATA}
 _IMPORT = re.compile(r"^[ \t>.]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
-_WORDS = {"full": ("np.", "numpy", "pytest", ">>>", "asyncio", "Mock", "patch(", "monkeypatch", "doctest", "unittest", "dataclass", "inspect"), "data": ("pandas", "scipy")}
+_WORDS = {
+    "full": (
+        "np.",
+        "numpy",
+        "pytest",
+        ">>>",
+        "asyncio",
+        "Mock",
+        "patch(",
+        "monkeypatch",
+        "doctest",
+        "unittest",
+        "dataclass",
+        "inspect",
+    ),
+    "data": ("pandas", "scipy"),
+}
 
 
 def preload(kind: str = "code") -> None:

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from .. import sandbox
-from .candidate import Candidate, rehearse
-from .modules import preload
 from ..frames import MAX_TESTS, FrameReader, receive, send
 from ..messages import Program
-
+from .candidate import Candidate, rehearse
+from .modules import preload
 
 FIRST = 3
 """The first descriptor after the standard ones."""

@@ -38,7 +38,9 @@ def run_doctests(text: str, names: dict[str, Any]) -> int:
         doctest.DebugRunner(verbose=False).run(test, out=lambda _text: None, clear_globs=False)
     except doctest.DocTestFailure as failure:
         wanted = failure.example.want.strip()
-        raise AssertionError(f"{failure.example.source.strip()}: {failure.got.strip()[:100]}, not {wanted[:100]}") from None
+        raise AssertionError(
+            f"{failure.example.source.strip()}: {failure.got.strip()[:100]}, not {wanted[:100]}"
+        ) from None
     except doctest.UnexpectedException as failure:
         raise failure.exc_info[1] from None
     return sum(bool(e.want) for e in examples)

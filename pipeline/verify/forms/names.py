@@ -13,8 +13,8 @@ import types
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from . import starter
 from ..remote.comparison import UndecidedError
+from . import starter
 
 MODULE = "solution"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")

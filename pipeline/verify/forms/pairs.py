@@ -40,7 +40,7 @@ def parse_pairs(
         num_parameters: how many arguments it takes, at least and at most; None if the response is a program. A list of
             pairs that does not say what it is about is about the function if the number of arguments fits.
     """
-    if not tests.lstrip()[:1] in ("[", "{"):
+    if tests.lstrip()[:1] not in ("[", "{"):
         return None
     try:
         found = json.loads(tests)

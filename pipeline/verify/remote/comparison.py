@@ -17,7 +17,22 @@ from typing import Any
 
 from .mirrors import OPERATORS, Mirror, MirroredClass, MirrorType, Reference, is_mirrored
 
-_UNARY = ("abs", "float", "int", "index", "round", "trunc", "floor", "ceil", "bool", "len", "complex", "neg", "pos", "invert")
+_UNARY = (
+    "abs",
+    "float",
+    "int",
+    "index",
+    "round",
+    "trunc",
+    "floor",
+    "ceil",
+    "bool",
+    "len",
+    "complex",
+    "neg",
+    "pos",
+    "invert",
+)
 _ORDER: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "lt": ("gt", operator.lt),
     "le": ("ge", operator.le),
@@ -46,7 +61,11 @@ class Comparison:
     def methods(self, kind: MirroredClass) -> dict[str, Any]:
         """The methods that replace those that only send a request, by their name with underscores."""
         named = kind.name in self._named
-        found: dict[str, Any] = {"__eq__": self._eq(kind), "__ne__": lambda a, b: not a == b, "__hash__": Mirror.__hash__}
+        found: dict[str, Any] = {
+            "__eq__": self._eq(kind),
+            "__ne__": lambda a, b: not a == b,
+            "__hash__": Mirror.__hash__,
+        }
         for name in kind.special:
             if name in OPERATORS:
                 found[f"__{name}__"] = self._operator(name) if named else _not_implemented

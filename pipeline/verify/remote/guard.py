@@ -105,7 +105,11 @@ class Guard:
         if op == "run" and isinstance(value, types.CoroutineType):
             return run_coroutine(value)
         if op == "method" and isinstance(value, types.GeneratorType):
-            advance: dict[str, Callable[..., Any]] = {"__next__": value.__next__, "send": value.send, "throw": value.throw}
+            advance: dict[str, Callable[..., Any]] = {
+                "__next__": value.__next__,
+                "send": value.send,
+                "throw": value.throw,
+            }
             return advance[operands[1]](*operands[2:])
         raise TypeError("no such request")
 
@@ -147,7 +151,11 @@ class Guard:
 
     def _check_name(self, value: Any, name: Any) -> None:
         kind = value if isinstance(value, type) else type(value)
-        if type(name) is not str or name.startswith("_") or not (_is_test_class(kind) or isinstance(value, _open_types())):
+        if (
+            type(name) is not str
+            or name.startswith("_")
+            or not (_is_test_class(kind) or isinstance(value, _open_types()))
+        ):
             raise AttributeError(name)
 
 
@@ -172,4 +180,4 @@ def _is_callable(value: Any) -> bool:
     if isinstance(value, types.BuiltinMethodType):
         return isinstance(value.__self__, (*MUTABLE, str, *_STREAMS))
     mock: Any = sys.modules.get("unittest.mock")
-    return _is_test_class(type(value)) or mock is not None and isinstance(value, mock.Mock)
+    return _is_test_class(type(value)) or (mock is not None and isinstance(value, mock.Mock))

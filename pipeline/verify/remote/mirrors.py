@@ -192,7 +192,9 @@ def _exception_attribute(self: BaseException, name: str) -> Any:
     return _attribute(peer, vars(self)["_fusechat_id"], name)
 
 
-def make_exception(kind: type[BaseException], args: Sequence[Any], peer: Requests, number: int, text: str) -> BaseException:
+def make_exception(
+    kind: type[BaseException], args: Sequence[Any], peer: Requests, number: int, text: str
+) -> BaseException:
     """An exception that the other side raised."""
     try:
         error = kind(*args)
@@ -231,12 +233,14 @@ def make_function(
     if parameters is not None:
         import inspect
 
-        found.__signature__ = inspect.Signature([
-            inspect.Parameter(
-                str(p[0]), inspect._ParameterKind(p[1]), default=... if p[2] else inspect.Parameter.empty
-            )
-            for p in parameters
-        ])
+        found.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(
+                    str(p[0]), inspect._ParameterKind(p[1]), default=... if p[2] else inspect.Parameter.empty
+                )
+                for p in parameters
+            ]
+        )
     return cast("Callable[..., Any]", found)
 
 

@@ -12,7 +12,8 @@ import sys
 from collections import Counter, deque
 from typing import Any, cast
 
-from .values import SCALARS, Decode, Encode, Wire, decode_plain, encode_items
+from .values import SCALARS, decode_plain, encode_items
+from .wire import Decode, Encode, Wire
 
 Content = list[Any]
 

@@ -12,7 +12,6 @@ import collections
 import datetime
 import enum
 import re
-import sys
 import types
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -21,11 +20,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, cast
 
-Wire = None | bool | int | float | str | list["Wire"]
-"""What JSON holds. The first item of a list is its tag."""
-Hook = Callable[[Any], Wire]
-Encode = Callable[[Any], Wire]
-Decode = Callable[[Any], Any]
+from .arrays import decode_array, encode_array
+from .wire import Decode, Encode, Wire
 
 SCALARS = frozenset({type(None), bool, int, float, str})
 LARGEST = 1 << 63
@@ -54,11 +50,6 @@ TYPE_NAMES = {value: name for name, value in NAMED_TYPES.items()}
 _NAMEDTUPLES: dict[tuple[str, ...], type] = {}
 
 
-def numpy_or_none() -> Any:
-    """The module numpy, if this process has loaded it."""
-    return sys.modules.get("numpy")
-
-
 def encode_plain(value: Any, encode: Encode) -> Wire | None:
     """A value of an immutable type, or of a type of the standard library, encoded; None if it is of another type.
 
@@ -75,10 +66,7 @@ def encode_plain(value: Any, encode: Encode) -> Wire | None:
         return ["namedtuple", kind.__name__, list(kind._fields), [encode(v) for v in tuple.__iter__(value)]]
     if isinstance(value, type) and value in TYPE_NAMES:
         return ["type", TYPE_NAMES[value]]
-    numpy = numpy_or_none()
-    if numpy is not None and isinstance(value, numpy.generic | numpy.ndarray):
-        return _encode_array(value, numpy, encode)
-    return None
+    return encode_array(value, encode)
 
 
 def base_value(value: Any) -> Any:
@@ -154,40 +142,8 @@ def _namedtuple(wire: list[Any], decode: Decode) -> Any:
     name, fields = str(wire[1]), [str(f) for f in wire[2]]
     key = (name, *fields)
     if key not in _NAMEDTUPLES:
-        _NAMEDTUPLES[key] = collections.namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024
+        _NAMEDTUPLES[key] = collections.namedtuple(name, fields)  # type: ignore[misc]
     return _NAMEDTUPLES[key](*[decode(v) for v in wire[3]])
-
-
-def _encode_array(value: Any, numpy: Any, encode: Encode) -> Wire | None:
-    if isinstance(value, numpy.generic):
-        if value.dtype.kind not in "biufcSU":
-            return encode(value.item())
-        return ["scalar", value.dtype.str, encode(value.item())]
-    if type(value) is not numpy.ndarray:
-        return None
-    if value.dtype.kind in "biufcSUmM":
-        data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
-        return ["array", value.dtype.str, list(value.shape), data]
-    return ["objects", list(value.shape), [encode(v) for v in value.ravel().tolist()]]
-
-
-def _array(wire: list[Any], decode: Decode) -> Any:
-    import numpy
-
-    if wire[0] == "scalar":
-        return numpy.dtype(_dtype(wire[1])).type(decode(wire[2]))
-    if wire[0] == "objects":
-        found = numpy.empty(len(wire[2]), dtype=object)
-        found[:] = [decode(v) for v in wire[2]]
-        return found.reshape([int(n) for n in wire[1]])
-    data = base64.b64decode(wire[3])
-    return numpy.frombuffer(data, _dtype(wire[1])).reshape([int(n) for n in wire[2]]).copy()
-
-
-def _dtype(text: str) -> str:
-    if not re.fullmatch(r"[<>|=][biufcSUmM]\d{1,6}(\[\w+\])?", text):
-        raise ValueError("no data type")
-    return text
 
 
 def _encode_defaultdict(value: Any, encode: Encode) -> Wire:
@@ -209,7 +165,9 @@ def _encode_datetime(value: Any, encode: Encode) -> Wire | None:
     zone = value.tzinfo
     if zone is not None and type(zone) is not datetime.timezone:
         return None
-    parts = [*value.timetuple()[:6]] if isinstance(value, datetime.datetime) else [value.hour, value.minute, value.second]
+    parts = (
+        [*value.timetuple()[:6]] if isinstance(value, datetime.datetime) else [value.hour, value.minute, value.second]
+    )
     return [type(value).__name__, *parts, value.microsecond, encode(zone), value.fold]
 
 
@@ -222,7 +180,7 @@ def _timezone(wire: list[Any], decode: Decode) -> datetime.timezone:
     offset = datetime.timedelta(seconds=wire[1])
     if wire[2] is not None:
         return datetime.timezone(offset, str(wire[2]))
-    return datetime.timezone.utc if not offset else datetime.timezone(offset)
+    return datetime.UTC if not offset else datetime.timezone(offset)
 
 
 def _encode_timezone(value: datetime.timezone, encode: Encode) -> Wire:
@@ -310,7 +268,5 @@ _READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
     "view": _view,
     "namedtuple": _namedtuple,
     "type": lambda w, d: NAMED_TYPES[w[1]],
-    "scalar": _array,
-    "array": _array,
-    "objects": _array,
+    **dict.fromkeys(("scalar", "array", "objects"), decode_array),
 }

@@ -1,0 +1,58 @@
+"""Descriptions of classes and functions, from which the other process makes mirrors."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from .mirrors import SPECIAL
+from .wire import Wire
+
+_COROUTINE = 0x80
+"""The flag of coroutine functions (inspect.CO_COROUTINE); inspect itself takes too much memory."""
+
+
+def describe_class(kind: type) -> list[Wire]:
+    """Name, qualified name, module and documentation; the special methods; whether it compares by more than identity,
+    and whether it is an exception."""
+    special: list[Wire] = [n for n in SPECIAL if _defines(kind, n)]
+    own_eq = any("__eq__" in vars(c) for c in kind.__mro__ if c is not object)
+    texts: list[Wire] = [str(kind.__name__), str(kind.__qualname__), str(kind.__module__), _doc(kind)]
+    return [*texts, special, own_eq, issubclass(kind, BaseException)]
+
+
+def _defines(kind: type, name: str) -> bool:
+    method = f"__{name}__"
+    return any(vars(c).get(method) is not None for c in kind.__mro__ if c is not object) or name in ("str", "repr")
+
+
+def _doc(value: Any) -> str | None:
+    doc = getattr(value, "__doc__", None)
+    return doc[:10_000] if type(doc) is str else None
+
+
+def text_of(value: Any) -> str:
+    """The text of an object, whatever its own `__str__` does."""
+    try:
+        return str(value)[:10_000]
+    except Exception:  # noqa: BLE001 - model-written `__str__`
+        return f"a {type(value).__name__} without a text"
+
+
+def describe_function(value: Any, *, with_parameters: bool) -> list[Wire]:
+    """Name, documentation, whether it is a coroutine function, and its parameters."""
+    parameters: Wire = None
+    if with_parameters:
+        import inspect
+
+        try:
+            found = inspect.signature(value).parameters.values()
+            parameters = [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+        except (TypeError, ValueError):
+            parameters = None
+    return [str(getattr(value, "__name__", "")), _doc(value), _is_coroutine_function(value), parameters]
+
+
+def _is_coroutine_function(value: Any) -> bool:
+    code = getattr(value, "__code__", None)
+    return isinstance(code, types.CodeType) and bool(code.co_flags & _COROUTINE)
