@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..errors import FusechatError, UserError
+from ..progress import EVERY_S, Progress
 
 
 def verify(
@@ -17,7 +20,7 @@ def verify(
         typer.Argument(
             metavar="FILE.jsonl",
             help="Rows: id, domain (math or code), response, and gold, or tests with entry_point (and prompt). Tests: "
-            'assert lines, a check(candidate) function, or a list of {"input", "output"} for programs.',
+            "Python code (assert lines, check(candidate), pytest, unittest), doctest, or inputs and outputs.",
         ),
     ],
     out: Annotated[
@@ -28,6 +31,7 @@ def verify(
     sandbox: Annotated[
         str, typer.Option(help="strict or basic: the sandbox layers that must work before code runs.")
     ] = "strict",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row got no verdict.")] = False,
 ) -> None:
     """Verify math answers and code: one verdict per row (id, correct, reason, detail), in the same order."""
     from ..verify import VerifierPool, files
@@ -38,7 +42,7 @@ def verify(
     complete = False
     try:
         with VerifierPool(workers, timeout_s=timeout, sandbox=sandbox) as pool:  # type: ignore[arg-type]
-            counts, first_bad = files.verify_file(file, stream, pool)
+            summary = files.verify_file(file, stream, pool, _progress(files.count_lines(file)))
         stream.flush()
         complete = True
     except OSError as error:
@@ -46,7 +50,24 @@ def verify(
     finally:
         if out is not None:
             files.finish_out(out, stream, complete=complete)
-    summary = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
-    typer.echo(
-        f"{sum(counts.values())} rows: {summary}" + (f"; first bad row: {first_bad}" if first_bad else ""), err=True
-    )
+    typer.echo(str(summary), err=True)
+    if strict and summary.num_unjudged:
+        raise FusechatError(f"{file}: {summary.num_unjudged} rows got no verdict (--strict)")
+
+
+def _progress(num_rows: int) -> Callable[[], None]:
+    """Shows progress if it takes more than a few seconds; returns what is called after each row."""
+    progress, began, done = Progress(), time.monotonic(), 0
+    shown: list[bool] = []
+
+    def on_row() -> None:
+        nonlocal done
+        done += 1
+        if time.monotonic() - began < EVERY_S:
+            return
+        if not shown:
+            progress.begin("verify", max(num_rows, done), done)
+            shown.append(True)
+        progress.advance("verify", 1)
+
+    return on_row

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,54 +23,89 @@ MAX_LINE = 64 << 20
 _ENTRY_POINT = re.compile(r"[^\W\d]\w*(?:(?:\(\))?\.[^\W\d]\w*)?")
 
 
-def verify_file(file: Path, out: IO[str], pool: VerifierPool) -> tuple[Counter[str], str]:
+@dataclass
+class Summary:
+    """What became of the rows of a file."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Reason -> rows."""
+    num_unjudged: int = 0
+    """Rows without a verdict: invalid ones, and those whose tests or gold answer can't judge the response."""
+    first_bad: str = ""
+    """File, line and cause of the first invalid row."""
+    num_duplicates: int = 0
+    """Rows whose id an earlier row has."""
+    first_duplicate: str = ""
+    """File, line and id of the first of them."""
+
+    def __str__(self) -> str:
+        reasons = sorted(self.counts.items(), key=lambda c: (-c[1], c[0]))
+        text = f"{self.counts.total()} rows: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
+        if self.num_duplicates:
+            text += f"; {self.num_duplicates} with an id that occurs before, the first: {self.first_duplicate}"
+        return text + (f"; first bad row: {self.first_bad}" if self.first_bad else "")
+
+
+def verify_file(file: Path, out: IO[str], pool: VerifierPool, on_row: Callable[[], None] = lambda: None) -> Summary:
     """Writes one JSON row per line: `id`, `correct`, `reason`, `detail` and the other fields of the verdict.
 
     An invalid input row gives an output row too: `correct` null, reason `bad_row`, and file, line and cause as detail.
+    Rows with the same id are all verified.
 
-    Returns:
-        The count of each reason, and the detail of the first invalid row.
+    Args:
+        on_row: called after each row that is written.
 
     Raises:
         InputError: the file can't be read, or has no rows.
     """
-    counts: Counter[str] = Counter()
-    first_bad = ""
+    summary = Summary()
+    seen: dict[str, int] = {}
     ids: dict[int, str] = {}
     waiting: dict[int, dict[str, Any]] = {}
     next_index = 0
 
     def tasks() -> Iterator[CheckTask]:
-        nonlocal first_bad
         for i, (line, text) in enumerate(_lines(file)):
-            ids[i] = str(i)
-            try:
-                task = task_of(_object(text), str(i))
-            except ValueError as error:
-                row_id = _id(text)
-                detail = f"{file}:{line}: {error}"
-                first_bad = first_bad or detail
-                waiting[i] = {"id": row_id, "correct": None, "reason": BAD_ROW, "detail": detail}
-                continue
             ids[i] = _id(text)
-            yield task
+            if ids[i] and seen.setdefault(ids[i], line) != line:
+                summary.num_duplicates += 1
+                summary.first_duplicate = (
+                    summary.first_duplicate or f"{file}:{line}: {ids[i]!r:.60}, as in line {seen[ids[i]]}"
+                )
+            try:
+                yield task_of(_object(text), str(i))
+            except ValueError as error:
+                detail = f"{file}:{line}: {error}"
+                summary.first_bad = summary.first_bad or detail
+                waiting[i] = {"id": ids[i], "correct": None, "reason": BAD_ROW, "detail": detail}
 
     def flush() -> None:
         nonlocal next_index
         while next_index in waiting:
             row = waiting.pop(next_index)
             ids.pop(next_index, None)
-            counts[row["reason"]] += 1
+            summary.counts[row["reason"]] += 1
+            summary.num_unjudged += row["correct"] is None
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            on_row()
             next_index += 1
 
     for index, verdict in pool.run(tasks()):
         waiting[int(index)] = row_of(ids[int(index)], verdict)
         flush()
     flush()
-    if not counts:
+    if not summary.counts:
         raise InputError(str(file), 0, "holds no rows")
-    return counts, first_bad
+    return summary
+
+
+def count_lines(file: Path) -> int:
+    """Number of lines of a file; 0 if it is a pipe or can't be read."""
+    if not file.is_file():
+        return 0
+    with contextlib.suppress(OSError), file.open("rb") as data:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: data.read(1 << 20), b""))
+    return 0
 
 
 def row_of(row_id: str, verdict: Verdict) -> dict[str, Any]:

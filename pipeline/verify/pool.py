@@ -36,8 +36,8 @@ class VerifierPool:
     Args:
         num_workers: number of parallel checks. Each has one process for math and one to three for code (see
             code/modules.py), started on first use.
-        timeout_s: processor seconds per check, and a fifth of the wall-clock seconds. After that its worker is killed
-            and the verdict is `timeout`.
+        timeout_s: processor seconds per check. By the clock it may take five times as long. After that the verdict is
+            `timeout`.
         memory_mb: address space per check, in MiB.
         sandbox: level of the sandbox for model-written code (see sandbox.py).
 
@@ -217,8 +217,8 @@ class _Worker:
             self.stop()
             if died and task.domain == "code":
                 return Verdict(False, "error", "the check's process died", seconds=seconds)
-            limit = "its memory" if died else f"{self._timeout_s:g} s"
-            return Verdict(False, "timeout", f"no verdict within {limit}", seconds=seconds)
+            exceeded = "its memory" if died else f"{self._timeout_s:g} s"
+            return Verdict(False, "timeout", f"no verdict within {exceeded}", seconds=seconds)
         assert "reason" in reply
         return Verdict(
             reply["correct"],

@@ -96,11 +96,8 @@ def num_parameters(tree: ast.Module, entry_point: str) -> tuple[int, int] | None
     name = re.split(r"\W", entry_point)[-1]
     found: tuple[int, int] | None = None
     for node in ast.walk(tree):
-        if (
-            (isinstance(node, ast.Name)
-            and node.id in ("input", "stdin"))
-            or (isinstance(node, ast.Attribute)
-            and node.attr == "stdin")
+        if (isinstance(node, ast.Name) and node.id in ("input", "stdin")) or (
+            isinstance(node, ast.Attribute) and node.attr == "stdin"
         ):
             return None
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:

@@ -33,9 +33,11 @@ def f(x, *rest):
     return {"a": [v + 1 for v in x], "b": (1.5, "c", {2}), "c": sorted(x), "d": None}
 """
 REHEARSAL_ARGUMENTS = (
-    '["tuple",["list",3,1,2]]', '["tuple",["list"]]', '["tuple",["tuple",1,2],"x",2.5,["dict","k",["list",1]],["set",1]]',
+    '["tuple",["list",3,1,2]]',
+    '["tuple",["list"]]',
+    '["tuple",["tuple",1,2],"x",2.5,["dict","k",["list",1]],["set",1]]',
     '["tuple",["shared",0,["list",3,1,2]]]',
-)  # fmt: skip
+)
 
 
 class Candidate:
@@ -116,7 +118,7 @@ class Candidate:
         self._peer.codec.with_signatures = with_signatures
         module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
         names = vars(module)
-        sys.stdout = self._out  # type: ignore[assignment]
+        sys.stdout = self._out
         names["input"] = self._input
         exec(compile(self._code, "<response>", "exec"), names)  # noqa: S102 - confined
         defined = [name for name in names if not name.startswith("__")]

@@ -61,7 +61,8 @@ class Judge:
         """Runs the tests; returns reason and detail."""
         try:
             found = self._run()
-            self._time_limit.wait_s()  # a handler of the tests may have swallowed that the time is over
+            self._time_limit.wait_s()  # a handler of the tests may have caught that the time is over
+            self._peer.require_whole()
         except LateError:
             return "timeout", self._shown
         except EndedError:
@@ -79,9 +80,9 @@ class Judge:
     def _run(self) -> TestOutcome:
         form = self._form
         if isinstance(form, Pairs):
-            return (
-                self._run_programs(form) if form.function is None else self._guarded(lambda: self._run_function(form))
-            )
+            if form.function is None:
+                return self._run_programs(form)
+            return self._guarded(lambda: self._run_function(form))
         if isinstance(form, str):
             return self._guarded(lambda: self._run_doctests(form))
         if isinstance(form, Exception):

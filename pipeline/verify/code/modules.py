@@ -21,16 +21,21 @@ LIGHT = (
 )  # fmt: skip
 """For functions on plain values."""
 FULL = (
-    *LIGHT, "argparse", "ast", "asyncio", "builtins", "calendar", "bz2", "cmd", "code", "codecs", "colorsys", "concurrent.futures",
-    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "csv", "ctypes", "dataclasses",
+    *LIGHT, "argparse", "ast", "asyncio", "builtins", "calendar", "bz2", "cmd", "code", "codecs", "colorsys",
+    "concurrent.futures",
+    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "csv", "ctypes",
+    "dataclasses",
     "difflib", "dis", "doctest",
     "email", "errno", "fnmatch", "gc", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hmac", "html",
     "html.parser", "http", "http.client",
     "importlib", "importlib.metadata", "inspect", "ipaddress", "keyword", "locale", "logging",
     "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
-    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "pprint", "quopri", "reprlib", "sched",
-    "secrets",    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat", "string", "stringprep",
-    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback", "tracemalloc", "unittest", "unittest.async_case", "unittest.mock",
+    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "pprint",
+    "quopri", "reprlib", "sched",
+    "secrets",    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat",
+    "string", "stringprep",
+    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback",
+    "tracemalloc", "unittest", "unittest.async_case", "unittest.mock",
     "urllib.error", "urllib.parse", "urllib.request", "wave", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
     "zipfile", "zoneinfo",
     "numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers",
@@ -64,7 +69,7 @@ def preload(kind: str = "code") -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads do not survive a fork
     # Without the modules' own functions after a fork: they write to many pages. There are no threads whose locks they
     # would reset, and each check shall begin with the same random numbers.
-    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
     for name in KINDS[kind]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -19,7 +19,7 @@ def prepare(testmod: Callable[[dict[str, Any]], int], names: dict[str, Any]) -> 
         testmod: runs the examples in the response's documentation with these names; returns how many fail.
         names: the global names of the tests.
     """
-    unittest.main = lambda *_args, **_kwargs: None  # type: ignore[assignment,misc]
+    unittest.main = lambda *_args, **_kwargs: None  # type: ignore[assignment]
     doctest: Any = sys.modules.get("doctest")
     if doctest is not None:
         doctest.testmod = lambda *_args, **_kwargs: doctest.TestResults(testmod(names), 1)

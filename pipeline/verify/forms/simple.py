@@ -6,12 +6,14 @@ import ast
 from collections.abc import Iterable
 
 MODULES = frozenset({
-    "math", "cmath", "collections", "itertools", "functools", "fractions", "decimal", "re", "string", "typing", "datetime",
+    "math", "cmath", "collections", "itertools", "functools", "fractions", "decimal", "re", "string", "typing",
+    "datetime",
     "copy", "heapq", "bisect", "statistics", "operator",
 })  # fmt: skip
 """Modules without a state that tests would change."""
 _CHANGING = frozenset({
-    "exec", "eval", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "input", "breakpoint",
+    "exec", "eval", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "input",
+    "breakpoint",
     "exit", "quit", "help", "memoryview", "type", "print",
 })  # fmt: skip
 

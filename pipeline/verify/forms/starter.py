@@ -61,7 +61,8 @@ def needed(code: str, prelude: str) -> str:
         return ""
     if not any(isinstance(node, ast.ClassDef) and node.name == "Solution" for node in tree.body):
         return ""
-    used, bound = set(), set(dir(builtins))
+    used: set[str] = set()
+    bound = set(dir(builtins))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .access import Access
@@ -232,7 +232,7 @@ class Codec:
                 self._owned_there[found] = number
         return found
 
-    _readers: dict[str, Callable[[Codec, list[Any]], Any]] = {
+    _readers: ClassVar[dict[str, Callable[[Codec, list[Any]], Any]]] = {
         "yours": _decode_yours,
         "import": _decode_import,
         "known": _decode_shared,

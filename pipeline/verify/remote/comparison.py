@@ -12,8 +12,8 @@ Where the candidate's word is all there is, `UndecidedError` ends the check with
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, cast
 
 from .mirrors import OPERATORS, Mirror, MirroredClass, MirrorType, Reference, is_mirrored
 
@@ -33,11 +33,11 @@ _UNARY = (
     "pos",
     "invert",
 )
-_ORDER: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "lt": ("gt", operator.lt),
-    "le": ("ge", operator.le),
-    "gt": ("lt", operator.gt),
-    "ge": ("le", operator.ge),
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
 }
 
 
@@ -63,7 +63,7 @@ class Comparison:
         named = kind.name in self._named
         found: dict[str, Any] = {
             "__eq__": self._eq(kind),
-            "__ne__": lambda a, b: not a == b,
+            "__ne__": _ne,
             "__hash__": Mirror.__hash__,
         }
         for name in kind.special:
@@ -107,12 +107,10 @@ class Comparison:
         return NotImplemented if type(b).__eq__ is not object.__eq__ and not _is_plain(b) else False
 
     def _order(self, name: str) -> Callable[[Any, Any], object]:
-        opposite, compare = _ORDER[name]
-
         def method(a: Mirror, b: object) -> object:
             base = a._fusechat_to.request("base", Reference(a._fusechat_id))
             if base and type(type(b)) is not MirrorType:
-                return compare(base[0], b)
+                return _ORDER[name](base[0], b)
             if type(b) is not type(a):
                 return NotImplemented
             strict = name in ("lt", "gt")
@@ -147,7 +145,8 @@ class Comparison:
     def _contains(self, named: bool, *, iterable: bool) -> Callable[[Any, Any], bool]:
         def contains(a: Mirror, item: object) -> bool:
             if iterable:
-                return any(item is each or item == each for each in a)
+                items: Iterable[object] = cast("Any", a)
+                return any(item is each or item == each for each in items)
             if not named:
                 raise TypeError("the object can't be searched")
             return _ask(a, "contains", item) is True and _ask(a, "contains", _other(item)) is not True
@@ -157,6 +156,10 @@ class Comparison:
     def _stop(self, why: str) -> None:
         self._undecided(why)
         raise UndecidedError(why)
+
+
+def _ne(a: object, b: object) -> bool:
+    return not a == b  # noqa: SIM201 - this is what `!=` calls
 
 
 def _exit(a: Mirror, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:

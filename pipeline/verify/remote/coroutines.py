@@ -46,7 +46,7 @@ def use_loops_without_sockets() -> None:
             super().__init__(selectors.PollSelector())
 
         def _make_self_pipe(self) -> None:
-            self._ssock = self._csock = None  # type: ignore[attr-defined]
+            self._ssock = self._csock = None
             self._internal_fds = 0
 
         def _close_self_pipe(self) -> None:

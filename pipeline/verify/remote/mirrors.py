@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from .values import BASES
 
 BINARY = (
-    "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift", "and", "xor", "or",
+    "add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow", "lshift", "rshift", "and",
+    "xor", "or",
 )  # fmt: skip
 OPERATORS = (*BINARY, *(f"r{n}" for n in BINARY), *(f"i{n}" for n in BINARY if n != "divmod"))
 """Operators with a second operand."""
@@ -16,7 +17,8 @@ COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 SPECIAL = (
     *OPERATORS, *COMPARISONS, "contains",
     "call", "iter", "next", "reversed", "len", "length_hint", "getitem", "setitem", "delitem", "enter", "exit",
-    "neg", "pos", "abs", "invert", "round", "trunc", "floor", "ceil", "int", "float", "index", "complex", "bool", "bytes",
+    "neg", "pos", "abs", "invert", "round", "trunc", "floor", "ceil", "int", "float", "index", "complex", "bool",
+    "bytes",
     "str", "repr", "format", "hash", "await", "aiter", "anext", "aenter", "aexit",
 )  # fmt: skip
 """The special methods that a mirror may have, without underscores."""
@@ -50,7 +52,8 @@ class MirrorType(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if issubclass(cls, BaseException):
             return type.__call__(cls, *args, **kwargs)
-        return _call(cls._fusechat_peer, cls._fusechat_number, args, kwargs)
+        mirrored = cast("MirrorType", cls)
+        return _call(mirrored._fusechat_peer, mirrored._fusechat_number, args, kwargs)
 
     def __getattr__(cls, name: str) -> Any:
         return _attribute(cls._fusechat_peer, cls._fusechat_number, name)
@@ -99,7 +102,7 @@ class Mirror(metaclass=MirrorType):
 
 def make_mirror(kind: MirrorType, peer: Requests, number: int) -> Mirror:
     """A mirror of an object, of the class's mirror."""
-    found: Mirror = object.__new__(kind)
+    found: Mirror = object.__new__(cast("type[Mirror]", kind))
     object.__setattr__(found, "_fusechat_to", peer)
     object.__setattr__(found, "_fusechat_id", number)
     return found
@@ -248,7 +251,8 @@ def make_generator(peer: Requests, number: int) -> Generator[Any, Any, Any]:
     """A generator that advances one of the other side."""
 
     def generate() -> Generator[Any, Any, Any]:
-        method, operands = "__next__", ()
+        method: str = "__next__"
+        operands: tuple[Any, ...] = ()
         while True:
             try:
                 item = peer.request("method", Reference(number), method, *operands)

@@ -52,6 +52,7 @@ class Peer:
         self.codec = Codec(self, access, first_label, methods)
         self.num_calls = 0
         """How often an object of the other side was called."""
+        self._broken: BaseException | None = None
 
     def request(self, op: str, *operands: Any) -> Any:
         """Asks the other side, and serves what it asks meanwhile.
@@ -73,6 +74,15 @@ class Peer:
                 error = values[0]
                 raise error if isinstance(error, BaseException) else RemoteError("no exception was sent")
             self._answer(op, values)
+
+    def require_whole(self) -> None:
+        """Raises what ended the connection, in case a handler of the tests has caught it.
+
+        Raises:
+            RemoteError, EndedError: the connection has ended.
+        """
+        if self._broken is not None:
+            raise self._broken
 
     def serve(self) -> None:
         """Answers requests until the other side ends."""
@@ -116,15 +126,15 @@ class Peer:
         try:
             send(self._write_fd, data)
         except OSError as error:
-            raise EndedError from error
+            raise self._ended(EndedError()) from error
 
     def _receive(self) -> tuple[str, str, list[Any]]:
         try:
             message = self._frames.receive(MAX_MESSAGE, self._limit)
         except (OSError, EOFError) as error:
-            raise EndedError from error
+            raise self._ended(EndedError()) from error
         except ValueError as error:
-            raise RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB") from error
+            raise self._ended(RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB")) from error
         try:
             kind, op, body, changes, gone, printed = json.loads(message)
             values = decode_plain(body, self.codec.decode)
@@ -135,5 +145,9 @@ class Peer:
             if printed:
                 self._access.show_printed(str(printed))
         except Exception as error:
-            raise RemoteError(f"{type(error).__name__}: {error}") from error
+            raise self._ended(RemoteError(f"{type(error).__name__}: {error}")) from error
         return kind, op, values
+
+    def _ended(self, error: BaseException) -> BaseException:
+        self._broken = self._broken or error
+        return error

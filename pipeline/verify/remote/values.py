@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 from .arrays import decode_array, encode_array
 from .wire import Decode, Encode, Wire
@@ -63,7 +63,7 @@ def encode_plain(value: Any, encode: Encode) -> Wire | None:
     if writer is not None:
         return writer(value, encode)
     if issubclass(kind, tuple) and _is_namedtuple(kind):
-        return ["namedtuple", kind.__name__, list(kind._fields), [encode(v) for v in tuple.__iter__(value)]]
+        return ["namedtuple", kind.__name__, list(value._fields), [encode(v) for v in tuple.__iter__(value)]]
     if isinstance(value, type) and value in TYPE_NAMES:
         return ["type", TYPE_NAMES[value]]
     return encode_array(value, encode)
@@ -77,21 +77,16 @@ def base_value(value: Any) -> Any:
     Raises:
         TypeError: it is no instance of such a subclass.
     """
-    base = next((b for b in BASES if isinstance(value, b)), None)
+    base: Any = next((b for b in BASES if isinstance(value, b)), None)
     if base is None:
         raise TypeError(f"a {type(value).__name__} has no base value")
     if base is dict:
         return dict(dict.items(value))
     if base in (list, tuple, set, frozenset):
-        return base(cast("Any", base).__iter__(value))
-    return {
-        int: lambda: int.__add__(value, 0),
-        float: lambda: float.__add__(value, 0.0),
-        complex: lambda: complex.__add__(value, 0j),
-        str: lambda: str.__str__(value),
-        bytes: lambda: bytes.__getitem__(value, slice(None)),
-        bytearray: lambda: bytearray.__getitem__(value, slice(None)),
-    }[base]()
+        return base(base.__iter__(value))
+    if base in (bytes, bytearray):
+        return base.__getitem__(value, slice(None))
+    return str.__str__(value) if base is str else base.__add__(value, base(0))
 
 
 def has_base(value: Any) -> bool:
@@ -142,7 +137,7 @@ def _namedtuple(wire: list[Any], decode: Decode) -> Any:
     name, fields = str(wire[1]), [str(f) for f in wire[2]]
     key = (name, *fields)
     if key not in _NAMEDTUPLES:
-        _NAMEDTUPLES[key] = collections.namedtuple(name, fields)  # type: ignore[misc]
+        _NAMEDTUPLES[key] = collections.namedtuple(name, fields)
     return _NAMEDTUPLES[key](*[decode(v) for v in wire[3]])
 
 
@@ -220,7 +215,7 @@ _WRITERS: dict[type, Callable[[Any, Encode], Wire | None]] = {
     uuid.UUID: lambda v, e: ["UUID", v.hex],
     array.array: lambda v, e: ["arrays", v.typecode, base64.b64encode(v.tobytes()).decode()],
     re.Pattern: lambda v, e: ["Pattern", e(v.pattern), v.flags],
-    **{kind: lambda v, e, name=name: ["view", name, *[e(part) for part in v]] for kind, name in VIEWS.items()},  # type: ignore[dict-item,misc]
+    **{kind: lambda v, e, name=name: ["view", name, *[e(part) for part in v]] for kind, name in VIEWS.items()},  # type: ignore[misc]
 }
 
 

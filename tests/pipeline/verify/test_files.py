@@ -58,6 +58,27 @@ def test_a_row_for_every_row_in_the_same_order(tmp_path: Path) -> None:
     assert done.stdout == "" and sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+def test_strict_fails_when_a_row_has_no_verdict(tmp_path: Path) -> None:
+    judged = {"id": "a", "domain": "math", "response": "The answer is 5.", "gold": "5"}
+    unjudged = {"id": "b", **CODE, "tests": "f(1)"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(judged) + "\n" + json.dumps(unjudged) + "\n")
+    assert verify("in.jsonl", cwd=tmp_path).returncode == 0
+    strict = verify("in.jsonl", "--strict", cwd=tmp_path)
+    assert strict.returncode == 1 and len(strict.stdout.splitlines()) == 2
+    assert strict.stderr.splitlines()[-1] == "fusechat: in.jsonl: 1 rows got no verdict (--strict)"
+    (tmp_path / "in.jsonl").write_text(json.dumps(judged) + "\n")
+    assert verify("in.jsonl", "--strict", cwd=tmp_path).returncode == 0
+
+
+def test_duplicates_are_counted_and_verified(tmp_path: Path) -> None:
+    rows = [{"id": i, "domain": "math", "response": "The answer is 5.", "gold": "5"} for i in ("a", "b", "a", "a")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = verify("in.jsonl", cwd=tmp_path)
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["a", "b", "a", "a"]
+    said = "4 rows: 4 correct; 2 with an id that occurs before, the first: in.jsonl:3: 'a', as in line 1"
+    assert (done.returncode, done.stderr.strip()) == (0, said)
+
+
 @pytest.mark.parametrize(
     ("content", "args", "said"),
     [

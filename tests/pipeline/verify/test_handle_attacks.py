@@ -146,6 +146,8 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "an array without shape": (FORGE + "def f(x):\n    reply(['list', ['array', '|O8', [1], '']]); return 2", "import numpy as np\nassert f(1) == 2"),
     "a request for the tests": (FORGE + "def f(x):\n    reply(['list', 'x'], kind='?'); return 0", TESTS),
     "an interrupt": (FORGE + "def f(x):\n    reply(['list', ['exception', 1, ['type', 'builtins.KeyboardInterrupt'], [], '']], kind='!'); return 2", TESTS),
+    "an end that the tests catch": ("import os\ndef f(x):\n    if x == 2: os._exit(0)\n    return 2", "assert f(1) == 2\ntry:\n    f(2)\nexcept:\n    pass"),
+    "a time that the tests catch": ("def f(x):\n    while x == 2: pass\n    return 2", "assert f(1) == 2\ntry:\n    f(2)\nexcept:\n    pass"),
     # Without end
     "a callback for ever": ("def f(g):\n    while True: g()", "assert f(lambda: 1) == 2"),
     "a callback in a callback": ("def f(g):\n    return g(f)", "def g(h):\n    return h(g)\nassert f(g) == 2"),
