@@ -20,7 +20,7 @@ class Verify(Section):
     num_workers: int = Field(default=2, ge=1)
     """Number of worker processes."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Time limit of one check, in wall-clock seconds."""
+    """Time limit of one check, in processor seconds. By the clock it may take five times as long."""
     sandbox: Literal["strict", "basic"] = "strict"
     """Sandbox layers that must work before model-written code runs. `basic` requires no_new_privs, resource limits and
     seccomp; `strict` also requires Landlock and an unprivileged user."""

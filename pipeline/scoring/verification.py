@@ -10,6 +10,7 @@ from ..recipe import VERIFIED_DOMAINS, Recipe, Verify
 from ..records import VERDICT, PromptRow, ResponseRow, VerdictRow
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
+from ..verify.tasks import VERSION
 from .rewards import units
 
 
@@ -47,8 +48,9 @@ def verify(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> dict[str, VerdictRow]:
-    """Verdicts on all responses of the verified domains: response id -> VERDICT row. They depend on the time limit."""
-    folder = f"{folder}/{recipe.score.verify.timeout_s:g}s"
+    """Verdicts on all responses of the verified domains: response id -> VERDICT row. They depend on the time limit, and on
+    the verifier's version."""
+    folder = f"{folder}/{recipe.score.verify.timeout_s:g}s-v{VERSION}"
     parts = Parts(run, folder, VERDICT, "response_id")
     verifiable = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]
     done = parts.ids()

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from .forms.pairs import parse_pairs
 
+VERSION = 2
+"""Raised when verdicts change, so that verdicts of two versions never mix in a stage."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
