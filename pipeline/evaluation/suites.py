@@ -22,9 +22,10 @@ from ..recipe import (
     VerifiedSuite,
 )
 from ..records import Message, PromptRow
+from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
-from .public_sets import FOLLOW_UP, FORMS, SetRow, parse_python
+from .public_sets import FOLLOW_UP, FORMS, SetRow
 
 
 @dataclass(slots=True)
@@ -170,13 +171,11 @@ def _check_verifiable(prompt: PromptRow) -> None:
         if not gold_answer(prompt["gold"] or ""):
             raise UnusableError("no_gold", f"gold contains no readable answer: {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
-        if prompt["tests"] and not needs_entry_point(prompt["tests"]):
-            return
-        try:
-            parse_python(prompt["tests"] or "")
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise UnusableError("bad_tests", f"the tests are not valid Python: {error}") from None
-        if not prompt["entry_point"]:
+        tests = prompt["tests"] or ""
+        form = parse_form(tests, prompt["entry_point"], None)
+        if isinstance(form, Exception):
+            raise UnusableError("bad_tests", f"the tests are not valid Python: {form}")
+        if not prompt["entry_point"] and needs_entry_point(tests):
             raise UnusableError(
                 "no_entry_point", 'a code row needs entry_point, unless its tests are {"input", "output"} pairs'
             )

@@ -48,8 +48,10 @@ def verify(
     recipe: Recipe,
     on_batch: Callable[[int, int], None],
 ) -> dict[str, VerdictRow]:
-    """Verdicts on all responses of the verified domains: response id -> VERDICT row. They depend on the time limit, and on
-    the verifier's version."""
+    """Verdicts on all responses of the verified domains: response id -> VERDICT row.
+
+    They depend on the time limit and on the verifier's version.
+    """
     folder = f"{folder}/{recipe.score.verify.timeout_s:g}s-v{VERSION}"
     parts = Parts(run, folder, VERDICT, "response_id")
     verifiable = [r for r in responses if r["domain"] in VERIFIED_DOMAINS and not r["reject"]]

@@ -19,7 +19,7 @@ from ..frames import read_all, write
 from ..sandbox import ResourceLimits
 from ..time_limits import WALL_FACTOR, ProcessTime
 from .blocks import extract_code, extract_prelude, num_parameters
-from .judge import Judge, TestOutcome
+from .judge import CodeJudge, TestOutcome
 
 if TYPE_CHECKING:
     from ..messages import CheckRequest, CheckResult, Program
@@ -75,14 +75,14 @@ class Checker:
         timeout_s = self._limits.timeout_s
         limit = ProcessTime(self._zygote.start(program), timeout_s, WALL_FACTOR * timeout_s)
         try:
-            judge = Judge(tests, program, self._zygote.replies(), self._zygote.ask, limit)
+            judge = CodeJudge(tests, program, self._zygote.replies(), self._zygote.ask, limit)
             outcome = judge.outcome() if judge.is_simple else self._run_apart(judge)
         finally:
             ended = self._zygote.end()
             self._collect()
         return outcome, ended
 
-    def _run_apart(self, judge: Judge) -> TestOutcome:
+    def _run_apart(self, judge: CodeJudge) -> TestOutcome:
         """Runs tests that may change their process in a process of their own, sandboxed like the candidate's."""
         address_space = self._limits.address_space()
         verdict_read, verdict_write = os.pipe()

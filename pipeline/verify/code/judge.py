@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..forms import assertions, collected, simple
-from ..forms.doctests import doctest_of, run_doctests
+from ..forms.doctests import run_doctests
+from ..forms.form import Form, parse_form
 from ..forms.names import CandidateModules, TestNames, imports_of, install
-from ..forms.pairs import Pairs, assert_lines, parse_pairs, same_output, same_result
+from ..forms.pairs import Pairs, same_output, same_result
 from ..frames import FrameReader, LateError, TimeLimit
 from ..remote.comparison import Comparison, UndecidedError
 from ..remote.guard import TESTS, Guard
@@ -31,7 +32,7 @@ DEPTH = 10_000
 """Python's recursion limit in the judge: values may be nested deeply."""
 
 
-class Judge:
+class CodeJudge:
     """Judges one candidate.
 
     Args:
@@ -50,7 +51,7 @@ class Judge:
         self._guard = Guard()
         self._peer = Peer(frames, ask, self._guard, first_label=0, limit=time_limit, methods=comparison.methods)
         self._shown = "the tests"
-        self._form: Form = parse_form(tests, program)
+        self._form: Form = parse_form(tests, program["entry_point"], program["num_parameters"])
         self._nodes: list[ast.AST] = list(ast.walk(self._form)) if isinstance(self._form, ast.Module) else []
         self.is_simple = not isinstance(self._form, str) and simple.is_simple(self._nodes)
         """Whether the tests can't change the process that they run in."""
@@ -254,24 +255,6 @@ class Judge:
         # Of statements that begin in the same line, the shorter one.
         found = max(inside, key=lambda n: (n.lineno, -(n.end_lineno or 0)), default=None)
         return ast.unparse(found)[:300] if found is not None else "the tests"
-
-
-Form = Pairs | str | ast.Module | Exception
-"""Inputs and outputs, the text of doctests, Python code, or why the tests can't be read."""
-
-
-def parse_form(tests: str, program: Program) -> Form:
-    """The tests in their form."""
-    pairs = parse_pairs(tests, program["entry_point"], program["num_parameters"])
-    if pairs is not None:
-        return pairs
-    source = assert_lines(tests) or tests
-    if (examples := doctest_of(source)) is not None:
-        return examples
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return error
 
 
 class NotDefinedError(Exception):

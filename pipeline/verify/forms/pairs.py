@@ -11,7 +11,7 @@ import json
 from typing import Any, NamedTuple
 
 
-class Pair(NamedTuple):
+class InputOutput(NamedTuple):
     """One input and its output."""
 
     input: Any
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 class Pairs(NamedTuple):
     """Tests of this form."""
 
-    pairs: list[Pair]
+    pairs: list[InputOutput]
     function: str | None
     """The function that is called; None for programs."""
 
@@ -71,10 +71,10 @@ def _of_dict(found: dict[str, Any]) -> Pairs:
     pairs = []
     for given, wanted in zip(found["inputs"], found["outputs"], strict=False):
         if function is None:
-            pairs.append(Pair(_text(given), _text(wanted), tolerance))
+            pairs.append(InputOutput(_text(given), _text(wanted), tolerance))
         else:
             arguments = given if isinstance(given, list) else _arguments(str(given))
-            pairs.append(Pair(arguments, wanted, tolerance))
+            pairs.append(InputOutput(arguments, wanted, tolerance))
     return Pairs(pairs, function)
 
 
@@ -83,9 +83,9 @@ def _of_list(found: list[dict[str, Any]], entry_point: str | None, num_parameter
     kinds = {p.get("testtype") for p in found}
     fits = num_parameters is not None and all(num_parameters[0] <= len(a) <= num_parameters[1] for a in arguments)
     if entry_point is None or kinds == {"stdin"} or not (fits or kinds == {"functional"}):
-        return Pairs([Pair(_text(p["input"]), _text(p["output"]), p.get("tolerance")) for p in found], None)
+        return Pairs([InputOutput(_text(p["input"]), _text(p["output"]), p.get("tolerance")) for p in found], None)
     results = [_literal(p["output"]) if isinstance(p["output"], str) else p["output"] for p in found]
-    pairs = [Pair(a, r, p.get("tolerance")) for a, r, p in zip(arguments, results, found, strict=True)]
+    pairs = [InputOutput(a, r, p.get("tolerance")) for a, r, p in zip(arguments, results, found, strict=True)]
     return Pairs(pairs, entry_point)
 
 
