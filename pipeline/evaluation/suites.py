@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -172,7 +173,9 @@ def _check_verifiable(prompt: PromptRow) -> None:
             raise UnusableError("no_gold", f"gold contains no readable answer: {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
         tests = prompt["tests"] or ""
-        form = parse_form(tests, prompt["entry_point"], None)
+        with warnings.catch_warnings():  # what Python warns of in the row's code
+            warnings.simplefilter("ignore")
+            form = parse_form(tests, prompt["entry_point"], None)
         if isinstance(form, Exception):
             raise UnusableError("bad_tests", f"the tests are not valid Python: {form}")
         if not prompt["entry_point"] and needs_entry_point(tests):
