@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import clock_gettime, monotonic  # by name: tests may patch the module
 
 from .frames import LateError
 
@@ -23,7 +23,7 @@ class ProcessTime:
     def __init__(self, pid: int, cpu_s: float, wall_s: float) -> None:
         self._clock = (~pid << 3) | 2  # the kernel's number of the clock of another process
         self._end_cpu = self._used() + cpu_s
-        self._end_wall = time.monotonic() + wall_s
+        self._end_wall = monotonic() + wall_s
 
     def wait_s(self) -> float:
         """Seconds in which the time can't be over.
@@ -31,13 +31,13 @@ class ProcessTime:
         Raises:
             LateError: it is over.
         """
-        left = min(self._end_cpu - self._used(), self._end_wall - time.monotonic())
+        left = min(self._end_cpu - self._used(), self._end_wall - monotonic())
         if left <= 0:
             raise LateError
         return max(left, _LEAST_WAIT_S)
 
     def _used(self) -> float:
         try:
-            return time.clock_gettime(self._clock)
+            return clock_gettime(self._clock)
         except OSError:  # it has ended, which its pipes tell
             return 0.0

@@ -56,6 +56,7 @@ class Candidate:
         self._named: frozenset[str] = frozenset()
         self._out = io.StringIO()
         self._shown = 0
+        self._originals: dict[tuple[str, str, str], Any] = {}
         self._peer = Peer(FrameReader(ask), reply, self, first_label=1, caught=BaseException)
 
     def serve(self, program: Program, limits: sandbox.ResourceLimits, address_space: int) -> NoReturn:
@@ -166,6 +167,16 @@ class Candidate:
         """Seeds the candidate's generator of random numbers as the tests seeded theirs."""
         __import__(module)
         sys.modules[module].seed(*args)
+
+    def _patch(self, module: str, owner: str, name: str, value: list[Any]) -> None:
+        """Sets an attribute of a module or class as the tests did; without a value, as it was."""
+        found = self.import_(module, owner)
+        key = (module, owner, name)
+        if value:
+            self._originals.setdefault(key, getattr(found, name, None))
+            setattr(found, name, value[0])
+        elif key in self._originals:
+            setattr(found, name, self._originals.pop(key))
 
     def _program(self, stdin: str) -> str:
         return run_program(self._code, stdin)

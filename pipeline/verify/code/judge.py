@@ -15,6 +15,7 @@ from ..forms.doctests import run_doctests
 from ..forms.form import Form, parse_form
 from ..forms.names import CandidateModules, TestNames, imports_of, install
 from ..forms.pairs import Pairs, same_output, same_result
+from ..forms.patches import Patches
 from ..frames import FrameReader, LateError, TimeLimit
 from ..remote.comparison import Comparison, UndecidedError
 from ..remote.guard import TESTS, Guard
@@ -119,7 +120,7 @@ class CodeJudge:
             modules = CandidateModules(imports, self._defined, self._find, self._replace, self._stop)
             install(modules, imports, self._defined)
             collected.prepare(self._testmod, names)
-            self._forward_seeds()
+            Patches(self._peer.request, self._guard.importable).install()
         assertions.instrument(tree, nodes)
         try:
             exec(compile(tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too
@@ -201,20 +202,6 @@ class CodeJudge:
 
     def _replace(self, name: str, value: Any) -> None:
         self._peer.request("replace", name, value)
-
-    def _forward_seeds(self) -> None:
-        """Makes `random.seed` of the tests seed the candidate too."""
-        for module in ("random", "numpy.random"):
-            found: Any = sys.modules.get(module)
-            if found is not None:
-                found.seed = self._seeding(module, found.seed)
-
-    def _seeding(self, module: str, seed: Callable[..., None]) -> Callable[..., None]:
-        def seed_both(*args: Any) -> None:
-            seed(*args)
-            self._peer.request("seed", module, args)
-
-        return seed_both
 
     def _testmod(self, names: dict[str, Any]) -> int:
         """Runs the examples in the response's own documentation; returns how many fail.

@@ -5,8 +5,8 @@ A request may cause requests in the other direction.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from json import dumps, loads  # by name: tests may patch the module
 from typing import Any
 
 from ..frames import MAX_MESSAGE, FrameReader, TimeLimit, send
@@ -122,7 +122,7 @@ class Peer:
         changes = self.codec.shared.changes(self.codec.encode_shared)
         del values
         message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_printed()]
-        data = json.dumps(message, separators=(",", ":")).encode()
+        data = dumps(message, separators=(",", ":")).encode()
         try:
             send(self._write_fd, data)
         except OSError as error:
@@ -136,7 +136,7 @@ class Peer:
         except ValueError as error:
             raise self._ended(RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB")) from error
         try:
-            kind, op, body, changes, gone, printed = json.loads(message)
+            kind, op, body, changes, gone, printed = loads(message)
             values = decode_plain(body, self.codec.decode)
             self.codec.shared.apply(changes, self.codec.decode)
             self.codec.shared.forget(gone)
