@@ -6,7 +6,7 @@ A request may cause requests in the other direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from json import dumps, loads  # by name: tests may patch the module
+from json import JSONDecoder, JSONEncoder
 from typing import Any
 
 from ..frames import MAX_MESSAGE, FrameReader, TimeLimit, send
@@ -16,6 +16,8 @@ from .mirrors import MirroredClass
 from .values import decode_plain, encode_items
 
 ASK, RETURN, RAISE = "?", "=", "!"
+_DUMPS = JSONEncoder(separators=(",", ":"), check_circular=False).encode  # tests may patch the module's functions
+_LOADS = JSONDecoder().decode
 CALLS = frozenset({"call", "special", "method", "run"})
 
 
@@ -122,7 +124,7 @@ class Peer:
         changes = self.codec.shared.changes(self.codec.encode_shared)
         del values
         message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_printed()]
-        data = dumps(message, separators=(",", ":")).encode()
+        data = _DUMPS(message).encode()
         try:
             send(self._write_fd, data)
         except OSError as error:
@@ -136,7 +138,7 @@ class Peer:
         except ValueError as error:
             raise self._ended(RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB")) from error
         try:
-            kind, op, body, changes, gone, printed = loads(message)
+            kind, op, body, changes, gone, printed = _LOADS(message.decode())
             values = decode_plain(body, self.codec.decode)
             self.codec.shared.apply(changes, self.codec.decode)
             self.codec.shared.forget(gone)
