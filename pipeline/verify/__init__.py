@@ -22,7 +22,7 @@ _MODULES = {
     "Verdict": "tasks",
     "VerifierPool": "pool",
     "extract_answer": "extract",
-    "extract_code": "blocks",
+    "extract_code": "code.blocks",
 }
 
 

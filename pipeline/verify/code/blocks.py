@@ -9,20 +9,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 FENCE = re.compile(
-    r"^(?P<indent>[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\r?\n"
+    r"^[ \t>]{0,40}(?:(?:[-*+]|\d{1,9}[.)])[ \t]{1,40})?(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\r?\n"
     r"(?P<body>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)",
     re.DOTALL | re.MULTILINE,
 )
+FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 INLINE_FENCE = re.compile(r"```[ \t]*(?P<language>[\w+-]*)[ \t]*\r?\n(?P<body>.*?)(?:```|\Z)", re.DOTALL)
 """A fence behind other text in its line."""
 CODE_LINE = re.compile(
     r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w+(?:\s+as \w+)?\s*$|from [\w.]+ import |@\w+"
-    r"|[A-Za-z_]\w*\s*(?::\s*[\w\[\], .]+)?=(?!=)\s*\S"
+    r"|[A-Za-z_]\w*\s*(?::[\w\[\], .]{1,80})?=(?!=)\s*\S"
 )
 DEFINITION = re.compile(r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w|from [\w.]+ import ")
 PYTHON = ("", "python", "py", "python3", "py3", "python2")
-MAX_TRIES = 40
-"""How often a shorter part of a text is tried when the whole is no code."""
+MAX_STARTS, MAX_TRIES = 10, 40
+"""How many first lines are tried when a text is no code as a whole, and how many last lines for each."""
 
 
 class Block(NamedTuple):
@@ -76,6 +77,13 @@ def extract_prelude(prompt: str, entry_point: str | None) -> str:
             if tree is not None and defines(tree, name):
                 return code if whole is code else whole
     return ""
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Several texts of code as one. Imports from `__future__` must be at its top."""
+    text = "\n".join(part for part in parts if part)
+    future = FUTURE.findall(text)
+    return "".join([*future, FUTURE.sub("", text)]) if future and not text.startswith(future[0]) else text
 
 
 def name_of(entry_point: str) -> str:
@@ -157,10 +165,8 @@ def _joined(main: Block, others: Sequence[Block]) -> str:
                 taken |= names
     if not parts:
         return main.text
-    future = [n for n in parts if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
-    rest = [n for n in parts if n not in future]
     try:
-        return "\n".join([*map(ast.unparse, [*future, *rest]), main.text])
+        return joined([*map(ast.unparse, parts), main.text])
     except RecursionError:
         return main.text
 
@@ -173,7 +179,7 @@ def _unfenced(response: str) -> str | None:
     """Code in prose without a fence: from the first line that can only be code, to the last line that still parses."""
     lines = [line for line in response.splitlines(keepends=True) if not re.fullmatch(r"\s*(`{3,}|~{3,})\w*\s*", line)]
     starts = [i for i, line in enumerate(lines) if CODE_LINE.match(line)]
-    for start in starts[:MAX_TRIES]:
+    for start in starts[:MAX_STARTS]:
         for end in range(len(lines), max(start, len(lines) - MAX_TRIES), -1):
             code = "".join(lines[start:end])
             if _parse(code) is not None and DEFINITION.search(code):

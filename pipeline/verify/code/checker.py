@@ -18,7 +18,7 @@ from ..forms import starter
 from ..frames import read_all, write
 from ..sandbox import ResourceLimits
 from ..time_limits import WALL_FACTOR, ProcessTime
-from .blocks import extract_code, extract_prelude, num_parameters
+from .blocks import extract_code, extract_prelude, joined, num_parameters
 from .judge import CodeJudge, TestOutcome
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ class Checker:
             return _verdict("error", f"does not parse: {error}", code)
         findings = lint(tree)
         prelude = extract_prelude(prompt, entry_point)
-        parts = [starter.needed(code, prelude), prelude, code]
         program: Program = {
-            "code": "\n".join(part for part in parts if part),
+            "code": joined([starter.needed(code, prelude), prelude, code]),
             "entry_point": entry_point,
             "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
             "prelude": prelude,

@@ -53,3 +53,52 @@ def test_final_answer(response: str, answer: str | None) -> None:
 )
 def test_code_block(response: str, code: str | None) -> None:
     assert extract_code(response, "f") == code
+
+
+HELPER = "def helper(x):\n    return x"
+MAIN = "def f(x):\n    return helper(x)"
+
+
+def fenced(*blocks: str, language: str = "python") -> str:
+    return "\n\ntext\n\n".join(f"```{language}\n{block}\n```" for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        (fenced(HELPER, MAIN), f"{HELPER}\n{MAIN}"),
+        (fenced(MAIN, HELPER), f"{HELPER}\n{MAIN}"),
+        (fenced("def f(x):\n    return 0", MAIN), MAIN),
+        (fenced("import math\nLIMIT = 3\nprint(LIMIT)\ncache = dict()", MAIN), f"import math\nLIMIT = 3\n{MAIN}"),
+        (fenced("from __future__ import annotations", MAIN), f"from __future__ import annotations\n{MAIN}"),
+        (
+            fenced(HELPER, f"from __future__ import annotations\n{MAIN}"),
+            f"from __future__ import annotations\n{HELPER}\n{MAIN}",
+        ),
+        (fenced(MAIN, "assert f(1) == 1\nprint(f(2))"), MAIN),
+        (fenced(MAIN, language="Python3"), MAIN),
+        (fenced(MAIN, language='python title="f.py"'), MAIN),
+        ("1. Write:\n\n   ```python\n   def f(x):\n       return x\n   ```\n\n2. Call it.", "def f(x):\n    return x"),
+        ("- Write:\n  ~~~py\n  def f(x):\n      return x\n  ~~~\n", "def f(x):\n    return x"),
+        (f"> ```python\n{MAIN}\n> ```", MAIN),
+        (f"{MAIN}\n```\n\nThis f works.", MAIN),
+        (f"Here it is: ```python\n{MAIN}\n```", MAIN),
+        (f"The code:\n\nMOD = 7\n\n{MAIN}\n\nDone.", f"MOD = 7\n\n{MAIN}"),
+        ("<think>```python\ndef f(x): return 0\n```</think>" + fenced(MAIN), MAIN),
+        (
+            fenced("try:\n    from a import f\nexcept ImportError:\n    f = None"),
+            "try:\n    from a import f\nexcept ImportError:\n    f = None",
+        ),
+        (fenced("def f(x) return", language="python"), "def f(x) return"),
+        ("No code here.", None),
+        ("```java\nint f() {}\n```", None),
+    ],
+)
+def test_the_code_of_a_response(response: str, code: str | None) -> None:
+    found = extract_code(response, "f")
+    assert (found.strip() if found else found) == code
+
+
+@pytest.mark.parametrize("text", [" " * 200_000, "```" * 50_000, "\n".join(["x = 5 apples"] * 20_000), "`" * 100_000])
+def test_long_texts_without_code_take_little_time(text: str) -> None:
+    assert extract_code(text, "f") is None or text.startswith("`")
