@@ -1,0 +1,135 @@
+"""One value: a plain number or an expression, with its unit, and statements that give it more than once."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from sympy import Expr, Rational
+
+from .expressions import parse_expression
+from .numbers import Number, numbers_equal, parse_number
+from .numbers import parse_statement as parse_number_statement
+from .statements import Statement, parse_statement
+from .symbolic import approximate, expressions_equal
+from .typography import plain
+from .units import Unit, split_unit
+
+_TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
+_SHORT_APPROXIMATION = 2
+"""Digits that a rounded value beside the exact one must have."""
+
+
+class Scalar(NamedTuple):
+    """One value with its unit: a plain number, or an expression."""
+
+    value: Expr
+    number: Number | None
+    unit: Unit
+
+
+@lru_cache(maxsize=4096)
+def read_scalar(text: str) -> Scalar | None:
+    """The one value of a text; None if the text is not completely one."""
+    if (number := parse_number(text)) is not None:
+        return Scalar(Rational(number.value.numerator, number.value.denominator), number, number.unit)
+    body, unit = split_unit(text)
+    value = (
+        parse_expression(text) if (unit.quantity == "degree" and _TRIGONOMETRY.search(text)) else parse_expression(body)
+    )
+    if value is None:
+        return None
+    number = Number(Fraction(int(value.p), int(value.q)), unit=unit) if value.is_Rational else None
+    return Scalar(value, number, unit)
+
+
+def values_equal(gold: str, answer: str) -> bool:
+    if squeezed(gold) == squeezed(answer):
+        return True
+    wanted = read_scalar(gold)
+    given = read_scalar(answer)
+    if wanted is None:
+        return given is None and _words(gold) == _words(answer) != ""
+    if given is None:
+        number = parse_number_statement(answer) if wanted.number is not None else None
+        return number is not None and wanted.number is not None and numbers_equal(wanted.number, number)
+    if wanted.number is not None and given.number is not None:
+        return numbers_equal(wanted.number, given.number)
+    if not wanted.unit.agrees(given.unit):
+        return False
+    return expressions_equal(wanted.value, given.value) or _stands_for(wanted, given) or _stands_for(given, wanted)
+
+
+def statements_equal(gold: str, answer: str) -> bool:
+    wanted, given = parse_statement(gold), parse_statement(answer)
+    if _names_differ(wanted, given):
+        return False
+    if not all(_consistent(wanted.values[0], other, lenient=False) for other in wanted.values):
+        return False  # an equation, not a value
+    for value in given.values:
+        if any(values_equal(w, value) for w in wanted.values):
+            last = value == given.values[-1]
+            return all(_consistent(value, other, lenient=last) for other in given.values)
+    return False
+
+
+def rounds(exact: str, rounded: str) -> bool:
+    """Whether the second text is the value of the first, rounded or cut off at its last place."""
+    value, decimal = read_scalar(exact), read_scalar(rounded)
+    if value is None or decimal is None or decimal.number is None or not value.unit.agrees(decimal.unit):
+        return False
+    number = approximate(value.value)
+    digits = len(str(abs(decimal.number.value.numerator)))
+    if number is None or (not decimal.number.places and decimal.number.value.denominator > 1):
+        return False
+    return digits >= _SHORT_APPROXIMATION and decimal.number.shortens(number)
+
+
+def is_value(text: str) -> bool:
+    """Whether the text is a value that can be compared."""
+    return any(
+        read_scalar(v) is not None or parse_number_statement(v) is not None for v in parse_statement(text).values
+    )
+
+
+def _names_differ(wanted: Statement, given: Statement) -> bool:
+    """Whether both are equations for different variables: x = 5 is not n = 5, but y = 2x may be f(x) = 2x."""
+    if not wanted.names or not given.names:
+        return False
+    names = [parse_expression(s.names[0]) for s in (wanted, given)]
+    variables = [n is not None and all(re.fullmatch(r"[a-z](?:_\w+)?", str(s)) for s in n.free_symbols) for n in names]
+    return all(variables) and names[0] != names[1]
+
+
+def _consistent(value: str, other: str, *, lenient: bool) -> bool:
+    """Whether another value of the same answer is equal to it or a rounded one."""
+    if other == value or values_equal(value, other) or rounds(value, other) or rounds(other, value):
+        return True
+    numbers = parse_number(value), parse_number(other)
+    if numbers[0] and numbers[1] and numbers[0].percent != numbers[1].percent:
+        return numbers[0].value * (1 if numbers[0].percent else 100) == numbers[1].value * (
+            1 if numbers[1].percent else 100
+        )
+    return lenient and read_scalar(other) is None and parse_number_statement(other) is None
+
+
+def _stands_for(decimal: Scalar, exact: Scalar) -> bool:
+    if decimal.number is None or not decimal.number.places or exact.number is not None:
+        return False
+    value = approximate(exact.value)
+    return value is not None and decimal.number.may_stand_for(value)
+
+
+def _words(text: str) -> str:
+    """Words without case, articles, spaces and punctuation. Empty for mathematics."""
+    if re.search(r"[\\{}^_=<>+*/|]|\d\W+\d", plain(text)):
+        return ""
+    words = re.sub(r"^(?:the|an?)\s+", "", plain(text).casefold())
+    return re.sub(r"[\s.,;'\"-]", "", words)
+
+
+def squeezed(text: str) -> str:
+    """The text without spaces, except between digits."""
+    return re.sub(r"\s", "", re.sub(r"(?<=\d)\s+(?=\d)", "_", text))

@@ -1,0 +1,108 @@
+"""An answer may name what it is the value of, and give the value more than once: `x = \\frac{1}{2} = 0.5`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .numbers import parse_number
+from .typography import plain
+from .words import FUNCTIONS, MEANING_CHANGING
+
+_LEAD = re.compile(
+    r"^(?:(?:approximately|approx\.?|ca\.|circa|about|around|roughly|exactly|precisely|only|just|simply|equal to|indeed"
+    r"|in fact|\\approx|~|约等于|约|大约|等于|therefore|thus|given by|that|equivalently)\s*(?:=\s*)?)+(?=\S)",
+    re.IGNORECASE,
+)
+_AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|also|即|约)"
+_ASIDE = re.compile(r"^(.*\S)\s*\(\s*([^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
+_ALTERNATIVE = re.compile(
+    r"\s*,?\s+(?:or(?: equivalently| about| approximately)?|i\.?\s?e\b\.?|that is|equivalently|which is(?: about)?)"
+    r"[,:]?\s+"
+    r"|,?\s*即\s*"
+)
+_ROUNDED = re.compile(r"(?:rounded|to|correct to|accurate to|when rounded|nearest|保留)\b.*", re.IGNORECASE)
+_PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\implies(?![a-zA-Z])|\\equiv(?![a-zA-Z])")
+
+
+class Statement(NamedTuple):
+    """What an answer says: `names` are on the left of its equals signs, and all `values` should be the same value."""
+
+    names: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def parse_statement(text: str) -> Statement:
+    """Splits an answer into names and values. An answer of another form has one value, the text itself."""
+    texts = [text]
+    if aside := _ASIDE.match(texts[0]):
+        inner = re.match(rf"{_AGAIN}\s*(?=\S)", aside[2].strip(), re.IGNORECASE)
+        if inner:
+            texts = [aside[1], aside[2].strip()[inner.end() :]]
+        elif parse_number(aside[1]) and (number := parse_number(aside[2])) and not number.unit.quantity:
+            texts = [aside[1], aside[2]]
+        elif _is_remark(aside[2]) or _is_in_other_units(aside[1], aside[2]):
+            texts = [aside[1]]
+    texts = [part for t in texts for part in _ALTERNATIVE.split(t)]
+    names: list[str] = []
+    values: list[str] = []
+    for part in texts:
+        part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
+        for piece in split_outside(_LEAD.sub("", part.strip())):
+            (names if is_name(piece) else values).append(_LEAD.sub("", piece))
+    if not values:
+        return Statement((), tuple(names) or (text,))
+    return Statement(tuple(names), tuple(values))
+
+
+def restates(text: str) -> bool:
+    """Whether a text says that it gives the value again: "1/2, i.e. 0.5", "3/4 (or 0.75)"."""
+    return _ALTERNATIVE.search(text) is not None
+
+
+def split_outside(text: str) -> list[str]:
+    """Splits at equals signs, approximations and implications outside brackets."""
+    found, start = [], 0
+    for sign in _PARTS.finditer(text):
+        before = text[: sign.start()]
+        if (
+            all(before.count(a) == before.count(b) for a, b in ("()", "{}", "[]"))
+            and text[start : sign.start()].strip()
+        ):
+            found.append(text[start : sign.start()].strip())
+            start = sign.end()
+    return [*found, text[start:].strip()] if text[start:].strip() else found
+
+
+def is_name(text: str) -> bool:
+    """Whether the text names a value, without a number of its own: x, f(5), m + n, \\frac{AO}{BO}, (p, q), "the area"."""
+    if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60:
+        return False
+    bare = re.sub(
+        r"_\s*(?:\{[^{}]*\}|\w)|(?<=[A-Za-z'}])\s*\([^()]*(?:\([^()]*\)[^()]*)*\)|\^\s*\{\s*-1\s*\}", "", text
+    )
+    words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[a-zA-Z]+", "", bare))
+    commands = re.findall(r"\\([a-zA-Z]+)", bare)
+    if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in)(?![a-zA-Z])", bare):
+        return False
+    if any(w.casefold() in MEANING_CHANGING or w.casefold() in FUNCTIONS for w in words):
+        return False
+    return (
+        bool(words or commands or re.search(r"[A-Za-z\u4e00-\u9fff]", bare))
+        and not (set(commands) & {"sin", "cos", "tan", "ln", "log", "exp"})
+        and bare.strip() not in ("e", "i")
+    )
+
+
+def _is_in_other_units(text: str, aside: str) -> bool:
+    """Whether the aside converts the value: 90 minutes (1.5 hours)."""
+    value, other = parse_number(text), parse_number(aside)
+    return bool(value and other and value.unit.quantity and other.unit.quantity not in ("", value.unit.quantity))
+
+
+def _is_remark(text: str) -> bool:
+    """Whether words in parentheses only explain: "(in dollars)", "(rounded to 2 places)", and not "(mod 7)"."""
+    words = re.findall(r"[A-Za-z]{2,}", plain(text).casefold())
+    if _ROUNDED.match(text.strip()):
+        return True
+    return len(words) > 0 and not re.search(r"\d|\\", text) and not (MEANING_CHANGING | FUNCTIONS).intersection(words)

@@ -1,0 +1,171 @@
+"""The unit after a number or an expression: `cm^2`, `\\text{ km/h}`, "square inches", "red apples"."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import NamedTuple
+
+from .words import LETTERS, MEANING_CHANGING, NO_VARIABLES, POWERS, SPOKEN_FUNCTIONS, UNITS
+
+MAX_WORDS = 12
+_TOKEN = re.compile(
+    r"\s*(?:\\text\{(?P<text>[^{}]*)\}|(?P<circle>\^\\circ)\s*(?:\\text\{\s*)?(?P<scale>[CF](?![a-zA-Z]))?\s*\}?"
+    r"|\\(?P<ohm>Omega)(?![a-zA-Z])|\^\s*\{?\s*(?P<power>-?\d)\s*\}?"
+    r"|(?P<word>[a-zA-Z]+(?:['-][a-zA-Z]+)*|[\u4e00-\u9fff]+|[$€£¥¢₹°])|(?P<slash>/|\bper\b)"
+    r"|(?P<mark>,(?=\s*[a-zA-Z])|\\cdot(?![a-zA-Z])|[().*]))\s*"
+)
+_WORD = re.compile(r"\s*(?:(?P<word>[a-zA-Z]+(?:['-][a-zA-Z]+)*\.?|[\u4e00-\u9fff]+|[$€£¥¢₹°])|(?P<slash>/)"
+                   r"|\^\s*\{?\s*(?P<power>-?\d)\s*\}?|(?P<mark>[(),.*·]|\\cdot(?![a-zA-Z])))\s*")  # fmt: skip
+_FILLING = "of the a an in total all altogether overall each every per on unit units exactly and"
+_FILLERS = frozenset(_FILLING.split())
+
+
+class Unit(NamedTuple):
+    """What a number counts or measures."""
+
+    quantity: str = ""
+    """The canonical unit, such as "cm^2", "kph" or "$"; empty for counted things."""
+    nouns: frozenset[str] = frozenset()
+    """The counted things, in the singular."""
+
+    def agrees(self, other: Unit) -> bool:
+        """Whether neither contradicts the other: cm are not m, and rabbits are no chickens."""
+        if self.quantity and other.quantity:
+            return self.quantity == other.quantity
+        return not (self.nouns and other.nouns) or bool(self.nouns & other.nouns)
+
+
+class _Word(NamedTuple):
+    text: str
+    is_text: bool
+
+
+def parse_unit(text: str, *, spaced: bool = True) -> Unit | None:
+    """The unit that the text is; None if it is none.
+
+    Args:
+        text: what follows the number.
+        spaced: a space separates it from the number. `5m` is a product, `5 m` a length.
+    """
+    words = _words(text)
+    if words is None or len(words) > MAX_WORDS:
+        return None
+    lowered = {w.text.casefold() for w in words}
+    if (
+        lowered & (MEANING_CHANGING - {"squared", "cubed", "square", "cube"})
+        or lowered & SPOKEN_FUNCTIONS - UNITS.keys()
+    ):
+        return None
+    if re.search(r"不|没|或|非", text):
+        return None
+    if words and not _may_begin(words, spaced=spaced):
+        return None
+    for before, word in pairwise(words):
+        if word.text in ("squared", "cubed") and not _known(before.text):
+            return None
+        behind_unit = before.text == "/" or _known(before.text) is not None
+        if len(word.text) == 1 and word.text.isalpha() and not (word.is_text or word.text == "a" or behind_unit):
+            return None
+    return _canonical(words)
+
+
+def _may_begin(words: list[_Word], *, spaced: bool) -> bool:
+    """Whether the first word can be of a unit, and not of a product or a quotient."""
+    first = words[0]
+    if first.text == "/":
+        return len(words) > 1 and len(words[1].text) > 1 and _known(words[1].text) is not None
+    if first.text[0] == "^" or first.text in ("squared", "cubed"):
+        return False
+    if first.is_text or not first.text.isascii() or not first.text.isalpha():
+        return True
+    if len(first.text) == 1:
+        return spaced and first.text in NO_VARIABLES
+    return spaced or _known(first.text) is not None
+
+
+def split_unit(text: str) -> tuple[str, Unit]:
+    """An expression without the unit behind it, and the unit: `12\\pi \\text{ cm}^2`, "36\\pi cubic inches"."""
+    end = re.search(
+        r"(?:\s*(?:\\text\{[^{}]{0,40}\}(?:\s*\^\s*\{?\d\}?)?\s*/?|\^\\circ\s*$|\\Omega\s*$))+$"
+        r"|(?:(?<=[\d}\s)])|(?<=\\pi))(?:\s+(?:[a-zA-Z]{2,}(?:/[a-zA-Z]+)?(?:\^\{?\d\}?)?|/)){1,5}$",
+        text[-120:],
+    )
+    if end is None:
+        return text, Unit()
+    start = len(text) - len(text[-120:]) + end.start()
+    unit = parse_unit(text[start:])
+    if unit is None or not text[:start].strip() or (unit.nouns and not unit.quantity and "\\text" not in text[start:]):
+        return text, Unit()
+    return text[:start].strip(), unit
+
+
+def _words(text: str) -> list[_Word] | None:
+    """The words, slashes and powers of a text that has nothing else; None if it has."""
+    found: list[_Word] = []
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return None
+        position = token.end()
+        if token["text"] is not None:
+            inner = 0
+            while inner < len(token["text"]):
+                word = _WORD.match(token["text"], inner)
+                if word is None:
+                    return None
+                inner = word.end()
+                if not word["mark"]:
+                    found.append(_Word(f"^{word['power']}" if word["power"] else word[0].strip(" ."), is_text=True))
+        elif token["circle"]:
+            found.append(_Word({"C": "celsius", "F": "fahrenheit"}.get(token["scale"] or "", "degree"), is_text=True))
+        elif token["ohm"]:
+            found.append(_Word("ohm", is_text=True))
+        elif token["power"]:
+            found.append(_Word(f"^{token['power']}", is_text=True))
+        elif not token["mark"]:
+            found.append(_Word(token[0].strip(), is_text=False))
+    return found
+
+
+def _known(word: str) -> str | None:
+    if len(word) == 1 and word in LETTERS:
+        return LETTERS[word]
+    lowered = word.casefold()
+    return UNITS.get(lowered) or UNITS.get(lowered.removesuffix("s")) if len(word) > 1 or not word.isalpha() else None
+
+
+def _canonical(words: list[_Word]) -> Unit:
+    parts: list[str] = []
+    nouns: set[str] = set()
+    power = ""
+    for i, word in enumerate(words):
+        lowered = word.text.casefold()
+        if lowered in ("squared", "cubed"):
+            parts.append(f"^{POWERS[lowered]}")
+        elif lowered in POWERS:
+            power = POWERS[lowered]
+        elif lowered in ("per", "/", "a", "an", "each", "每") and parts:
+            parts.append("/")
+        elif lowered.startswith("^"):
+            parts.append(lowered)
+        elif (known := _known(word.text) or _chinese(word.text)) and not nouns:
+            power = "^" + power if power else ("^" + POWERS[word.text[:2]] if word.text[:2] in POWERS else "")
+            parts.append(f"{known}{power}")
+            power = ""
+        elif lowered not in _FILLERS or (lowered == "units" and not i and power):
+            nouns.add(_singular(lowered))
+    quantity = "".join(parts).rstrip("/").replace("km/h", "kph").replace("mi/h", "mph")
+    return Unit(quantity, frozenset() if quantity else frozenset(nouns))
+
+
+def _chinese(word: str) -> str | None:
+    """The unit of 平方厘米, or of a word with a measure word before it."""
+    return UNITS.get(word[2:]) if word[:2] in POWERS else None
+
+
+def _singular(noun: str) -> str:
+    if noun.endswith("ies") and len(noun) > 4:
+        return noun[:-3] + "y"
+    return noun[:-2] if noun.endswith(("ches", "shes", "sses", "xes")) else noun.removesuffix("s")
