@@ -11,6 +11,8 @@ _CHOICE_WITH_TEXT = re.compile(
     r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)\s*[.:,]?\s*|([A-J])\s*(?:[.:)]\s*|\s[-–—]\s))(\S.*)",
     re.DOTALL,
 )
+_LETTER = re.compile(r"\(([A-J])\)|(?<![a-z])([A-J])(?![a-z])")
+_SEVERAL = re.compile(r"(?:\([A-J]\)|[A-J])(?:(?:\s*(?:,|;|、|&|\band\b|和|与)\s*)+(?:\([A-J]\)|[A-J]))+")
 _ANOTHER_CHOICE = re.compile(r"(?:and\b|or\b|[&/,+])|\(?[A-J]\)?\s*(?:[,.]|$)", re.IGNORECASE)
 
 
@@ -20,6 +22,12 @@ def parse_choice(text: str) -> str | None:
     if match is None or (match[2] and not match[2].isupper()):
         return None
     return (match[1] or match[2]).upper()
+
+
+def parse_choices(text: str) -> list[str]:
+    """The letters, in alphabetical order, of a list of choices: "A, C", "(A) and (C)"; empty for others."""
+    letters = [m[1] or m[2] for m in _LETTER.finditer(plain(text))]
+    return sorted(letters) if len(set(letters)) == len(letters) > 1 and _SEVERAL.fullmatch(plain(text)) else []
 
 
 def parse_labeled(text: str) -> tuple[str, str]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 
 from . import sets, shapes
-from .choices import parse_choice, parse_labeled
+from .choices import parse_choice, parse_choices, parse_labeled
 from .numbers import parse_number
 from .scalars import rounds, squeezed, statements_equal, values_equal
 from .statements import is_name, restates
 from .times import dates_equal, parse_date, parse_time, times_equal
 from .typography import plain
+
+_CONDITION = re.compile(
+    r"\s*[,(]?\s*(?:\\text\{)?\s*(?:where|for|with)?\s*\}?\s*[kmn]\s*(?:\\in(?![a-zA-Z])\s*\\mathbb\s*\{?(?P<set>[ZN])\}?"
+    r"|(?:\\text\{)?\s*is an(?:y)? integer\s*\}?)\s*\)?$"
+)
+"""The condition on the parameter of a family of answers: ", where k is an integer", ", k \\in \\mathbb{Z}"."""
 
 
 def equivalent(gold: str, answer: str) -> bool:
@@ -20,6 +26,8 @@ def equivalent(gold: str, answer: str) -> bool:
     """
     if gold == answer or squeezed(gold) == squeezed(answer) != "":
         return True
+    if len(several := parse_choices(gold)) > 1:
+        return several in (parse_choices(answer), sorted(answer))
     if (chosen := parse_choice(gold)) is not None:
         return parse_choice(answer) == chosen or parse_labeled(answer)[0] == chosen
     label, text = parse_labeled(gold)
@@ -37,12 +45,18 @@ def same_value(answer: str, later: str) -> bool:
 def _equal(gold: str, answer: str) -> bool:
     times = parse_time(gold), parse_time(answer)
     if times[0] and times[1]:
-        return times_equal(*times)
+        return times_equal(times[0], times[1])
     dates = parse_date(gold), parse_date(answer)
     if dates[0] and dates[1]:
-        return dates_equal(*dates)
+        return dates_equal(dates[0], dates[1])
     if times[0] or dates[0] or ((times[1] or dates[1]) and parse_number(gold) is None):
         return False
+    conditions = {c["set"] or "Z" for t in (gold, answer) if (c := _CONDITION.search(t))}
+    if len(conditions) > 1:
+        return False
+    gold, answer = (_CONDITION.sub("", t) for t in (gold, answer))
+    if re.fullmatch(r"yes|no|true|false", gold, re.IGNORECASE):
+        return answer.partition(",")[0].casefold() == gold.casefold()
     bases = shapes.parse_base(gold), shapes.parse_base(answer)
     if any(bases):
         return bases[0] == bases[1]

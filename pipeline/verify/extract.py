@@ -29,6 +29,7 @@ _MARKER = re.compile(
     r"|(?<!\#)\#{4}(?!\#)(?=[ \t]*\S[^\n]{0,60}$)(?![ \t]*\d+[.)][ \t]+\S)(?![ \t]*(?:step|final|answer)\b)"
     r"|答案[\s*]*(?:应该|应当|应|就|大?约)?(?:(?:是|为|等于|选)\s*:?|[:=])"
     r"|(?:故|应|所以|因此|因而|应该|正确)\s*选(?:择|项)?\s*[是为:]?\s*(?=[(]?[A-J])"
+    r"|(?<![不若果能误错])选\s*(?=\(?[A-J]\)?\s*(?:[。.,;\n]|$))"
     r"|最终结果\s*[是为:]|正确(?:选项|答案)\s*[是为:]"
     r"|^[ \t]*答[:,])",
     re.IGNORECASE | re.MULTILINE,
@@ -42,7 +43,7 @@ _LABEL = re.compile(r"^(?:the )?(?:final |correct )?answer\s*(?:is\b|:|=)\s*(?=\
 _BEFORE_BULLET = re.compile(r"[ \t*_:=>]*\n\s*?(?=[ \t]*(?:[-•*]|\d[.)])[ \t])")
 _LEAD = re.compile(r"[ \t\r\n*_:=>]*(?:(?:is|are)\b[\s:*]*)?")
 _BULLET = re.compile(r"[ \t]*(?:[-•*]|\d[.)])[ \t]+(\S[^\n]*)(?:\n|$)")
-_END = re.compile(r"\.(?=\s|$|[*$\"')\]]*(?:\s|$))|。|[!?](?=\s|$)|;(?=\s+[A-Za-z]{2})|\n|<br")
+_END = re.compile(r"\.(?=\s|$|[*$\"')\]]*(?:\s|$))|。|(?<![\d)}])!(?=\s|$)|\?(?=\s|$)|;(?=\s+[A-Za-z]{2})|\n|<br")
 _ABBREVIATION = re.compile(r"(?:approx|ca|cf|vs|no|sq|cu|e\.g|i\.e)$", re.IGNORECASE)
 _UNIT_ABBREVIATION = re.compile(r"\b(?:[ap]\.m|ft|in|yd|mi|min|secs?|hrs?|lbs?|oz|gal|Mr|Mrs|Dr|St|Rs)$", re.IGNORECASE)
 _REASON = re.compile(
@@ -194,7 +195,8 @@ def _sentence_end(text: str) -> int:
         if before.count("$$") % 2 or any(before.count(a) > before.count(b) for a, b in _DISPLAY):
             continue
         if end[0] == "." and (
-            _ABBREVIATION.search(before[-8:])
+            before.endswith("..")
+            or _ABBREVIATION.search(before[-8:])
             or (_UNIT_ABBREVIATION.search(before[-8:]) and re.match(r"\.\s+[a-z\d(]", text[end.start() :]))
         ):
             continue
@@ -227,7 +229,7 @@ def _is_only_a_value(text: str) -> bool:
     return (
         len(cleaned) <= 200
         and (re.search(r"\d|\\", cleaned) is not None or re.fullmatch(r"\(?[A-J]\)?", cleaned) is not None)
-        and all(w.casefold() in FUNCTIONS or w.casefold() in UNITS for w in words)
+        and all(w.casefold() in FUNCTIONS or w.casefold() in UNITS or w in ("and", "or") for w in words)
         and not re.search(r"[.?!]\s|[\u4e00-\u9fff]|\n\s*\n", text.strip())
     )
 

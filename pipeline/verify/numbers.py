@@ -33,7 +33,8 @@ _NUMBER = re.compile(
 )
 _PERCENT = re.compile(r"%|(?:\\text\{\s*)?(?:per ?cent(?:age)?(?: points?)?|pct)\b\.?\s*\}?|个百分点", re.IGNORECASE)
 _APPROXIMATE = re.compile(
-    r"^(?:(?:approximately|approx\.?|ca\.|circa|about|around|roughly|exactly|precisely|only|just|simply|equal to|a total of|indeed|in fact|\\approx"
+    r"^(?:(?:approximately|approx\.?|ca\.|circa|about|around|roughly|exactly|precisely|only|just|simply|equal to"
+    r"|a total of|indeed|in fact|\\approx"
     r"|~|约等于|约|大约|共有?|一共有?|总共有?|等于|是|有)\s*(?:=\s*)?)+",
     re.IGNORECASE,
 )
@@ -41,6 +42,7 @@ _NEGATIVE = re.compile(r"^(?:负|(?:negative|minus)\s+)(?=[$€£¥₹]?\s*[\d.\
 _CHINESE_LEAD = re.compile(
     r"^[\u4e00-\u9fff]{0,12}?(?:共有?|有|是|为|等于|得|花了?|用了?|需要?|剩下?)\s*(?=[-+$¥￥\d])"
 )
+_MONEY_SCALES = {"K": 10**3, "M": 10**6, "B": 10**9}
 MAX_CHARS = 400
 MIN_PLACES = 6
 """A decimal with so many places, and so many significant digits, may stand for a number with infinitely many."""
@@ -136,7 +138,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
             return Fraction(f"{first('head') or 0}.{fixed or 0}") + repeated
         if top := first("fn", "sn", "n"):
             return Fraction(top) / Fraction(first("fd", "sd", "d"))
-        return Fraction(first("plain")) * Fraction(10) ** int(first("e", "p", "q") or 0)
+        power: Fraction = Fraction(10) ** int(first("e", "p", "q") or 0)
+        return Fraction(first("plain")) * power
     except (ValueError, ZeroDivisionError):
         return None
 
@@ -152,6 +155,8 @@ def _with_suffix(value: Fraction, rest: str, unit: Unit, places: int, *, percent
         value, places, rest = value * factor, 0, rest[: word.start(1)] + rest[word.end() :]
     if re.match(r"\s*[,.;]", rest) and not re.match(r"\s*,?\s*(?:in|altogether|overall|total|each|per|all)\b", rest):
         return None
+    if unit.quantity and (scale := re.match(r"\s?([kKMB])(?:n)?(?![a-zA-Z])", rest)):
+        value, places, rest = value * _MONEY_SCALES[scale[1].upper()], 0, rest[scale.end() :]
     found = parse_unit(rest, spaced=spaced)
     if found is None or (unit.quantity and found.quantity in CURRENCIES and found.quantity != unit.quantity):
         return None

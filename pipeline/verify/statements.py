@@ -75,7 +75,7 @@ def split_outside(text: str) -> list[str]:
 
 
 def is_name(text: str) -> bool:
-    """Whether the text names a value, without a number of its own: x, f(5), m + n, \\frac{AO}{BO}, (p, q), "the area"."""
+    """Whether the text names a value, without an own number: x, f(5), m + n, \\frac{AO}{BO}, (p, q), "the area"."""
     if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60:
         return False
     bare = re.sub(

@@ -32,7 +32,7 @@ _SYMBOLS = {
     **dict(zip("ℝℤℕℚℂ", (f"\\mathbb{{{c}}}" for c in "RZNQC"), strict=True)),
     **dict.fromkeys("−–‒‐‑﹣", "-"),
     **dict.fromkeys("°º˚", r"^\circ "),
-    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad✅✓✔☑", ""),
     **{
         "√": r"\sqrt ",
         "∛": r"\sqrt[3] ",
@@ -111,13 +111,14 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"(?<=\d)\\[,!;: ]\s?(?=\d{3}(?!\d))", "", text)  # 1\,234
     text = re.sub(r"(?<!\\)\\(?:[,;: ]|\r?\n)|~(?!=)|(?<!\\)\\$", " ", text)
     text = re.sub(r"\$([^$]*)\$(?!\d)", r" \1 ", text.replace("$$", "$"))
-    text = _DROPPED.sub(" ", text)
+    text = re.sub(r"\\\\\s*\[[\d.]*[a-z]*\]", r"\\\\ ", text)  # space between rows
+    text = _repeat_cycle(_DROPPED.sub(" ", text))
     for _ in range(3):  # fonts inside fonts
         text = _FONT_GROUP.sub(lambda m: f" {m[1] or ''} ", text)
     text = _COMMAND.sub(lambda m: _SPELLINGS.get(m[1], m[0]), text)
     text = _TEXT_GROUP.sub(_keep_words, text)
     text = re.sub(r"(?<=[\w)])(?:\*\*| \*\* )(?=[\w(-])", "^", text)
-    text = re.sub(r"(?<!\\)\\[()\[\]](?!\[)|`|\*\*|__", " ", text)
+    text = re.sub(r"(?<!\\)\\[()\[\]]|`|\*\*|__", " ", text)
     text = re.sub(r"\$(?!\s*[-+]?[\d.])|(?<=\d)\$", " ", text)  # a dollar before a number is money
     text = text.replace(_DOLLAR, "$")
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)", r"^\\circ ", text)
@@ -147,8 +148,18 @@ def _keep_words(match: re.Match[str]) -> str:
     return f"\\text{{{match[1]}}}"
 
 
+def _repeat_cycle(text: str) -> str:
+    """0.333... as a repeating decimal: three equal digits, or two equal groups, before dots."""
+    dots = r"(?:\.\.\.|\\(?:ldots|dots|cdots)(?![a-zA-Z]))"
+    return re.sub(rf"(\d\.\d{{0,6}}?)(?:(\d)\2\2+|(\d{{2,8}}?)\3+){dots}", r"\1\\overline{\2\3}", text)
+
+
 def _trim(text: str) -> str:
-    return text.strip(" *\"'“”").rstrip(".,;:。、").strip(" *\"'“”")
+    for _ in range(2):
+        text = text.strip(' *"“”').rstrip(".,;:。、")
+        if text.startswith("'"):
+            text = text.strip("'")  # not the one of 5' or f'
+    return text.strip(' *"“”')
 
 
 def _is_one_group(text: str) -> bool:

@@ -142,6 +142,8 @@ def _canonical(words: list[_Word]) -> Unit:
     power = ""
     for i, word in enumerate(words):
         lowered = word.text.casefold()
+        if lowered == "in" and not word.is_text and len(words) > i + 1 and words[i + 1].text.isalpha():
+            continue  # "in total"
         if lowered in ("squared", "cubed"):
             parts.append(f"^{POWERS[lowered]}")
         elif lowered in POWERS:
