@@ -85,6 +85,15 @@ def _lists(gold: str, answer: str) -> bool:
             list(named[0]) == list(named[1]) and _in_order([*named[0].values()], [*named[1].values()])
         )
     wanted, given = ([*n.values()] if n else m for n, m in zip(named, (wanted, given), strict=True))
+    if (
+        len(brackets) == 2
+        and "{}" in brackets
+        and [len(wanted), len(given)] != [2, 2]
+        and 1 in (len(wanted), len(given))
+    ):
+        return equivalent(
+            *(m[0] if shapes.brackets(t) == "{}" else t for m, t in zip((wanted, given), texts, strict=True))
+        )
     if len(brackets) == 2 and brackets != {"", "{}"} and not (brackets == {"", "()"} and any(named)):
         return False  # [1, 2] is not (1, 2), but {1, 2} may be written 1, 2, and (1, 2) x = 1, y = 2
     if brackets - {"", "{}"}:
@@ -143,7 +152,7 @@ def _expanded(members: list[str]) -> list[str]:
 def _same_sets(gold: str, answer: str) -> bool:
     if not (sets.is_set(gold) and sets.is_set(answer)):
         return False
-    if shapes.brackets(gold) and shapes.brackets(answer) and "\\infty" not in gold:
+    if shapes.brackets(gold) and shapes.brackets(answer) and not re.search(r"[<>]|\\(?:le|ge|ne|infty)", gold + answer):
         return False  # pairs are compared bracket by bracket
     wanted, given = sets.parse_set(gold), sets.parse_set(answer)
     return wanted is not None and given is not None and sets.sets_equal(wanted, given)
@@ -151,10 +160,10 @@ def _same_sets(gold: str, answer: str) -> bool:
 
 def _same_relations(gold: str, answer: str) -> bool:
     """Two equations of a curve, or inequalities with several variables."""
-    wanted, given = sets.parse_relation(gold), sets.parse_relation(answer)
-    if wanted is None or given is None or len(wanted.difference.free_symbols) < 2:
+    wanted, given = sets.parse_relations(gold), sets.parse_relations(answer)
+    if len(wanted) != len(given) or not all(len(w.difference.free_symbols) > 1 for w in wanted):
         return False
-    return sets.relations_equal(wanted, given)
+    return len(wanted) > 0 and all(sets.relations_equal(w, g) for w, g in zip(wanted, given, strict=True))
 
 
 def _ratios(gold: str, answer: str) -> bool:

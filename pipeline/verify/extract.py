@@ -174,6 +174,8 @@ def _marked(text: str) -> tuple[str, int] | None:
         kept = _REASON.sub("", listed or rest[:end]).strip(" *_\t,")
         if kept and "n't" in marker.group().lower():
             kept = f"not {kept}"
+        if kept and rest[end : end + 1] == "?":
+            kept = f"maybe {kept}"
         if kept:
             return kept, begin + end
     return (chosen[0][1] or chosen[0][2], chosen[0].end()) if chosen else None

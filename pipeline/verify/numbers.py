@@ -134,12 +134,11 @@ def _value(match: re.Match[str]) -> Fraction | None:
             return Fraction(whole) + Fraction(f"{first('mn', 'msn', 'mn2')}/{first('md', 'msd', 'md2')}")
         if cycle := first("cycle", "cycle2"):
             fixed = first("fixed")
-            repeated = Fraction(int(cycle), 10 ** len(cycle) - 1) / 10 ** len(fixed)
+            repeated = Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed))
             return Fraction(f"{first('head') or 0}.{fixed or 0}") + repeated
         if top := first("fn", "sn", "n"):
             return Fraction(top) / Fraction(first("fd", "sd", "d"))
-        power: Fraction = Fraction(10) ** int(first("e", "p", "q") or 0)
-        return Fraction(first("plain")) * power
+        return Fraction(f"{first('plain')}e{first('e', 'p', 'q') or 0}")
     except (ValueError, ZeroDivisionError):
         return None
 
@@ -150,7 +149,7 @@ def _with_suffix(value: Fraction, rest: str, unit: Unit, places: int, *, percent
     rest = rest.strip()
     if not percent and (sign := _PERCENT.match(rest)):
         percent, spaced, rest = True, True, rest[sign.end() :].strip()
-    word = re.match(r"(?:\\text\{\s*)?([a-zA-Z]+|[百千万亿])", rest)
+    word = re.match(r"(?:\\text\{\s*)?([a-zA-Z]+|[百千万亿打])", rest)
     if word and (factor := FACTORS.get(word[1].casefold().removesuffix("s"))):
         value, places, rest = value * factor, 0, rest[: word.start(1)] + rest[word.end() :]
     if re.match(r"\s*[,.;]", rest) and not re.match(r"\s*,?\s*(?:in|altogether|overall|total|each|per|all)\b", rest):

@@ -112,6 +112,7 @@ def _consistent(value: str, other: str, *, lenient: bool) -> bool:
         return numbers[0].value * (1 if numbers[0].percent else 100) == numbers[1].value * (
             1 if numbers[1].percent else 100
         )
+    lenient = lenient or not re.search(r"\d|\\", other)
     return lenient and read_scalar(other) is None and parse_number_statement(other) is None
 
 

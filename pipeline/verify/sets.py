@@ -40,7 +40,7 @@ class NamedSet(NamedTuple):
 
 
 class Relation(NamedTuple):
-    """`left - right` compared with zero."""
+    """`difference` (left minus right) compared with zero."""
 
     difference: Expr
     sign: str
@@ -82,13 +82,18 @@ def sets_equal(wanted: NamedSet, given: NamedSet) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def parse_relation(text: str) -> Relation | None:
-    """An equation or inequality; None for others."""
+def parse_relations(text: str) -> list[Relation]:
+    """An equation or an inequality, or the inequalities of a chain (a > b > c), smallest first; empty for others."""
     signs = [_sign(m) for m in _RELATION.finditer(text)]
-    sides = [parse_expression(side) for side in _RELATION.split(text)]
-    if len(signs) != 1 or sides[0] is None or sides[1] is None:
-        return None
-    return Relation(sides[0] - sides[1], signs[0])
+    if not signs:
+        return []
+    sides = [side for part in _RELATION.split(text) if (side := parse_expression(part)) is not None]
+    if len(signs) != len(sides) - 1 or (len(signs) > 1 and len({sign[0] for sign in signs}) > 1):
+        return []
+    found = [Relation(left - right, sign) for left, sign, right in zip(sides[:-1], signs, sides[1:], strict=True)]
+    if len(found) > 1 and signs[0][0] not in "<>":
+        return []
+    return found[::-1] if signs[0][0] == ">" else found
 
 
 def relations_equal(wanted: Relation, given: Relation) -> bool:

@@ -22,6 +22,10 @@ _ALTERNATIVE = re.compile(
     r"|,?\s*即\s*"
 )
 _ROUNDED = re.compile(r"(?:rounded|to|correct to|accurate to|when rounded|nearest|保留)\b.*", re.IGNORECASE)
+_SUBSCRIPT_OR_ARGUMENT = re.compile(
+    r"_\s*(?:\{[^{}]*\}|\w)|(?<=(?<![A-Za-z])[A-Za-z'}])\s*\([^()]*(?:\([^()]*\)[^()]*)*\)|\^\s*\{\s*-1\s*\}"
+)
+_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\implies(?![a-zA-Z])|\\equiv(?![a-zA-Z])")
 
 
@@ -48,11 +52,14 @@ def parse_statement(text: str) -> Statement:
     values: list[str] = []
     for part in texts:
         part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
-        for piece in split_outside(_LEAD.sub("", part.strip())):
-            (names if is_name(piece) else values).append(_LEAD.sub("", piece))
-    if not values:
-        return Statement((), tuple(names) or (text,))
-    return Statement(tuple(names), tuple(values))
+        pieces = [_LEAD.sub("", piece) for piece in split_outside(_LEAD.sub("", part.strip()))]
+        if all(is_name(piece) for piece in pieces):  # y = \sin x
+            names += pieces[:-1]
+            values += pieces[-1:]
+        else:
+            names += [piece for piece in pieces if is_name(piece)]
+            values += [piece for piece in pieces if not is_name(piece)]
+    return Statement(tuple(names), tuple(values) or (text,))
 
 
 def restates(text: str) -> bool:
@@ -76,22 +83,13 @@ def split_outside(text: str) -> list[str]:
 
 def is_name(text: str) -> bool:
     """Whether the text names a value, without an own number: x, f(5), m + n, \\frac{AO}{BO}, (p, q), "the area"."""
-    if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60:
+    if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60 or text.strip() in ("e", "i"):
         return False
-    bare = re.sub(
-        r"_\s*(?:\{[^{}]*\}|\w)|(?<=[A-Za-z'}])\s*\([^()]*(?:\([^()]*\)[^()]*)*\)|\^\s*\{\s*-1\s*\}", "", text
-    )
-    words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[a-zA-Z]+", "", bare))
-    commands = re.findall(r"\\([a-zA-Z]+)", bare)
-    if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in)(?![a-zA-Z])", bare):
+    bare = _SUBSCRIPT_OR_ARGUMENT.sub("", text)
+    if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in|ln|log|exp)(?![a-zA-Z])", bare):
         return False
-    if any(w.casefold() in MEANING_CHANGING or w.casefold() in FUNCTIONS for w in words):
-        return False
-    return (
-        bool(words or commands or re.search(r"[A-Za-z\u4e00-\u9fff]", bare))
-        and not (set(commands) & {"sin", "cos", "tan", "ln", "log", "exp"})
-        and bare.strip() not in ("e", "i")
-    )
+    words = {w.casefold() for w in re.findall(r"(?<!\\)\b[A-Za-z]{2,}", bare)}
+    return not words & ((MEANING_CHANGING | FUNCTIONS) - _TRIGONOMETRIC)
 
 
 def _is_in_other_units(text: str, aside: str) -> bool:

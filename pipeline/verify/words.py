@@ -5,7 +5,7 @@ from __future__ import annotations
 FACTORS = {
     **{"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12},
     **{"lakh": 10**5, "crore": 10**7, "mn": 10**6, "bn": 10**9},
-    **{"百": 100, "千": 1000, "万": 10**4, "亿": 10**8},
+    **{"百": 100, "千": 1000, "万": 10**4, "亿": 10**8, "打": 12},
 }
 _ONES = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline.verify import CheckTask, VerifierPool
+from fusechat.pipeline.verify import CheckTask, Verdict, VerifierPool
 from fusechat.pipeline.verify.sandbox import missing_layers
 
 CASES = Path(__file__).with_name("math_cases.jsonl")
+SHARED = Path(__file__).parents[4] / "shared" / "cases" / "verify.jsonl"
+Misjudged = tuple[dict[str, Any], Verdict]
 DEADLINE_S = 1.0
 FAR_PAST_S = 60
 """Seconds that a check takes in which the deadline was missed, and never one in which it was met on a busy machine."""
@@ -55,21 +57,40 @@ def pool() -> Iterator[VerifierPool]:
         yield workers
 
 
-def test_no_false_accept_and_hardly_a_false_reject() -> None:
-    cases: list[dict[str, Any]] = [json.loads(line) for line in CASES.read_text("utf-8").splitlines()]
-    assert len(cases) >= 300
+def misjudged(cases: list[dict[str, Any]]) -> tuple[list[Misjudged], list[Misjudged], list[Verdict]]:
+    """False accepts, false rejects, and all verdicts."""
     tasks = [CheckTask(id=str(i), domain="math", response=c["response"], gold=c["gold"]) for i, c in enumerate(cases)]
     with VerifierPool(2, timeout_s=60, sandbox="basic") as patient:
         verdicts = dict(patient.run(tasks))
     judged = [(c, verdicts[str(i)]) for i, c in enumerate(cases)]
     false_accepts = [(c, v) for c, v in judged if v.correct and not c["correct"]]
     false_rejects = [(c, v) for c, v in judged if not v.correct and c["correct"]]
+    return false_accepts, false_rejects, [v for _, v in judged]
+
+
+def read_cases(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_our_cases_have_no_false_accept_and_no_false_reject() -> None:
+    cases = read_cases(CASES)
+    assert len(cases) >= 1_700
+    false_accepts, false_rejects, verdicts = misjudged(cases)
     assert not false_accepts
-    assert len(false_rejects) <= 0.02 * sum(c["correct"] for c in cases), false_rejects
-    reasons = Counter(v.reason for _, v in judged)
+    assert not false_rejects
+    reasons = Counter(v.reason for v in verdicts)
     assert set(reasons) <= {"correct", "wrong", "no_answer", "ambiguous"}, reasons
-    assert all(v.detail for _, v in judged if v.reason in ("no_answer", "ambiguous"))
-    assert all(v.extracted for _, v in judged if v.reason in ("correct", "wrong", "ambiguous"))
+    assert all(v.detail for v in verdicts if v.reason in ("no_answer", "ambiguous"))
+    assert all(v.extracted for v in verdicts if v.reason in ("correct", "wrong", "ambiguous"))
+
+
+def test_other_peoples_cases_have_no_false_accept_and_hardly_a_false_reject() -> None:
+    if not SHARED.is_file():
+        pytest.skip("the cases from other people's bug reports are not there (../shared/cases)")
+    cases = [c for c in read_cases(SHARED) if c["domain"] == "math" and not c.get("by_design")]
+    false_accepts, false_rejects, _ = misjudged(cases)
+    assert not false_accepts
+    assert len(false_rejects) <= 0.03 * sum(c["correct"] for c in cases), false_rejects
 
 
 @pytest.mark.parametrize("name", HOSTILE)
