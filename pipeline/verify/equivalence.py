@@ -30,11 +30,11 @@ def equivalent(gold: str, answer: str) -> bool:
         return several in (parse_choices(answer), sorted(answer))
     if (chosen := parse_choice(gold)) is not None:
         return parse_choice(answer) == chosen or parse_labeled(answer)[0] == chosen
-    label, text = parse_labeled(gold)
-    if label and parse_choice(answer) == label:
-        return True
-    answers = [answer, parse_labeled(answer)[1]] if parse_labeled(answer)[0] else [answer]
-    return any(_equal(g, a) for g in ([gold, text] if label else [gold]) for a in answers)
+    (label, text), (given_label, given_text) = parse_labeled(gold), parse_labeled(answer)
+    if label and (given_label or parse_choice(answer)):
+        return label == (given_label or parse_choice(answer))
+    golds = [gold, text] if label else [gold]
+    return any(_equal(g, a) for g in golds for a in ([answer, given_text] if given_label else [answer]))
 
 
 def same_value(answer: str, later: str) -> bool:
@@ -51,8 +51,8 @@ def _equal(gold: str, answer: str) -> bool:
         return dates_equal(dates[0], dates[1])
     if times[0] or dates[0] or ((times[1] or dates[1]) and parse_number(gold) is None):
         return False
-    conditions = {c["set"] or "Z" for t in (gold, answer) if (c := _CONDITION.search(t))}
-    if len(conditions) > 1:
+    conditions = [c["set"] or "Z" if (c := _CONDITION.search(t)) else "Z" for t in (gold, answer)]
+    if conditions[0] != conditions[1]:
         return False
     gold, answer = (_CONDITION.sub("", t) for t in (gold, answer))
     if re.fullmatch(r"yes|no|true|false", gold, re.IGNORECASE):
@@ -74,26 +74,17 @@ def _lists(gold: str, answer: str) -> bool:
     """Compares lists, sets, tuples and intervals member by member, and single values as statements."""
     if restates(answer) and len(_expanded(shapes.members(gold))) == 1:
         return statements_equal(gold, answer)
-    texts = _without_name(gold), _without_name(answer)
+    texts = _unwrapped(gold), _unwrapped(answer)
     brackets = {shapes.brackets(t) for t in texts}
     wanted, given = (_expanded(shapes.members(t)) for t in texts)
     if brackets == {""} and len(wanted) == len(given) == 1:
-        return _ratios(gold, answer) if ":" in gold + answer else statements_equal(gold, answer)
+        return _ratios(*texts) if ":" in gold + answer else statements_equal(*texts)
     named = _assignments(wanted), _assignments(given)
     if named[0] and named[1] and brackets == {""}:
         return named[0] == named[1] or (
             list(named[0]) == list(named[1]) and _in_order([*named[0].values()], [*named[1].values()])
         )
     wanted, given = ([*n.values()] if n else m for n, m in zip(named, (wanted, given), strict=True))
-    if (
-        len(brackets) == 2
-        and "{}" in brackets
-        and [len(wanted), len(given)] != [2, 2]
-        and 1 in (len(wanted), len(given))
-    ):
-        return equivalent(
-            *(m[0] if shapes.brackets(t) == "{}" else t for m, t in zip((wanted, given), texts, strict=True))
-        )
     if len(brackets) == 2 and brackets != {"", "{}"} and not (brackets == {"", "()"} and any(named)):
         return False  # [1, 2] is not (1, 2), but {1, 2} may be written 1, 2, and (1, 2) x = 1, y = 2
     if brackets - {"", "{}"}:
@@ -116,13 +107,14 @@ def _tight_members(text: str) -> list[str]:
     return text.split(",") if _is_tight(text) else shapes.members(text)
 
 
-def _without_name(text: str) -> str:
-    """The list, without the name of the whole: (p, q) = (4, 1)."""
+def _unwrapped(text: str) -> str:
+    """The list without the name of the whole, as in (p, q) = (4, 1), and the member of a set with one."""
     text = re.sub(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*", "", text)
     name, sign, rest = text.partition("=")
     if sign and "=" not in rest and shapes.brackets(rest.strip()) and is_name(name.strip()):
-        return rest.strip()
-    return text
+        text = rest.strip()
+    members = shapes.members(text)
+    return members[0] if shapes.brackets(text) == "{}" and len(members) == 1 else text
 
 
 def _assignments(members: list[str]) -> dict[str, str] | None:

@@ -76,7 +76,7 @@ def _ambiguity(answer: str, gold: str) -> str | None:
             return f"hedged: {hedge.group()}"
         if shapes.is_list(gold) or re.search(r"\\pm|[<>]|\\(?:le|ge|ne|cup)(?![a-z])", gold):
             continue
-        values = parse_statement(answer).values
+        values = [v for chain in parse_statement(answer).chains for v in chain]
         if len(values) < 2 or not all(same_value(values[0], v) for v in values[1:]):
             return f"hedged: {hedge.group()}"
     return None

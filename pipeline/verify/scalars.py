@@ -63,15 +63,18 @@ def values_equal(gold: str, answer: str) -> bool:
 
 
 def statements_equal(gold: str, answer: str) -> bool:
+    """Whether the answer states the value of the gold answer, and no other value beside it."""
     wanted, given = parse_statement(gold), parse_statement(answer)
-    if _names_differ(wanted, given):
-        return False
-    if not all(_consistent(wanted.values[0], other, lenient=False) for other in wanted.values):
-        return False  # an equation, not a value
-    for value in given.values:
-        if any(values_equal(w, value) for w in wanted.values):
-            last = value == given.values[-1]
-            return all(_consistent(value, other, lenient=last) for other in given.values)
+    golds = [value for chain in wanted.chains for value in chain]
+    if _names_differ(wanted, given) or not all(_consistent(golds[0], other) for other in golds):
+        return False  # if its own values differ, the gold answer is an equation
+    for chain in given.chains:
+        value = next((v for v in chain if any(values_equal(w, v) for w in golds)), None)
+        if value is not None:
+            # What is left of the last sign may be a calculation with units: $5 + $3 = $8.
+            others = [v for v in chain if value != chain[-1] or not _is_unreadable(v)]
+            others += [v for other in given.chains if other is not chain for v in other]
+            return all(_consistent(value, other) for other in others)
     return False
 
 
@@ -89,9 +92,11 @@ def rounds(exact: str, rounded: str) -> bool:
 
 def is_value(text: str) -> bool:
     """Whether the text is a value that can be compared."""
-    return any(
-        read_scalar(v) is not None or parse_number_statement(v) is not None for v in parse_statement(text).values
-    )
+    return any(not _is_unreadable(value) for chain in parse_statement(text).chains for value in chain)
+
+
+def _is_unreadable(text: str) -> bool:
+    return read_scalar(text) is None and parse_number_statement(text) is None
 
 
 def _names_differ(wanted: Statement, given: Statement) -> bool:
@@ -103,8 +108,8 @@ def _names_differ(wanted: Statement, given: Statement) -> bool:
     return all(variables) and names[0] != names[1]
 
 
-def _consistent(value: str, other: str, *, lenient: bool) -> bool:
-    """Whether another value of the same answer is equal to it or a rounded one."""
+def _consistent(value: str, other: str) -> bool:
+    """Whether another value of the same answer is equal to it, a rounded one, or the same as a percentage."""
     if other == value or values_equal(value, other) or rounds(value, other) or rounds(other, value):
         return True
     numbers = parse_number(value), parse_number(other)
@@ -112,8 +117,7 @@ def _consistent(value: str, other: str, *, lenient: bool) -> bool:
         return numbers[0].value * (1 if numbers[0].percent else 100) == numbers[1].value * (
             1 if numbers[1].percent else 100
         )
-    lenient = lenient or not re.search(r"\d|\\", other)
-    return lenient and read_scalar(other) is None and parse_number_statement(other) is None
+    return not re.search(r"\d|\\|[<>]", other) and _is_unreadable(other)
 
 
 def _stands_for(decimal: Scalar, exact: Scalar) -> bool:

@@ -30,10 +30,14 @@ _PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\implies(?!
 
 
 class Statement(NamedTuple):
-    """What an answer says: `names` are on the left of its equals signs, and all `values` should be the same value."""
+    """What an answer says.
+
+    All values should be the same value: those of one chain of equals signs, and those of the chains.
+    """
 
     names: tuple[str, ...]
-    values: tuple[str, ...]
+    """What stands on the left of the equals signs and is not a value."""
+    chains: tuple[tuple[str, ...], ...]
 
 
 def parse_statement(text: str) -> Statement:
@@ -47,19 +51,17 @@ def parse_statement(text: str) -> Statement:
             texts = [aside[1], aside[2]]
         elif _is_remark(aside[2]) or _is_in_other_units(aside[1], aside[2]):
             texts = [aside[1]]
-    texts = [part for t in texts for part in _ALTERNATIVE.split(t)]
     names: list[str] = []
-    values: list[str] = []
-    for part in texts:
+    chains: list[tuple[str, ...]] = []
+    for part in (part for t in texts for part in _ALTERNATIVE.split(t)):
         part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
         pieces = [_LEAD.sub("", piece) for piece in split_outside(_LEAD.sub("", part.strip()))]
-        if all(is_name(piece) for piece in pieces):  # y = \sin x
-            names += pieces[:-1]
-            values += pieces[-1:]
-        else:
-            names += [piece for piece in pieces if is_name(piece)]
-            values += [piece for piece in pieces if not is_name(piece)]
-    return Statement(tuple(names), tuple(values) or (text,))
+        are_names = [is_name(piece) for piece in pieces]
+        if all(are_names):
+            are_names[-1:] = [False]  # y = \sin x
+        names += [piece for piece, named in zip(pieces, are_names, strict=True) if named]
+        chains.append(tuple(piece for piece, named in zip(pieces, are_names, strict=True) if not named))
+    return Statement(tuple(names), tuple(chain for chain in chains if chain) or ((text,),))
 
 
 def restates(text: str) -> bool:

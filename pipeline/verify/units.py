@@ -33,7 +33,10 @@ class Unit(NamedTuple):
         """Whether neither contradicts the other: cm are not m, and rabbits are no chickens."""
         if self.quantity and other.quantity:
             return self.quantity == other.quantity
-        return not (self.nouns and other.nouns) or bool(self.nouns & other.nouns)
+        if self.nouns and other.nouns:
+            return bool(self.nouns & other.nouns)
+        measured, counted = (self, other) if self.quantity else (other, self)
+        return not (measured.quantity and counted.nouns) or measured.quantity in map(_known, counted.nouns)
 
 
 class _Word(NamedTuple):
@@ -156,9 +159,10 @@ def _canonical(words: list[_Word]) -> Unit:
             power = "^" + power if power else ("^" + POWERS[word.text[:2]] if word.text[:2] in POWERS else "")
             parts.append(f"{known}{power}")
             power = ""
-        elif lowered not in _FILLERS or (lowered == "units" and not i and power):
+        elif lowered not in _FILLERS:
             nouns.add(_singular(lowered))
     quantity = "".join(parts).rstrip("/").replace("km/h", "kph").replace("mi/h", "mph")
+    quantity = re.sub("^degree(?=celsius|fahrenheit)", "", quantity)
     return Unit(quantity, frozenset() if quantity else frozenset(nouns))
 
 
