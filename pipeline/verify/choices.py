@@ -8,7 +8,7 @@ from .typography import plain
 
 _CHOICE = re.compile(r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)|([A-J]))\.?", re.IGNORECASE)
 _CHOICE_WITH_TEXT = re.compile(
-    r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)\s*[.:,]?\s*|([A-J])\s*(?:[.:)]\s*|\s[-–—]\s))(\S.*)",
+    r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)(?=[\s.:,\d$\\])\s*[.:,]?\s*|([A-J])\s*(?:[.:)]\s*|\s[-–—]\s))(\S.*)",
     re.DOTALL,
 )
 _LETTER = re.compile(r"\(([A-J])\)|(?<![a-z])([A-J])(?![a-z])")

@@ -111,7 +111,7 @@ class _Parser:
                 )
                 value, divided = finite(value / self.signed_power()), not fraction_of_digits
             elif self.begins_factor():
-                if divided or (self.kind() == "number" and self.peek(-1) not in (")", "}", "!")):
+                if divided or (self.kind() == "number" and self.peek(1) not in ("^", "!")):
                     self.fail()  # a/bc may be a/(bc) or (a/b)c, and x2 be x_2 or x^2
                 value = value * self.power()
             else:
@@ -292,5 +292,7 @@ class _Parser:
         sign = -1 if self.take("-") else 1
         value = self.power()
         while self.begins_factor() and not (self.kind() == "command" and self.peek()[1:] in FUNCTIONS):
+            if self.kind() == "number":
+                self.fail()
             value = value * self.power()
         return sign * value

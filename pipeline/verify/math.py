@@ -66,7 +66,7 @@ def _differs(answer: str, later: str) -> bool:
 
 def _ambiguity(answer: str, gold: str) -> str | None:
     """Why the answer is not a single value, or None if it is. A list is accepted if the gold answer is a list."""
-    from .equivalence import same_value
+    from .scalars import restates_value
     from .statements import parse_statement
 
     if _HEDGED.search(gold) or answer.casefold() == gold.casefold():
@@ -77,6 +77,6 @@ def _ambiguity(answer: str, gold: str) -> str | None:
         if shapes.is_list(gold) or re.search(r"\\pm|[<>]|\\(?:le|ge|ne|cup)(?![a-z])", gold):
             continue
         values = [v for chain in parse_statement(answer).chains for v in chain]
-        if len(values) < 2 or not all(same_value(values[0], v) for v in values[1:]):
+        if len(values) < 2 or not all(restates_value(values[0], v) for v in values[1:]):
             return f"hedged: {hedge.group()}"
     return None

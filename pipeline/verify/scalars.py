@@ -66,7 +66,7 @@ def statements_equal(gold: str, answer: str) -> bool:
     """Whether the answer states the value of the gold answer, and no other value beside it."""
     wanted, given = parse_statement(gold), parse_statement(answer)
     golds = [value for chain in wanted.chains for value in chain]
-    if _names_differ(wanted, given) or not all(_consistent(golds[0], other) for other in golds):
+    if _names_differ(wanted, given) or not all(restates_value(golds[0], other) for other in golds):
         return False  # if its own values differ, the gold answer is an equation
     for chain in given.chains:
         value = next((v for v in chain if any(values_equal(w, v) for w in golds)), None)
@@ -74,7 +74,7 @@ def statements_equal(gold: str, answer: str) -> bool:
             # What is left of the last sign may be a calculation with units: $5 + $3 = $8.
             others = [v for v in chain if value != chain[-1] or not _is_unreadable(v)]
             others += [v for other in given.chains if other is not chain for v in other]
-            return all(_consistent(value, other) for other in others)
+            return all(restates_value(value, other) for other in others)
     return False
 
 
@@ -108,16 +108,15 @@ def _names_differ(wanted: Statement, given: Statement) -> bool:
     return all(variables) and names[0] != names[1]
 
 
-def _consistent(value: str, other: str) -> bool:
+def restates_value(value: str, other: str) -> bool:
     """Whether another value of the same answer is equal to it, a rounded one, or the same as a percentage."""
     if other == value or values_equal(value, other) or rounds(value, other) or rounds(other, value):
         return True
     numbers = parse_number(value), parse_number(other)
-    if numbers[0] and numbers[1] and numbers[0].percent != numbers[1].percent:
-        return numbers[0].value * (1 if numbers[0].percent else 100) == numbers[1].value * (
-            1 if numbers[1].percent else 100
-        )
-    return not re.search(r"\d|\\|[<>]", other) and _is_unreadable(other)
+    if numbers[0] is None or numbers[1] is None or numbers[0].percent == numbers[1].percent:
+        return False
+    shares = [n.value / (100 if n.percent else 1) for n in numbers if n]
+    return shares[0] == shares[1]
 
 
 def _stands_for(decimal: Scalar, exact: Scalar) -> bool:
@@ -132,7 +131,7 @@ def _words(text: str) -> str:
     if re.search(r"[\\{}^_=<>+*/|]|\d\W+\d", plain(text)):
         return ""
     words = re.sub(r"^(?:the|an?)\s+", "", plain(text).casefold())
-    return re.sub(r"[\s.,;'\"-]", "", words)
+    return re.sub(r"[\s.,;'\"]|(?<=\w)-(?=\w)", "", words)
 
 
 def squeezed(text: str) -> str:

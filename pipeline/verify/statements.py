@@ -85,9 +85,13 @@ def split_outside(text: str) -> list[str]:
 
 def is_name(text: str) -> bool:
     """Whether the text names a value, without an own number: x, f(5), m + n, \\frac{AO}{BO}, (p, q), "the area"."""
-    if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60 or text.strip() in ("e", "i"):
+    if not re.search(r"[A-Za-z\u4e00-\u9fff]", text) or len(text) > 60:
+        return False
+    if text.strip() in ("e", "i") or text.lstrip().startswith(("-", "+")):
         return False
     bare = _SUBSCRIPT_OR_ARGUMENT.sub("", text)
+    if re.search(r"[-+*/^]", bare) and len(set(re.findall(r"(?<![A-Za-z\\])[xyz](?![A-Za-z])", bare))) > 1:
+        return False  # x + y = 5 is a line
     if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in|ln|log|exp)(?![a-zA-Z])", bare):
         return False
     words = {w.casefold() for w in re.findall(r"(?<!\\)\b[A-Za-z]{2,}", bare)}

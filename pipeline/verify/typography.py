@@ -122,7 +122,7 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"\$(?!\s*[-+]?[\d.])|(?<=\d)\$", " ", text)  # a dollar before a number is money
     text = text.replace(_DOLLAR, "$")
     text = re.sub(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)", r"^\\circ ", text)
-    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+", " ", text).replace(" ^", "^")
     text = re.sub(r"^\s*\\text\{([^{}]*)\}", r"\1 ", text)
     text = _trim(text)
     for _ in range(3):

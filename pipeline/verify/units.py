@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from .words import LETTERS, MEANING_CHANGING, NO_VARIABLES, POWERS, SPOKEN_FUNCTIONS, UNITS
+from .words import CARDINALS, LETTERS, MEANING_CHANGING, NO_VARIABLES, POWERS, SPOKEN_FUNCTIONS, UNITS
 
 MAX_WORDS = 12
 _TOKEN = re.compile(
@@ -17,6 +17,7 @@ _TOKEN = re.compile(
 )
 _WORD = re.compile(r"\s*(?:(?P<word>[a-zA-Z]+(?:['-][a-zA-Z]+)*\.?|[\u4e00-\u9fff]+|[$€£¥¢₹°])|(?P<slash>/)"
                    r"|\^\s*\{?\s*(?P<power>-?\d)\s*\}?|(?P<mark>[(),.*·]|\\cdot(?![a-zA-Z])))\s*")  # fmt: skip
+_HARMLESS = frozenset(("squared", "cubed", "square", "cube"))
 _FILLING = "of the a an in total all altogether overall each every per on unit units exactly and"
 _FILLERS = frozenset(_FILLING.split())
 
@@ -54,13 +55,10 @@ def parse_unit(text: str, *, spaced: bool = True) -> Unit | None:
     words = _words(text)
     if words is None or len(words) > MAX_WORDS:
         return None
+    words = _without_harmless(words)
     lowered = {w.text.casefold() for w in words}
-    if (
-        lowered & (MEANING_CHANGING - {"squared", "cubed", "square", "cube"})
-        or lowered & SPOKEN_FUNCTIONS - UNITS.keys()
-    ):
-        return None
-    if re.search(r"不|没|或|非", text):
+    harmful = (MEANING_CHANGING - _HARMLESS) | (SPOKEN_FUNCTIONS - UNITS.keys()) | CARDINALS.keys()
+    if lowered & harmful or re.search(r"不|没|或|非", text):
         return None
     if words and not _may_begin(words, spaced=spaced):
         return None
@@ -71,6 +69,16 @@ def parse_unit(text: str, *, spaced: bool = True) -> Unit | None:
         if len(word.text) == 1 and word.text.isalpha() and not (word.is_text or word.text == "a" or behind_unit):
             return None
     return _canonical(words)
+
+
+def _without_harmless(words: list[_Word]) -> list[_Word]:
+    """The words without those that only change the meaning of others: "12 more apples", "3 times", "12 ways to win"."""
+    texts = [w.text.casefold() for w in words]
+    if texts[:1] == ["times"] and len(words) == 1:
+        return []
+    if texts[:1] in (["more"], ["fewer"]) and len(words) > 1 and "than" not in texts:
+        return words[1:]
+    return words[: texts.index("to")] if "to" in texts[1:-1] and len(texts[texts.index("to") + 1]) > 1 else words
 
 
 def _may_begin(words: list[_Word], *, spaced: bool) -> bool:
