@@ -6,7 +6,9 @@ import re
 
 from .typography import plain
 
-_CHOICE = re.compile(r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)|([A-J]))\.?", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)|([A-J]))[.)]?(?:选?项)?", re.IGNORECASE
+)
 _CHOICE_WITH_TEXT = re.compile(
     r"(?:(?:option|choice|answer|选项?)\s*)?(?:\(\s*([A-J])\s*\)(?=[\s.:,\d$\\])\s*[.:,]?\s*|([A-J])\s*(?:[.:)]\s*|\s[-–—]\s))(\S.*)",
     re.DOTALL,

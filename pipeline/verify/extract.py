@@ -20,8 +20,10 @@ _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _ASIDE = r"(?:\([^()\n]{0,60}\)[\s*_]{0,20})?"
 _MARKER = re.compile(
     r"(?:(?P<if>\b(?:if|whether|suppose|assum\w+)\b[^.\n]{0,20}?)?)"
-    rf"(?:\banswers?[\s*_]{{0,20}}{_ASIDE}(?:,[^,.\n]{{0,60}},\s*)?(?:(?:to|in|for|of)\b[^.\n]{{0,100}}?\s)?(?:\*\*)?\s{{0,20}}"
-    r"(?:(?:isn't|is|are|was|equals|(?:should|would|must|will)\s+be)\b|[:=]|->|\\to\b)"
+    rf"(?:\b(?:final[ \t]+)?answers?[\s*_]{{0,20}}{_ASIDE}(?:,[^,.\n]{{0,60}},\s*)?"
+    r"(?:(?:to|in|for|of)\b[^.\n]{0,100}?\s)?(?:\*\*)?\s{0,20}"
+    r"(?:(?:isn't|is|are|was|equals|(?:should|would|must|will)\s+be"
+    r"|(?:comes|works)\s+out\s+(?:to(?:\s+be)?|as)|turns\s+out\s+to\s+be)\b|[:=]|->|\\to\b)"
     rf"|\bans\b[\s*_]{{0,20}}{_ASIDE}(?:[:=.]|is\b)"
     r"|\b(?:correct|right|best)\s+(?:choice|option)s?\s*(?:is\b|are\b|:)"
     r"|^[ \t]*(?:\#+|\*\*)[ \t]*(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t*_]*$"
@@ -35,13 +37,15 @@ _MARKER = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CHOSEN = re.compile(
-    r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)\b(?=[^.\n]{0,20}(?:\.|$))"
-    r"|\(([A-J])\)\s+is\s+(?:the\s+)?(?:correct|right|best)\b(?=[^.\n]{0,20}(?:\.|$))",
-    re.MULTILINE,
+    r"(?P<if>\b(?:[Ii]f|[Ww]hether|[Ss]uppose|[Aa]ssum\w+|[Uu]nless)\b[^.\n]{0,20}?)?"
+    r"(?:\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+\(?(?P<named>[A-J])\)?|\((?P<letter>[A-J])\))"
+    r"\s+is\s+(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice|one))?\s*(?:[.!\n]|$)"
 )
 _LABEL = re.compile(r"^(?:the )?(?:final |correct )?answer\s*(?:is\b|:|=)\s*(?=\S)", re.IGNORECASE)
-_BEFORE_BULLET = re.compile(r"[ \t*_:=>]*\n\s*?(?=[ \t]*(?:[-•*]|\d[.)])[ \t])")
-_LEAD = re.compile(r"[ \t\r\n*_:=>]*(?:(?:is|are)\b[\s:*]*)?")
+_BEFORE_BULLET = re.compile(r"[ \t*_:=]*\n\s*?(?=[ \t]*(?:[-•*]|\d[.)])[ \t])")
+_LEAD = re.compile(
+    r"(?:[ \t\r\n*_:]|=>?)*(?:(?:is|are)\b[\s:*]*)?(?:(?:therefore|thus|hence|simply|indeed|clearly|then|just)\b[\s,:*]*)?"
+)
 _BULLET = re.compile(r"[ \t]*(?:[-•*]|\d[.)])[ \t]+(\S[^\n]*)(?:\n|$)")
 _END = re.compile(r"\.(?=\s|$|[*$\"')\]]*(?:\s|$))|。|(?<![\d)}])!(?=\s|$)|\?(?=\s|$)|;(?=\s+[A-Za-z]{2})|\n|<br")
 _ABBREVIATION = re.compile(r"(?:approx|ca|cf|vs|no|sq|cu|e\.g|i\.e)$", re.IGNORECASE)
@@ -158,7 +162,7 @@ def _tagged(text: str) -> tuple[str, int] | None:
 
 def _marked(text: str) -> tuple[str, int] | None:
     """The text after the last marker, up to the end of its sentence, and where it ends."""
-    chosen = [*_CHOSEN.finditer(text)][-1:]
+    chosen = [m for m in _CHOSEN.finditer(text) if not m["if"]][-1:]
     for marker in reversed(list(_MARKER.finditer(text))):
         if chosen and chosen[0].end() > marker.end():
             break
@@ -178,7 +182,7 @@ def _marked(text: str) -> tuple[str, int] | None:
             kept = f"maybe {kept}"
         if kept:
             return kept, begin + end
-    return (chosen[0][1] or chosen[0][2], chosen[0].end()) if chosen else None
+    return (chosen[0]["named"] or chosen[0]["letter"], chosen[0].end()) if chosen else None
 
 
 def _bullets(text: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ _PLACES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE_NUMBER = "[零〇一二两三四五六七八九十百千万亿]"
 _CHINESE = re.compile(
     rf"(?P<sign>负)?(?:百分之(?P<percent>{_CHINESE_NUMBER}+|\d+(?:\.\d+)?)"
-    rf"|(?P<bottom>{_CHINESE_NUMBER}+|\d+)分之(?P<top>{_CHINESE_NUMBER}+|\d+)"
+    rf"|(?:(?P<units>{_CHINESE_NUMBER}+|\d+)又)?(?P<bottom>{_CHINESE_NUMBER}+|\d+)分之(?P<top>{_CHINESE_NUMBER}+|\d+)"
     rf"|(?P<only>一半|半(?!径))|(?P<whole>{_CHINESE_NUMBER}+)(?:点(?P<places>[零〇一二三四五六七八九]+))?(?P<half>个?半)?)"
 )
 MAX_CHARS = 120
@@ -97,8 +97,8 @@ def _chinese(match: re.Match[str], text: str) -> tuple[Fraction, bool, str] | No
     if match["percent"]:
         return sign * _chinese_whole(match["percent"]), True, rest
     if match["top"]:
-        bottom = _chinese_whole(match["bottom"])
-        return (sign * _chinese_whole(match["top"]) / bottom, False, rest) if bottom else None
+        bottom, whole = _chinese_whole(match["bottom"]), _chinese_whole(match["units"] or "零")
+        return (sign * (whole + _chinese_whole(match["top"]) / bottom), False, rest) if bottom else None
     if match["only"]:
         return Fraction(sign, 2), False, rest
     value = _chinese_whole(match["whole"])

@@ -18,6 +18,9 @@ from .typography import plain
 from .units import Unit, split_unit
 
 _TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
+_APPROXIMATELY = re.compile(r"(?:about|approx|approximately|roughly|\\approx|~|约|大约)", re.IGNORECASE)
+_POSITIVE = re.compile(r"^positive\s+", re.IGNORECASE)
+_NEGATIVE = re.compile(r"^(?:negative|minus)\s+", re.IGNORECASE)
 _SHORT_APPROXIMATION = 2
 """Digits that a rounded value beside the exact one must have."""
 
@@ -35,6 +38,7 @@ def read_scalar(text: str) -> Scalar | None:
     """The one value of a text; None if the text is not completely one."""
     if (number := parse_number(text)) is not None:
         return Scalar(Rational(number.value.numerator, number.value.denominator), number, number.unit)
+    text = _POSITIVE.sub("", _NEGATIVE.sub("-", text))
     body, unit = split_unit(text)
     value = (
         parse_expression(text) if (unit.quantity == "degree" and _TRIGONOMETRY.search(text)) else parse_expression(body)
@@ -79,9 +83,15 @@ def statements_equal(gold: str, answer: str) -> bool:
 
 
 def rounds(exact: str, rounded: str) -> bool:
-    """Whether the second text is the value of the first, rounded or cut off at its last place."""
+    """Whether the second text is the value of the first, rounded or cut off at its last place.
+
+    Of two decimals, one is the rounded value only if it says so: "9.9 or 10" are two values.
+    """
     value, decimal = read_scalar(exact), read_scalar(rounded)
     if value is None or decimal is None or decimal.number is None or not value.unit.agrees(decimal.unit):
+        return False
+    is_decimal = value.number is not None and (value.number.places > 0 or value.number.value.denominator == 1)
+    if is_decimal and not _APPROXIMATELY.match(rounded):
         return False
     number = approximate(value.value)
     digits = len(str(abs(decimal.number.value.numerator)))
@@ -102,6 +112,8 @@ def _is_unreadable(text: str) -> bool:
 def _names_differ(wanted: Statement, given: Statement) -> bool:
     """Whether both are equations for different variables: x = 5 is not n = 5, but y = 2x may be f(x) = 2x."""
     if not wanted.names or not given.names:
+        return False
+    if any(re.fullmatch(r"[a-zA-Z]\(.*\)", s.names[0]) for s in (wanted, given)):
         return False
     names = [parse_expression(s.names[0]) for s in (wanted, given)]
     variables = [n is not None and all(re.fullmatch(r"[a-z](?:_\w+)?", str(s)) for s in n.free_symbols) for n in names]

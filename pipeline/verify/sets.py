@@ -71,6 +71,9 @@ def parse_set(text: str) -> NamedSet | None:
             if len(variables) > 1 or not all(sets):
                 return None
             return NamedSet(join(*(s.values for s in sets if s)), variables.pop())
+    conditions = split_list(text)
+    if len(conditions) > 1 and all(_RELATION.search(c) for c in conditions):  # x \ge 0, x \ne 1
+        return parse_set(" and ".join(conditions))
     return _difference(text) or _simple(text)
 
 

@@ -106,7 +106,7 @@ def same_members(gold: Sequence[str], answer: Sequence[str], equal: Equal) -> bo
 
 def parse_base(text: str) -> tuple[str, str] | None:
     """The digits and the base of a number that names its base; None for others."""
-    match = _BASE.fullmatch(text.strip())
+    match = _BASE.fullmatch(plain(text))
     if match is None or not re.search(r"\d", match.group(1)):
         return None
     named = (match.group(2) or match.group(3)).casefold()

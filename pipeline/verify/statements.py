@@ -26,7 +26,7 @@ _SUBSCRIPT_OR_ARGUMENT = re.compile(
     r"_\s*(?:\{[^{}]*\}|\w)|(?<=(?<![A-Za-z])[A-Za-z'}])\s*\([^()]*(?:\([^()]*\)[^()]*)*\)|\^\s*\{\s*-1\s*\}"
 )
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
-_PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\implies(?![a-zA-Z])|\\equiv(?![a-zA-Z])")
+_PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\equiv(?![a-zA-Z])")
 
 
 class Statement(NamedTuple):
@@ -54,6 +54,7 @@ def parse_statement(text: str) -> Statement:
     names: list[str] = []
     chains: list[tuple[str, ...]] = []
     for part in (part for t in texts for part in _ALTERNATIVE.split(t)):
+        part = re.split(r"\\implies(?![a-zA-Z])", part)[-1]
         part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
         pieces = [_LEAD.sub("", piece) for piece in split_outside(_LEAD.sub("", part.strip()))]
         are_names = [is_name(piece) for piece in pieces]

@@ -42,11 +42,9 @@ def approximate(value: Expr) -> Fraction | None:
     if value.free_symbols:
         return None
     found = value.evalf(40)
-    return (
-        Fraction(str(found))
-        if found.is_Float and found.is_finite
-        else (Fraction(int(found.p), int(found.q)) if found.is_Rational else None)
-    )
+    if found.is_Rational:
+        return Fraction(int(found.p), int(found.q))
+    return Fraction(str(found)) if found.is_Float and found.is_finite else None
 
 
 def _differ(wanted: Expr, given: Expr) -> bool:

@@ -46,6 +46,7 @@ _SYMBOLS = {
         "∗": "*",
     },
 }
+_FRACTIONS = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _DOLLAR = "\ue000"
 _TRANSLATION = str.maketrans(_SYMBOLS)
 
@@ -62,7 +63,7 @@ _SPELLINGS = {
     **dict.fromkeys(("rbrace",), r"\}"),
     **{"lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "euro": "€", "yen": "¥"},
     **dict.fromkeys(("dots", "cdots", "dotsc", "dotsb"), r"\ldots"),
-    **dict.fromkeys(("approxeq", "simeq", "thickapprox"), r"\approx"),
+    **dict.fromkeys(("approxeq", "simeq", "thickapprox", "doteq"), r"\approx"),
     **dict.fromkeys(("Rightarrow", "Longrightarrow", "iff", "longrightarrow"), r"\implies"),
     **dict.fromkeys(("degree", "textdegree"), r"^\circ"),
     **dict.fromkeys(("land", "wedge"), " and "),
@@ -88,7 +89,9 @@ _MATH_NAMES = frozenset(_NAMES.split())
 
 def normalize(text: str) -> str:
     """Normalizes the text with NFKC, so full-width digits become digits; mathematical symbols become LaTeX."""
-    text = "".join(_fraction(c) if unicodedata.decomposition(c).startswith("<fraction>") else c for c in text)
+    if text.isascii():
+        return text
+    text = _FRACTIONS.sub(lambda m: _fraction(m[0]), text)
     text = _RAISED_RUN.sub(lambda m: f"^{{{''.join(_RAISED[c] for c in m[0])}}}", text)
     text = _LOWERED_RUN.sub(lambda m: f"_{{{''.join(_LOWERED[c] for c in m[0])}}}", text)
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATION))
@@ -112,6 +115,7 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"(?<!\\)\\(?:[,;: ]|\r?\n)|~(?!=)|(?<!\\)\\$", " ", text)
     text = re.sub(r"\$([^$]*)\$(?!\d)", r" \1 ", text.replace("$$", "$"))
     text = re.sub(r"\\\\\s*\[[\d.]*[a-z]*\]", r"\\\\ ", text)  # space between rows
+    text = re.sub(r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}|\bC\((\d+),\s*(\d+)\)", _binomial, text)
     text = _repeat_cycle(_DROPPED.sub(" ", text))
     for _ in range(3):  # fonts inside fonts
         text = _FONT_GROUP.sub(lambda m: f" {m[1] or ''} ", text)
@@ -146,6 +150,11 @@ def _keep_words(match: re.Match[str]) -> str:
     if connective := re.fullmatch(r"(.*\w)(\s+(?:and|or)\s*)", match[1]):
         return f"\\text{{{connective[1]}}}{connective[2]} "
     return f"\\text{{{match[1]}}}"
+
+
+def _binomial(match: re.Match[str]) -> str:
+    top, bottom = (match[1], match[2]) if match[1] is not None else (match[3], match[4])
+    return rf"\binom{{{top}}}{{{bottom}}}"
 
 
 def _repeat_cycle(text: str) -> str:
