@@ -120,7 +120,7 @@ def _unwrapped(text: str) -> str:
 def _assignments(members: list[str]) -> dict[str, str] | None:
     """Names and values of "x = 6, y = 2", in the order of the names; None for other lists."""
     pairs = [tuple(side.strip() for side in m.split("=")) for m in members if m.count("=") == 1]
-    names = {name: value for name, value in sorted(pairs) if is_name(name)}
+    names = {name: value for name, value in sorted(pairs) if is_name(name) and not re.search("[-+*/]", name)}
     return names if len(names) == len(members) > 1 else None
 
 

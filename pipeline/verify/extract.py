@@ -44,7 +44,8 @@ _CHOSEN = re.compile(
 _LABEL = re.compile(r"^(?:the )?(?:final |correct )?answer\s*(?:is\b|:|=)\s*(?=\S)", re.IGNORECASE)
 _BEFORE_BULLET = re.compile(r"[ \t*_:=]*\n\s*?(?=[ \t]*(?:[-•*]|\d[.)])[ \t])")
 _LEAD = re.compile(
-    r"(?:[ \t\r\n*_:]|=>?)*(?:(?:is|are)\b[\s:*]*)?(?:(?:therefore|thus|hence|simply|indeed|clearly|then|just)\b[\s,:*]*)?"
+    r"(?:[ \t\r\n*_:]|=>?)*(?:(?:is|are)\b[\s:*]*)?"
+    r"(?:(?:therefore|thus|hence|simply|indeed|clearly|then|just)\b[\s,:*]*)?"
 )
 _BULLET = re.compile(r"[ \t]*(?:[-•*]|\d[.)])[ \t]+(\S[^\n]*)(?:\n|$)")
 _END = re.compile(r"\.(?=\s|$|[*$\"')\]]*(?:\s|$))|。|(?<![\d)}])!(?=\s|$)|\?(?=\s|$)|;(?=\s+[A-Za-z]{2})|\n|<br")

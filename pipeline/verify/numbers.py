@@ -39,9 +39,8 @@ _APPROXIMATE = re.compile(
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"^(?:负|(?:negative|minus)\s+)(?=[$€£¥₹]?\s*[\d.\\])", re.IGNORECASE)
-_CHINESE_LEAD = re.compile(
-    r"^[\u4e00-\u9fff]{0,12}?(?:共有?|有|是|为|等于|得|花了?|用了?|需要?|剩下?)\s*(?=[-+$¥￥\d])"
-)
+_CHINESE_LEAD = re.compile(r"^[\u4e00-\u9fff]{0,14}?(?:共|有|是|为|等于|得|花|用|需要?|剩下?|了|到|出)\s*(?=[-+$¥\d])")
+_CHINESE_BOUND = re.compile(r"不|没|或|非|第|超|多于|少于|大于|小于|至|最|如果|若")
 _MONEY_SCALES = {"K": 10**3, "M": 10**6, "B": 10**9}
 MAX_CHARS = 400
 MIN_PLACES = 6
@@ -100,7 +99,7 @@ def parse_statement(text: str) -> Number | None:
     text = plain(text)
     if len(text) > 150 or len(re.findall(r"\d+(?:[.,/]\d+)*", text)) != 1:
         return None
-    if (lead := _CHINESE_LEAD.match(text)) and not re.search(r"不|没|或|非|第", lead[0]):
+    if (lead := _CHINESE_LEAD.match(text)) and not _CHINESE_BOUND.search(lead[0]):
         return parse_number(text[lead.end() :])
     start = re.search(r"(?:[$€£¥₹]\s*|(?<!\S)-)?\d", text)
     lead_words = re.findall(r"\S+", text[: start.start()]) if start else []
@@ -150,7 +149,7 @@ def _with_suffix(value: Fraction, rest: str, unit: Unit, places: int, *, percent
     rest = rest.strip()
     if not percent and (sign := _PERCENT.match(rest)):
         percent, spaced, rest = True, True, rest[sign.end() :].strip()
-    word = re.match(r"(?:\\text\{\s*)?([a-zA-Z]+|[百千万亿打])", rest)
+    word = re.match(r"(?:\\text\{\s*)?([a-zA-Z]+|[百万亿打]|千(?![米克瓦焦]))", rest)
     if word and (factor := FACTORS.get(word[1].casefold().removesuffix("s"))):
         value, places, rest = value * factor, 0, rest[: word.start(1)] + rest[word.end() :]
     if re.match(r"\s*[,.;]", rest) and not re.match(r"\s*,?\s*(?:in|altogether|overall|total|each|per|all)\b", rest):

@@ -57,7 +57,7 @@ def parse_statement(text: str) -> Statement:
         part = re.split(r"\\implies(?![a-zA-Z])", part)[-1]
         part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
         pieces = [_LEAD.sub("", piece) for piece in split_outside(_LEAD.sub("", part.strip()))]
-        are_names = [is_name(piece) for piece in pieces]
+        are_names = [is_name(piece) and not (len(pieces) == 2 and _is_line(piece)) for piece in pieces]
         if all(are_names):
             are_names[-1:] = [False]  # y = \sin x
         names += [piece for piece, named in zip(pieces, are_names, strict=True) if named]
@@ -91,12 +91,17 @@ def is_name(text: str) -> bool:
     if text.strip() in ("e", "i") or text.lstrip().startswith(("-", "+")):
         return False
     bare = _SUBSCRIPT_OR_ARGUMENT.sub("", text)
-    if re.search(r"[-+*/^]", bare) and len(set(re.findall(r"(?<![A-Za-z\\])[xyz](?![A-Za-z])", bare))) > 1:
-        return False  # x + y = 5 is a line
     if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in|ln|log|exp)(?![a-zA-Z])", bare):
         return False
     words = {w.casefold() for w in re.findall(r"(?<!\\)\b[A-Za-z]{2,}", bare)}
     return not words & ((MEANING_CHANGING | FUNCTIONS) - _TRIGONOMETRIC)
+
+
+def _is_line(text: str) -> bool:
+    """Whether an equation with this side is one of a line: x + y = 5. A longer chain computes: x + y = 2 + 3 = 5."""
+    bare = _SUBSCRIPT_OR_ARGUMENT.sub("", text)
+    coordinates = set(re.findall(r"(?<![A-Za-z\\])[xyz](?![A-Za-z])", bare))
+    return len(coordinates) > 1 and re.search(r"[-+*/^]", bare) is not None
 
 
 def _is_in_other_units(text: str, aside: str) -> bool:
