@@ -14,7 +14,7 @@ _LEAD = re.compile(
     r"|in fact|\\approx|~|约等于|约|大约|等于|therefore|thus|given by|that|equivalently)\s*(?:=\s*)?)+(?=\S)",
     re.IGNORECASE,
 )
-_AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|also|即|约)"
+_AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|also|即|约)(?![a-z])"
 _ASIDE = re.compile(r"^(.*\S)\s*\(\s*([^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
 _ALTERNATIVE = re.compile(
     r"\s*,?\s+(?:or(?: equivalently| about| approximately)?|i\.?\s?e\b\.?|that is|equivalently|which is(?: about)?)"

@@ -145,6 +145,8 @@ def _keep_words(match: re.Match[str]) -> str:
     words = match[1].strip()
     if words in _MATH_NAMES and "text" not in match[0][:5]:
         return f"\\{words} " if len(words) > 1 else f" {words} "
+    if words.startswith("(") and words.endswith(")"):
+        return f" {words} "
     if words.casefold() in ("and", "or", ",", ", and", ", or", ""):
         return f" {words} "
     if connective := re.fullmatch(r"(.*\w)(\s+(?:and|or)\s*)", match[1]):
