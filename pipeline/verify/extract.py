@@ -245,5 +245,5 @@ def strip_units(answer: str) -> str:
     """Removes a currency symbol, and words after a number."""
     text = re.sub(r"^(?:[$€£¥]|US\$)\s*", "", plain(answer.strip()))
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
-    number = re.match(r"^[-+]?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[a-zA-Z一-鿿]+\.?\s*)*$)", text)
+    number = re.match(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?=[\sa-zA-Z一-鿿.]*$)", text)
     return number.group(0).replace("$", "") if number else text

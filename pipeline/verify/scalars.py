@@ -50,6 +50,7 @@ def read_scalar(text: str) -> Scalar | None:
 
 
 def values_equal(gold: str, answer: str) -> bool:
+    """Whether two texts are the same value, or the same words."""
     if squeezed(gold) == squeezed(answer):
         return True
     wanted = read_scalar(gold)

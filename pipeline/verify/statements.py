@@ -14,7 +14,7 @@ _LEAD = re.compile(
     r"|in fact|\\approx|~|约等于|约|大约|等于|therefore|thus|given by|that|equivalently)\s*(?:=\s*)?)+(?=\S)",
     re.IGNORECASE,
 )
-_AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|also|即|约)(?![a-z])"
+_AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|即|约)(?![a-z])"
 _ASIDE = re.compile(r"^(.*\S)\s*\(\s*([^()]*(?:\([^()]*\)[^()]*)*)\)$", re.DOTALL)
 _ALTERNATIVE = re.compile(
     r"\s*,?\s+(?:or(?: equivalently| about| approximately)?|i\.?\s?e\b\.?|that is|equivalently|which is(?: about)?)"
@@ -58,7 +58,7 @@ def parse_statement(text: str) -> Statement:
         part = re.sub(r",?\s+(?:rounded|correct|accurate) to\b.*$", "", part, flags=re.IGNORECASE)
         pieces = [_LEAD.sub("", piece) for piece in split_outside(_LEAD.sub("", part.strip()))]
         are_names = [is_name(piece) and not (len(pieces) == 2 and _is_line(piece)) for piece in pieces]
-        if all(are_names):
+        if pieces and all(are_names):
             are_names[-1:] = [False]  # y = \sin x
         names += [piece for piece, named in zip(pieces, are_names, strict=True) if named]
         chains.append(tuple(piece for piece, named in zip(pieces, are_names, strict=True) if not named))

@@ -55,13 +55,20 @@ _SPELLINGS = {
     **dict.fromkeys(("dbinom", "tbinom"), r"\binom"),
     **dict.fromkeys(("leq", "leqslant", "leqq"), r"\le"),
     **dict.fromkeys(("geq", "geqslant", "geqq"), r"\ge"),
-    **dict.fromkeys(("neq", "not="), r"\ne"),
     **{"lt": "<", "gt": ">", "colon": ":", "div": "/", "ast": "*", "percent": "%", "textdollar": "$", "pounds": "£"},
     **dict.fromkeys(("varnothing", "O"), r"\emptyset"),
     **dict.fromkeys(("lvert", "rvert", "vert", "mid"), "|"),
-    **dict.fromkeys(("lbrace",), r"\{"),
-    **dict.fromkeys(("rbrace",), r"\}"),
-    **{"lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "euro": "€", "yen": "¥"},
+    **{
+        "neq": r"\ne",
+        "lbrace": r"\{",
+        "rbrace": r"\}",
+        "lbrack": "[",
+        "rbrack": "]",
+        "lparen": "(",
+        "rparen": ")",
+        "euro": "€",
+        "yen": "¥",
+    },
     **dict.fromkeys(("dots", "cdots", "dotsc", "dotsb"), r"\ldots"),
     **dict.fromkeys(("approxeq", "simeq", "thickapprox", "doteq"), r"\approx"),
     **dict.fromkeys(("Rightarrow", "Longrightarrow", "iff", "longrightarrow"), r"\implies"),
@@ -110,7 +117,13 @@ def clean_answer(text: str) -> str:
     Words that stand in a text command behind something else stay in it, as `\\text{...}`: it distinguishes the unit of
     `5\\text{ m}` from the variable of `5m`.
     """
-    text = text.replace("{,}", ",").replace("\\!", "").replace("\\$", _DOLLAR).replace("\\%", "%")
+    text = (
+        text.replace("{,}", ",")
+        .replace("\\!", "")
+        .replace("\\not=", "\\ne ")
+        .replace("\\$", _DOLLAR)
+        .replace("\\%", "%")
+    )
     text = re.sub(r"(?<=\d)\\[,!;: ]\s?(?=\d{3}(?!\d))", "", text)  # 1\,234
     text = re.sub(r"(?<!\\)\\(?:[,;: ]|\r?\n)|~(?!=)|(?<!\\)\\$", " ", text)
     text = re.sub(r"\$([^$]*)\$(?!\d)", r" \1 ", text.replace("$$", "$"))

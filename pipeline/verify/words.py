@@ -105,7 +105,7 @@ LETTERS = {
     **{"K": "kelvin", "C": "celsius", "F": "fahrenheit", "A": "amp", "Ω": "ohm"},
 }
 """Units of one letter."""
-NO_VARIABLES = frozenset("mgLNJW")
+NO_VARIABLES = frozenset("mghsLNJWV")
 """Letters that are units behind a space, even without a text command. The others are mostly variables."""
 POWERS = {"square": "2", "sq": "2", "squared": "2", "平方": "2", "cubic": "3", "cu": "3", "cubed": "3", "立方": "3"}
 _MEANING_CHANGING = """
