@@ -80,10 +80,10 @@ def _lists(gold: str, answer: str) -> bool:
     if brackets == {""} and len(wanted) == len(given) == 1:
         return _ratios(*texts) if ":" in gold + answer else statements_equal(*texts)
     named = _assignments(wanted), _assignments(given)
-    if named[0] and named[1] and brackets == {""}:
-        return named[0] == named[1] or (
-            list(named[0]) == list(named[1]) and _in_order([*named[0].values()], [*named[1].values()])
-        )
+    if any(named) and all("=" in member for member in (*wanted, *given)):
+        if not named[0] or not named[1] or list(named[0]) != list(named[1]):
+            return False
+        return _in_order([*named[0].values()], [*named[1].values()])
     wanted, given = ([*n.values()] if n else m for n, m in zip(named, (wanted, given), strict=True))
     if len(brackets) == 2 and brackets != {"", "{}"} and not (brackets == {"", "()"} and any(named)):
         return False  # [1, 2] is not (1, 2), but {1, 2} may be written 1, 2, and (1, 2) x = 1, y = 2

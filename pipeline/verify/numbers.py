@@ -118,7 +118,7 @@ def parse_statement(text: str) -> Number | None:
 def numbers_equal(wanted: Number, given: Number) -> bool:
     """Whether two numbers are the same answer: 50% equals 50 but not 0.5, and cm are not m."""
     percent, other = (wanted, given) if wanted.percent else (given, wanted)
-    if not wanted.unit.agrees(given.unit) or (percent.percent and not other.percent and other.unit.quantity):
+    if not wanted.unit.agrees(given.unit) or (percent.percent and not other.percent and other.unit != Unit()):
         return False
     return wanted.value == given.value or wanted.may_stand_for(given.value) or given.may_stand_for(wanted.value)
 

@@ -21,6 +21,7 @@ _TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
 _APPROXIMATELY = re.compile(r"(?:about|approx|approximately|roughly|\\approx|~|约|大约)", re.IGNORECASE)
 _POSITIVE = re.compile(r"^positive\s+", re.IGNORECASE)
 _NEGATIVE = re.compile(r"^(?:negative|minus)\s+", re.IGNORECASE)
+_CALCULATION = re.compile(r"\d.*?(?:[-+*/]|\\times|\\cdot|\bof\b).*\d", re.DOTALL)
 _SHORT_APPROXIMATION = 2
 """Digits that a rounded value beside the exact one must have."""
 
@@ -77,7 +78,7 @@ def statements_equal(gold: str, answer: str) -> bool:
         value = next((v for v in chain if any(values_equal(w, v) for w in golds)), None)
         if value is not None:
             # What is left of the last sign may be a calculation with units: $5 + $3 = $8.
-            others = [v for v in chain if value != chain[-1] or not _is_unreadable(v)]
+            others = [v for v in chain if value != chain[-1] or not (_is_unreadable(v) and _CALCULATION.search(v))]
             others += [v for other in given.chains if other is not chain for v in other]
             return all(restates_value(value, other) for other in others)
     return False

@@ -26,6 +26,7 @@ _SUBSCRIPT_OR_ARGUMENT = re.compile(
     r"_\s*(?:\{[^{}]*\}|\w)|(?<=(?<![A-Za-z])[A-Za-z'}])\s*\([^()]*(?:\([^()]*\)[^()]*)*\)|\^\s*\{\s*-1\s*\}"
 )
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
+_CONDITIONAL = frozenset(("all", "any", "except", "excluding", "given", "satisfying", "such", "where"))
 _PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\equiv(?![a-zA-Z])")
 
 
@@ -94,7 +95,7 @@ def is_name(text: str) -> bool:
     if re.search(r"\d|[<>%$]|\\(?:le|ge|ne|pm|infty|pi|sqrt|in|ln|log|exp)(?![a-zA-Z])", bare):
         return False
     words = {w.casefold() for w in re.findall(r"(?<!\\)\b[A-Za-z]{2,}", bare)}
-    return not words & ((MEANING_CHANGING | FUNCTIONS) - _TRIGONOMETRIC)
+    return not words & ((MEANING_CHANGING | FUNCTIONS | _CONDITIONAL) - _TRIGONOMETRIC)
 
 
 def _is_line(text: str) -> bool:

@@ -42,6 +42,7 @@ class Date(NamedTuple):
     year: int
     month: int
     day: int
+    weekday: str = ""
 
 
 def parse_time(text: str) -> Time | None:
@@ -77,16 +78,22 @@ def _hour(time: Time) -> int:
 
 def parse_date(text: str) -> Date | None:
     """The date that the text is (July 4, 4 July 2024, 2024-07-04); None for others."""
-    text = re.sub(rf"^(?:on\s+)?(?:(?:{'|'.join(WEEKDAYS)})\s*,?\s+)?(?:on\s+)?", "", plain(text).strip(), flags=re.I)
+    text = plain(text)
+    lead = re.match(rf"(?:on\s+)?(?:({'|'.join(WEEKDAYS)})\s*,?\s+)?(?:on\s+)?", text, re.IGNORECASE)
+    weekday, text = ((lead[1] or "").casefold(), text[lead.end() :]) if lead else ("", text)
     for form in _DATES:
         if match := form.fullmatch(text):
             parts = match.groupdict()
             month = parts["month"].casefold()
-            date = Date(int(parts["year"] or 0), int(MONTHS.get(month, 0) or month), int(parts.get("day") or 0))
+            date = Date(
+                int(parts["year"] or 0), int(MONTHS.get(month, 0) or month), int(parts.get("day") or 0), weekday
+            )
             return date if 1 <= date.month <= 12 and date.day <= 31 else None
     return None
 
 
 def dates_equal(wanted: Date, given: Date) -> bool:
-    """Whether the dates are equal. The answer may give the year where the gold answer doesn't."""
-    return wanted[1:] == given[1:] and wanted.year in (0, given.year)
+    """Whether the dates are equal. Where the gold answer has no year, the answer may have one, and either a weekday."""
+    if wanted.weekday and given.weekday and wanted.weekday != given.weekday:
+        return False
+    return (wanted.month, wanted.day) == (given.month, given.day) and wanted.year in (0, given.year)

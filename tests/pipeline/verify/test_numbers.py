@@ -70,7 +70,8 @@ def test_times_and_dates() -> None:
     assert parse_time("noon") == (12, 0, 0, "p")
     assert parse_time("8") is None
     assert parse_time("25:00") is None
-    assert parse_date("July 4") == parse_date("the 4th of July") == (0, 7, 4)
-    assert parse_date("Monday, May 3, 2024") == parse_date("2024-05-03") == (2024, 5, 3)
+    assert parse_date("July 4") == parse_date("the 4th of July") == (0, 7, 4, "")
+    assert parse_date("3 May 2024") == parse_date("2024-05-03") == (2024, 5, 3, "")
+    assert parse_date("Monday, May 3") == (0, 5, 3, "monday")
     assert parse_date("July") is None
     assert parse_date("June 99") is None
