@@ -65,7 +65,7 @@ def parse_unit(text: str, *, spaced: bool = True) -> Unit | None:
     for before, word in pairwise(words):
         if word.text in ("squared", "cubed") and not _known(before.text):
             return None
-        behind_unit = before.text == "/" or _known(before.text) is not None
+        behind_unit = word.text in LETTERS and (before.text == "/" or _known(before.text) is not None)
         if len(word.text) == 1 and word.text.isalpha() and not (word.is_text or word.text == "a" or behind_unit):
             return None
     return _canonical(words)
