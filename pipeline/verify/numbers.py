@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .numerals import spelled_number
 from .typography import plain
-from .units import Unit, parse_unit
+from .units import UnitOfMeasure, parse_unit
 from .words import CURRENCIES, FACTORS, LINKING, MEANING_CHANGING, PARTS, UNITS
 
 _GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,2}(?:,\d{2})+,\d{3}"
@@ -52,7 +52,7 @@ class Number(NamedTuple):
 
     value: Fraction
     percent: bool = False
-    unit: Unit = Unit()
+    unit: UnitOfMeasure = UnitOfMeasure()
     places: int = 0
     """Decimal places as written; 0 for fractions and repeating decimals."""
 
@@ -75,7 +75,7 @@ def parse_number(text: str) -> Number | None:
         return None
     if (spelled := spelled_number(plain(text))) is not None:
         value, percent, rest = spelled
-        return _with_suffix(value, rest, Unit(), 0, percent=percent)
+        return _with_suffix(value, rest, UnitOfMeasure(), 0, percent=percent)
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
@@ -88,7 +88,7 @@ def parse_number(text: str) -> Number | None:
         return None
     money = (match["money"] or "").casefold().strip(".")
     places = len((match["plain"] or "").partition(".")[2])
-    return _with_suffix(value_found, match["rest"], Unit(UNITS.get(money, "$" if money else "")), places)
+    return _with_suffix(value_found, match["rest"], UnitOfMeasure(UNITS.get(money, "$" if money else "")), places)
 
 
 def parse_statement(text: str) -> Number | None:
@@ -118,7 +118,7 @@ def parse_statement(text: str) -> Number | None:
 def numbers_equal(wanted: Number, given: Number) -> bool:
     """Whether two numbers are the same answer: 50% equals 50 but not 0.5, and cm are not m."""
     percent, other = (wanted, given) if wanted.percent else (given, wanted)
-    if not wanted.unit.agrees(given.unit) or (percent.percent and not other.percent and other.unit != Unit()):
+    if not wanted.unit.agrees(given.unit) or (percent.percent and not other.percent and other.unit != UnitOfMeasure()):
         return False
     return wanted.value == given.value or wanted.may_stand_for(given.value) or given.may_stand_for(wanted.value)
 
@@ -143,7 +143,9 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
 
 
-def _with_suffix(value: Fraction, rest: str, unit: Unit, places: int, *, percent: bool = False) -> Number | None:
+def _with_suffix(
+    value: Fraction, rest: str, unit: UnitOfMeasure, places: int, *, percent: bool = False
+) -> Number | None:
     """The number with the percent sign, factor or unit that follows it. None if other text follows."""
     spaced = not rest or rest[0] in " \\^"
     rest = rest.strip()

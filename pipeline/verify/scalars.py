@@ -15,7 +15,7 @@ from .numbers import parse_statement as parse_number_statement
 from .statements import Statement, parse_statement
 from .symbolic import approximate, expressions_equal
 from .typography import plain
-from .units import Unit, split_unit
+from .units import UnitOfMeasure, split_unit
 
 _TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
 _APPROXIMATELY = re.compile(r"(?:about|approx|approximately|roughly|\\approx|~|约|大约)", re.IGNORECASE)
@@ -31,7 +31,7 @@ class Scalar(NamedTuple):
 
     value: Expr
     number: Number | None
-    unit: Unit
+    unit: UnitOfMeasure
 
 
 @lru_cache(maxsize=4096)

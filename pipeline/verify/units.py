@@ -22,7 +22,7 @@ _FILLING = "of the a an in total all altogether overall each every per on unit u
 _FILLERS = frozenset(_FILLING.split())
 
 
-class Unit(NamedTuple):
+class UnitOfMeasure(NamedTuple):
     """What a number counts or measures."""
 
     quantity: str = ""
@@ -30,7 +30,7 @@ class Unit(NamedTuple):
     nouns: frozenset[str] = frozenset()
     """The counted things, in the singular."""
 
-    def agrees(self, other: Unit) -> bool:
+    def agrees(self, other: UnitOfMeasure) -> bool:
         """Whether neither contradicts the other: cm are not m, and rabbits are no chickens."""
         if self.quantity and other.quantity:
             return self.quantity == other.quantity
@@ -45,7 +45,7 @@ class _Word(NamedTuple):
     is_text: bool
 
 
-def parse_unit(text: str, *, spaced: bool = True) -> Unit | None:
+def parse_unit(text: str, *, spaced: bool = True) -> UnitOfMeasure | None:
     """The unit that the text is; None if it is none.
 
     Args:
@@ -95,7 +95,7 @@ def _may_begin(words: list[_Word], *, spaced: bool) -> bool:
     return spaced or _known(first.text) is not None
 
 
-def split_unit(text: str) -> tuple[str, Unit]:
+def split_unit(text: str) -> tuple[str, UnitOfMeasure]:
     """An expression without the unit behind it, and the unit: `12\\pi \\text{ cm}^2`, "36\\pi cubic inches"."""
     end = re.search(
         r"(?:\s*(?:\\text\{[^{}]{0,40}\}(?:\s*\^\s*\{?\d\}?)?\s*/?|\^\\circ\s*$|\\Omega\s*$))+$"
@@ -103,11 +103,11 @@ def split_unit(text: str) -> tuple[str, Unit]:
         text[-120:],
     )
     if end is None:
-        return text, Unit()
+        return text, UnitOfMeasure()
     start = len(text) - len(text[-120:]) + end.start()
     unit = parse_unit(text[start:])
     if unit is None or not text[:start].strip() or (unit.nouns and not unit.quantity and "\\text" not in text[start:]):
-        return text, Unit()
+        return text, UnitOfMeasure()
     return text[:start].strip(), unit
 
 
@@ -147,7 +147,7 @@ def _known(word: str) -> str | None:
     return UNITS.get(lowered) or UNITS.get(lowered.removesuffix("s")) if len(word) > 1 or not word.isalpha() else None
 
 
-def _canonical(words: list[_Word]) -> Unit:
+def _canonical(words: list[_Word]) -> UnitOfMeasure:
     parts: list[str] = []
     nouns: set[str] = set()
     power = ""
@@ -171,7 +171,7 @@ def _canonical(words: list[_Word]) -> Unit:
             nouns.add(_singular(lowered))
     quantity = "".join(parts).rstrip("/").replace("km/h", "kph").replace("mi/h", "mph")
     quantity = re.sub("^degree(?=celsius|fahrenheit)", "", quantity)
-    return Unit(quantity, frozenset() if quantity else frozenset(nouns))
+    return UnitOfMeasure(quantity, frozenset() if quantity else frozenset(nouns))
 
 
 def _chinese(word: str) -> str | None:
