@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .code.blocks import extract_code
-    from .extract import extract_answer
+    from .math.extract import extract_answer
     from .pool import VerifierPool
     from .tasks import CheckTask, Verdict
 
@@ -21,7 +21,7 @@ _MODULES = {
     "CheckTask": "tasks",
     "Verdict": "tasks",
     "VerifierPool": "pool",
-    "extract_answer": "extract",
+    "extract_answer": "math.extract",
     "extract_code": "code.blocks",
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fusechat.pipeline.verify.expressions import parse_expression
-from fusechat.pipeline.verify.symbolic import expressions_equal
+from fusechat.pipeline.verify.math.expressions import parse_expression
+from fusechat.pipeline.verify.math.symbolic import expressions_equal
 
 EQUAL = [
     (r"6\sqrt(3)", r"6\sqrt{3}"), (r"\frac{1}{ e }", "e^{-1}"), ("2(3)", "6"), (r"\frac12", "0.5"), ("2^10", "1024"),

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from fusechat.pipeline.verify.numbers import parse_number, parse_statement
-from fusechat.pipeline.verify.times import parse_date, parse_time
-from fusechat.pipeline.verify.typography import clean_answer, normalize
+from fusechat.pipeline.verify.math.numbers import parse_number, parse_statement
+from fusechat.pipeline.verify.math.times import parse_date, parse_time
+from fusechat.pipeline.verify.math.typography import clean_answer, normalize
 
 NUMBERS = [
     ("1,234,567", "1234567"), ("12,34,567", "1234567"), ("1 234", "1234"), (".5", "1/2"), ("2 1/2", "5/2"),
