@@ -26,7 +26,7 @@ TESTS = "assert f(1) == 2\nassert f(41) == 42"
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[VerifierPool]:
-    with VerifierPool(1, timeout_s=2, sandbox=LEVEL) as workers:  # type: ignore[arg-type]
+    with VerifierPool(1, timeout_s=1, sandbox=LEVEL) as workers:  # type: ignore[arg-type]
         yield workers
 
 
