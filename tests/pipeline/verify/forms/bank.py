@@ -49,51 +49,61 @@ class Problem:
     mutants: list[str]
     setup: str
     """Imports that the cases need."""
-    arguments: list[str]
     statements: list[str]
     cases: list[Case] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A section of a Markdown file."""
+
+    name: str
+    description: str
+    blocks: dict[str, str]
+    """Fenced blocks by language: `python` is the solution."""
+    marked: dict[str, list[str]]
+    """Lines by their mark: `-` a case, `~` a mutant (`old => new` in the solution), `!` an import that cases need."""
 
 
 @cache
 def problems() -> list[Problem]:
     """All problems of the bank."""
-    return [problem for topic in TOPICS for problem in read_problems(f"{topic}.md")]
+    return [_problem(entry) for topic in TOPICS for entry in entries(f"{topic}.md")]
 
 
-def read_problems(file: str) -> list[Problem]:
-    """The problems of a Markdown file: heading, description, solution, tests, and lines that begin with a mark.
-
-    The marks: `-` a case (its arguments), `~` a mutant (`old => new` in the solution), `!` imports that cases need.
-    """
+def entries(file: str) -> list[Entry]:
+    """The sections of a Markdown file."""
     text = (FOLDER / file).read_text("utf-8")
-    return [_problem(part) for part in re.split(r"^# (?=\S+\n[A-Z])", text, flags=re.MULTILINE)[1:]]
+    return [_entry(part) for part in re.split(r"^# (?=\w+\n[A-Z])", text, flags=re.MULTILINE)[1:]]
 
 
-def _problem(text: str) -> Problem:
-    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL))
-    rest = re.sub(r"^```\w+\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    name, description, *lines = [line for line in rest.splitlines() if line.strip()]
+def _entry(text: str) -> Entry:
+    fence = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+    name, description, *lines = [line for line in fence.sub("", text).splitlines() if line.strip()]
     marked = {mark: [line[2:] for line in lines if line.startswith(mark + " ")] for mark in "-~!"}
-    solution = blocks["python"].strip() + "\n"
+    return Entry(name, description, {m[1]: m[2].strip() + "\n" for m in fence.finditer(text)}, marked)
+
+
+def _problem(entry: Entry) -> Problem:
+    solution = entry.blocks["python"]
     problem = Problem(
-        name=name,
-        description=description,
+        name=entry.name,
+        description=entry.description,
         solution=solution,
-        mutants=[_mutant(name, solution, line) for line in marked["~"]],
-        setup="".join(line + "\n" for line in marked["!"]),
-        arguments=marked["-"],
-        statements=[part.strip() for part in blocks.get("tests", "").split("\n---\n") if part.strip()],
+        mutants=[mutant_of(entry.name, solution, line) for line in entry.marked["~"]],
+        setup="".join(line + "\n" for line in entry.marked["!"]),
+        statements=entry.blocks["tests"].split("\n---\n") if "tests" in entry.blocks else [],
     )
-    problem.cases = [_case(problem, source) for source in problem.arguments]
+    problem.cases = [_case(problem, source) for source in entry.marked["-"]]
     return problem
 
 
-def _mutant(name: str, solution: str, line: str) -> str:
+def mutant_of(name: str, solution: str, line: str) -> str:
+    """The solution with the first place changed that a line `old => new` names."""
     old, new = line.split(" =>", 1)
-    new = new[1:]
     if old not in solution:
         raise ValueError(f"{name}: the solution has no {old!r}")
-    return solution.replace(old, new, 1)
+    return solution.replace(old, new[1:], 1)
 
 
 def _case(problem: Problem, source: str) -> Case:

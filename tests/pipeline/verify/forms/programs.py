@@ -1,0 +1,150 @@
+"""Problems of the bank as programs that read stdin and print."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from .bank import Case, Problem, problems
+from .rendering import alike, indented, parameters, result_type
+
+READERS = {
+    "int": "int(input())",
+    "float": "float(input())",
+    "str": "input()",
+    "list[int]": "list(map(int, input().split()))",
+    "list[float]": "list(map(float, input().split()))",
+    "list[str]": "[input() for _ in range(int(input()))]",
+    "list[list[int]]": "[list(map(int, input().split())) for _ in range(int(input()))]",
+    "tuple[float, float]": "tuple(map(float, input().split()))",
+}
+PRINTERS = {
+    "bool": "print('YES' if result else 'NO')",
+    "list[int]": "print(*result)",
+    "list[float]": "print(*result)",
+    "tuple[float, float]": "print(*result)",
+    "tuple[str, int]": "print(*result)",
+    "Extremes": "print(*result)",
+    "Iterator[int]": "print(*result)",
+    "list[str]": "print(len(result))\nfor item in result:\n    print(item)",
+    "list[list[int]]": "for row in result:\n    print(*row)",
+    "list[tuple[int, int]]": "for a, b in result:\n    print(a, b)",
+    "dict[int, list[str]]": "for key in sorted(result):\n    print(key, *result[key])",
+}
+PLAIN = ("int", "str", "float", "Optional[int]", "Decimal")
+"""Types of results that are printed as they are."""
+WAYS_TO_READ = (
+    "",
+    "import sys\ninput = lambda: sys.stdin.readline().rstrip('\\n')\n",
+    "import sys\nlines = iter(sys.stdin.read().split('\\n'))\ninput = lambda: next(lines)\n",
+    "import sys\n\ndef input():\n    return sys.stdin.buffer.readline().decode().rstrip('\\n')\n",
+    "lines = open(0).read().split('\\n')[::-1]\ninput = lines.pop\n",
+)
+
+
+@dataclass(frozen=True)
+class ProgramRow:
+    """A program, and what goes in and comes out."""
+
+    problem: Problem
+    number: int
+    place: int
+    """0 for the right one."""
+    program: str
+    inputs: list[str]
+    outputs: list[str]
+
+
+def program_rows(first: int = 0) -> Iterator[ProgramRow]:
+    """The right programs, and mutants that print something else.
+
+    Args:
+        first: shifts which style a problem gets.
+    """
+    for number, problem in enumerate(problems(), first):
+        cases = [c for c in problem.cases if not c.outcome.error and fits(problem, c)]
+        if not cases:
+            continue
+        batch = number % 3 == 0
+        inputs = ["".join(stdin_of(problem, case) for case in cases)] if batch else [stdin_of(problem, c) for c in cases]
+        inputs = [f"{len(cases)}\n{text}" if batch else text for text in inputs]
+        right = _program(problem, problem.solution, number, batch)
+        outputs = [printed(right, text) for text in inputs]
+        yield ProgramRow(problem, number, 0, right, inputs, [text or "" for text in outputs])
+        mutants = [_program(problem, code, number, batch) for code in problem.mutants]
+        mutants.append(right.replace("print(", "print('Answer:', ", 1))
+        for place, mutant in enumerate(mutants, 1):
+            if any(_differ(printed(mutant, text), wanted) for text, wanted in zip(inputs, outputs, strict=True)):
+                yield ProgramRow(problem, number, place, mutant, inputs, [text or "" for text in outputs])
+
+
+def fits(problem: Problem, case: Case) -> bool:
+    """Whether a program can read the arguments, and print the result."""
+    types = [kind for _, kind in parameters(problem)]
+    shown = result_type(problem) in (*PRINTERS, *PLAIN) or case.in_place and types[0] in ("list[int]", "list[list[int]]")
+    readable = all(kind in READERS for kind in types) and len(types) == len(case.arguments)
+    return shown and readable and not any("\n" in a for a in case.arguments if isinstance(a, str))
+
+
+def stdin_of(problem: Problem, case: Case) -> str:
+    """The lines that the program reads."""
+    kinds = [kind for _, kind in parameters(problem)]
+    return "".join(_lines(kind, a) for kind, a in zip(kinds, case.arguments, strict=True))
+
+
+def _lines(kind: str, value: Any) -> str:
+    match kind:
+        case "list[int]" | "list[float]" | "tuple[float, float]":
+            return " ".join(map(str, value)) + "\n"
+        case "list[str]":
+            return "".join(f"{line}\n" for line in (len(value), *value))
+        case "list[list[int]]":
+            return "".join(f"{line}\n" for line in (len(value), *(" ".join(map(str, row)) for row in value)))
+    return f"{value}\n"
+
+
+def _program(problem: Problem, code: str, number: int, batch: bool) -> str:
+    names = [name for name, _ in parameters(problem)]
+    in_place = result_type(problem) == "None"
+    kind = parameters(problem)[0][1] if in_place else result_type(problem)
+    call = f"{problem.name}({', '.join(names)})"
+    solve = [f"{name} = {READERS[kind]}" for name, kind in parameters(problem)]
+    solve += [call, f"result = {names[0]}"] if in_place else [f"result = {call}"]
+    solve.append(PRINTERS.get(kind, "print(result)"))
+    body = "\n".join(solve)
+    way = WAYS_TO_READ[number % len(WAYS_TO_READ)]
+    if batch:
+        body = f"for _ in range(int(input())):\n{indented(body)}"
+    if number % 2:
+        body = f"def main():\n{indented(body)}\n\nif __name__ == '__main__':\n    main()"
+    return f"{way}{code}\n{body}\n"
+
+
+def printed(program: str, stdin: str) -> str | None:
+    """What our own program prints; None if it raises."""
+    out, given = io.StringIO(), io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+    with mock.patch.object(sys, "stdin", given), contextlib.redirect_stdout(out):
+        try:
+            exec(program, {"__name__": "__main__", "open": lambda _: given})  # noqa: S102 - our own code
+        except Exception:  # noqa: BLE001 - a mutant's
+            return None
+    return out.getvalue()
+
+
+def _differ(found: str | None, wanted: str | None) -> bool:
+    if found is None or wanted is None:
+        return True
+    words = [[_number(word) for word in text.split()] for text in (found, wanted)]
+    return not alike(*words) or len(found.rstrip().splitlines()) != len(wanted.rstrip().splitlines())
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word) if "." in word else word
+    except ValueError:
+        return word
