@@ -81,7 +81,7 @@ def _entry(text: str) -> Entry:
     fence = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
     name, description, *lines = [line for line in fence.sub("", text).splitlines() if line.strip()]
     marked = {mark: [line[2:] for line in lines if line.startswith(mark + " ")] for mark in "-~!"}
-    return Entry(name, description, {m[1]: m[2].strip() + "\n" for m in fence.finditer(text)}, marked)
+    return Entry(name, description, {m[1]: m[2].rstrip() + "\n" for m in fence.finditer(text)}, marked)
 
 
 def _problem(entry: Entry) -> Problem:

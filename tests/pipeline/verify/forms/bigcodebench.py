@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .bank import Case, Outcome, Problem, entries, mutant_of
+from .bank import Case, Entry, Outcome, Problem
 from .rendering import (
     Row,
     called,
@@ -13,6 +13,7 @@ from .rendering import (
     indented,
     is_plain,
     numbered,
+    own_rows,
     rows,
     seen,
     show,
@@ -24,15 +25,14 @@ FILES = ("bigcode.md", "bigcode2.md")
 
 def bigcodebench_rows() -> Iterator[Row]:
     """The rows: of problems of this form alone, and of the bank."""
-    for number, entry in enumerate(entry for file in FILES for entry in entries(file)):
-        right = entry.blocks["python"]
-        mutants = [mutant_of(entry.name, right, line) for line in entry.marked["~"]]
-        for place, code in enumerate([right, *mutants]):
-            kind = f"mutant {place}" if place else "right"
-            prompt = _prompt(entry.description, right)
-            row_id = f"bigcodebench {entry.name} {kind}"
-            yield Row(row_id, not place, _response(number, code), entry.blocks["tests"], "task_func", prompt)
+    for file in FILES:
+        yield from own_rows("bigcodebench", file, _own)
     yield from rows("bigcodebench", _render, lambda case: True, _differs)
+
+
+def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:
+    prompt = _prompt(entry.description, entry.blocks["python"])
+    return _response(number, code), entry.blocks["tests"], "task_func", prompt
 
 
 def _differs(outcome: Outcome, case: Case) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .bank import Case, Problem
+from .bank import Case, Entry, Problem
 from .rendering import (
     Row,
     assertions,
@@ -13,6 +13,7 @@ from .rendering import (
     has_result,
     indented,
     is_plain,
+    own_rows,
     rows,
     seen_by_allclose,
     show,
@@ -50,8 +51,14 @@ def assertion(out, exp, atol):
 
 def humaneval_rows() -> Iterator[Row]:
     """Rows of both."""
+    yield from own_rows("humaneval", "humaneval.md", _own)
     yield from rows("humaneval", _render, lambda case: not case.outcome.error)
     yield from rows("humaneval+", _render_plus, _fits_plus, seen_by_allclose)
+
+
+def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:
+    response = code if code[:1].isspace() else fenced(code)
+    return response, entry.blocks["tests"], entry.name, entry.blocks["prompt"]
 
 
 def _fits_plus(case: Case) -> bool:

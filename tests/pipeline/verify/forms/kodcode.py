@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from .bank import Case, Outcome, Problem
+from .bank import Case, Entry, Outcome, Problem
 from .rendering import (
     Row,
     assertions,
@@ -15,6 +15,7 @@ from .rendering import (
     indented,
     is_plain,
     numbered,
+    own_rows,
     rows,
     seen,
     show,
@@ -33,7 +34,16 @@ PROSE = (
 
 def kodcode_rows() -> Iterator[Row]:
     """The rows."""
-    return rows("kodcode", _render, lambda case: True, _differs)
+    yield from own_rows("kodcode", "kodcode.md", _own)
+    yield from rows("kodcode", _render, lambda case: True, _differs)
+
+
+def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:
+    return _response(number, code), entry.blocks["tests"], entry.name, entry.description
+
+
+def _response(number: int, code: str) -> str:
+    return PROSE[number % len(PROSE)].format(code=fenced(code), plain=code.strip())
 
 
 def _differs(outcome: Outcome, case: Case) -> bool:
@@ -42,7 +52,7 @@ def _differs(outcome: Outcome, case: Case) -> bool:
 
 
 def _render(number: int, problem: Problem, cases: list[Case], code: str) -> tuple[str, str, str, str]:
-    response = PROSE[number % len(PROSE)].format(code=fenced(code), plain=code.strip())
+    response = _response(number, code)
     if problem.statements:
         names = [n.name for n in ast.parse(problem.solution).body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
         functions = [f"def test_part_{i}():\n{indented(part)}\n" for i, part in numbered(problem.statements)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .bank import Case, Problem
-from .rendering import Row, assertions, called, fenced, has_result, indented, is_plain, rows, seen_by_allclose, show
+from .bank import Case, Entry, Problem
+from .rendering import Row, assertions, called, fenced, has_result, indented, is_plain, own_rows, rows, seen_by_allclose, show
 
 PLUS = """\
 import numpy as np
@@ -44,8 +44,13 @@ def assertion(out, exp, atol):
 
 def mbpp_rows() -> Iterator[Row]:
     """Rows of both."""
+    yield from own_rows("mbpp", "mbpp.md", _own)
     yield from rows("mbpp", _render, lambda case: not case.outcome.error)
     yield from rows("mbpp+", _render_plus, _fits_plus, seen_by_allclose)
+
+
+def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:
+    return _response(number, code), entry.blocks["tests"], entry.name, entry.description
 
 
 def _fits_plus(case: Case) -> bool:

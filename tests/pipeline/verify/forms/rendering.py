@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .bank import Case, Outcome, Problem, call, problems, yields
+from .bank import Case, Entry, Outcome, Problem, call, entries, mutant_of, problems, yields
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ Differs = Callable[[Outcome, Case], bool]
 Render = Callable[[int, Problem, list[Case], str], tuple[str, str, str | None, str] | None]
 """Renders a solution of a problem: response, tests, entry point and prompt; None if the form can't hold it."""
 
+Respond = Callable[[int, Entry, str], tuple[str, str, str | None, str]]
+"""The same for a problem that one form has alone."""
+
 
 def rows(form: str, render: Render, fits: Callable[[Case], bool], differs: Differs | None = None) -> Iterator[Row]:
     """The rows of a form: for each problem the right solution and the mutants that the cases tell apart.
@@ -46,6 +49,15 @@ def rows(form: str, render: Render, fits: Callable[[Case], bool], differs: Diffe
             if (rendered := render(number, problem, cases, code)) is not None:
                 kind = f"mutant {place}" if place else "right"
                 yield Row(f"{form} {problem.name} {kind}", not place, *rendered)
+
+
+def own_rows(form: str, file: str, respond: Respond) -> Iterator[Row]:
+    """The rows of problems that a form has of its own: each has a right solution, mutants, and tests in that form."""
+    for number, entry in enumerate(entries(file)):
+        right = entry.blocks["python"]
+        for place, code in enumerate([right, *(mutant_of(entry.name, right, line) for line in entry.marked["~"])]):
+            kind = f"mutant {place}" if place else "right"
+            yield Row(f"{form} {entry.name} {kind}", not place, *respond(number, entry, code))
 
 
 def told_apart(problem: Problem, mutant: str, cases: Iterable[Case], differs: Differs) -> bool:
