@@ -12,10 +12,16 @@ import pytest
 from fusechat.pipeline.verify import CheckTask, Verdict, VerifierPool
 from fusechat.pipeline.verify.sandbox import missing_layers
 
+from .forms.apps import apps_rows
 from .forms.bank import Case, Outcome, call, problems
+from .forms.bigcodebench import bigcodebench_rows
 from .forms.humaneval import humaneval_rows
+from .forms.kodcode import kodcode_rows
+from .forms.leetcode import leetcode_rows
+from .forms.livecodebench import livecodebench_rows
 from .forms.mbpp import mbpp_rows
 from .forms.rendering import Row, seen, told_apart
+from .forms.self_oss import self_oss_rows
 
 LEVEL = "basic" if missing_layers("strict") else "strict"
 NEEDS_SANDBOX = pytest.mark.skipif(
@@ -24,6 +30,12 @@ NEEDS_SANDBOX = pytest.mark.skipif(
 FORMS: dict[str, Callable[[], Iterator[Row]]] = {
     "humaneval": humaneval_rows,
     "mbpp": mbpp_rows,
+    "kodcode": kodcode_rows,
+    "leetcode": leetcode_rows,
+    "self-oss-instruct": self_oss_rows,
+    "apps": apps_rows,
+    "livecodebench": livecodebench_rows,
+    "bigcodebench": bigcodebench_rows,
 }
 MIN_ROWS = 100
 MIN_ACCEPTED = 0.99
@@ -52,7 +64,9 @@ def test_the_bank_is_sound() -> None:
 def test_right_solutions_pass_and_mutants_do_not(pool: VerifierPool, form: str) -> None:
     rows = {row.id: row for row in FORMS[form]()}
     tasks = (
-        CheckTask(id=r.id, domain="code", response=r.response, tests=r.tests, entry_point=r.entry_point, prompt=r.prompt)
+        CheckTask(
+            id=r.id, domain="code", response=r.response, tests=r.tests, entry_point=r.entry_point, prompt=r.prompt
+        )
         for r in rows.values()
     )
     verdicts = dict(pool.run(tasks))

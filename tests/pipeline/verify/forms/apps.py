@@ -22,7 +22,9 @@ def apps_rows() -> Iterator[Row]:
             tests["inputs"] = [text.rstrip("\n").split("\n") for text in row.inputs]
             tests["outputs"] = [text.rstrip("\n").split("\n") for text in row.outputs]
         name = f"apps-stdin {row.problem.name} {f'mutant {row.place}' if row.place else 'right'}"
-        yield Row(name, not row.place, _response(row.number, row.program), json.dumps(tests), None, _question(row.problem))
+        yield Row(
+            name, not row.place, _response(row.number, row.program), json.dumps(tests), None, _question(row.problem)
+        )
     yield from rows("apps-fn", _render, fits_json, differs_json)
 
 

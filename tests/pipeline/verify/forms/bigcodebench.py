@@ -1,4 +1,4 @@
-"""BigCodeBench: `task_func`, tested by a unittest class `TestCases`, with the standard library, numpy, pandas and mocks."""
+"""BigCodeBench: `task_func`, tested by a unittest class `TestCases`, with numpy, pandas and mocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .rendering import (
     split_arguments,
 )
 
-FILES = ("bigcode.md", "bigcode2.md")
+FILES = ("bigcode.md", "bigcode2.md", "bigcode3.md")
 
 
 def bigcodebench_rows() -> Iterator[Row]:

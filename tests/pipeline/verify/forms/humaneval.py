@@ -21,7 +21,7 @@ from .rendering import (
 )
 
 METADATA = "\n\nMETADATA = {\n    'author': 'bank',\n    'dataset': 'test'\n}\n\n\n"
-PLUS = '''\
+PLUS = """\
 import numpy as np
 
 def is_floats(x) -> bool:
@@ -46,7 +46,7 @@ def assertion(out, exp, atol):
         assert exact_match
 
 
-'''
+"""
 
 
 def humaneval_rows() -> Iterator[Row]:
@@ -72,7 +72,13 @@ def _render(number: int, problem: Problem, cases: list[Case], code: str) -> tupl
     if number % 3 == 1:
         lines = [f"{line}, 'case {i}'" if line.count("\n") == 0 else line for i, line in enumerate(lines)]
     if number % 3 == 2:
-        lines = ["# Check some simple cases", "assert True, 'This always holds.'", *lines, "", "# Check some edge cases"]
+        lines = [
+            "# Check some simple cases",
+            "assert True, 'This always holds.'",
+            *lines,
+            "",
+            "# Check some edge cases",
+        ]
     tests = f"{problem.setup}{METADATA}def check(candidate):\n{indented(chr(10).join(lines))}\n\n"
     if number % 4 == 3:
         tests += f"check({problem.name})\n"
@@ -101,7 +107,9 @@ def _prompt(problem: Problem) -> str:
     """Imports and helpers, the head and the docstring with examples."""
     parts = split_solution(problem, problem.solution)
     examples = [
-        f">>> {problem.name}({case.source})\n{show(case.outcome.result)}" for case in problem.cases[:2] if has_result(case)
+        f">>> {problem.name}({case.source})\n{show(case.outcome.result)}"
+        for case in problem.cases[:2]
+        if has_result(case)
     ]
     doc = indented("\n".join([f'""" {problem.description}', *examples]).replace("\\", "\\\\"))
     return f'{parts.before}{parts.head}\n{doc}\n    """\n'
@@ -117,7 +125,9 @@ def _response(number: int, problem: Problem, code: str) -> str:
         case 1 if only_body:
             return fenced(parts.body)
         case 2:
-            return f"Here is the completed function:\n\n{fenced(_prompt(problem) + parts.body if only_body else code)}\n"
+            return (
+                f"Here is the completed function:\n\n{fenced(_prompt(problem) + parts.body if only_body else code)}\n"
+            )
         case 3 if only_body:
             return f"{fenced(parts.head + chr(10) + parts.body)}\n\nThis runs in linear time in most cases."
     return fenced(code)

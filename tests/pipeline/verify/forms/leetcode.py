@@ -1,4 +1,4 @@
-"""LeetCode: a class `Solution` from the starter code of the prompt, tested by `check(candidate)` with named arguments."""
+"""LeetCode: a class `Solution` from the prompt's starter code, tested by `check(candidate)` with named arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from .bank import Case, Entry, Problem, entries, mutant_of
-from .rendering import Row, has_result, indented, is_plain, parameters, rows, show, split_arguments, split_solution
+from .rendering import Row, indented, is_plain, parameters, rows, show, split_arguments, split_solution
 
 IMPORTS = """\
 import random
@@ -157,8 +157,8 @@ def _camel(name: str) -> str:
 
 def _prompt(number: int, description: str, starter: str) -> str:
     task = (
-        "You are an expert Python programmer. You will be given a question (problem specification) and will generate a "
-        f"correct Python program that matches the specification.\n\n### Question:\n{description}\n\n### Format: Use the "
+        "You are an expert Python programmer. You get a question and write a correct Python program for it.\n\n"
+        f"### Question:\n{description}\n\n### Format: Use the "
         f"starter code.\n```python\n{starter}\n```\n\n### Answer: (use the provided format with backticks)\n"
     )
     return f"{IMPORTS}\n{starter}" if number % 3 == 1 else task
@@ -198,7 +198,9 @@ def _node_rows(number: int, entry: Entry) -> Iterator[Row]:
     mutants = [mutant_of(name, code, line) for line in entry.marked["~"]]
     for place, solution in enumerate([code, *mutants]):
         kind = f"mutant {place}" if place else "right"
-        yield Row(f"leetcode {name} {kind}", not place, _response(number, solution), tests, f"Solution().{name}", prompt)
+        yield Row(
+            f"leetcode {name} {kind}", not place, _response(number, solution), tests, f"Solution().{name}", prompt
+        )
 
 
 def _items(arguments: str) -> list[ast.expr]:

@@ -12,8 +12,8 @@ from .programs import program_rows
 from .rendering import Row, fenced, rows
 
 STDIN = (
-    "### Format: Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the "
-    "sample inputs). Enclose your code within delimiters as follows.\n```python\n# YOUR CODE HERE\n```"
+    "### Format: Read the inputs from stdin, solve the problem and write the answer to stdout (do not test on the "
+    "examples). Enclose your code within delimiters as follows.\n```python\n# YOUR CODE HERE\n```"
 )
 STARTER = "### Format: You will use the following starter code to write the solution to the problem.\n"
 

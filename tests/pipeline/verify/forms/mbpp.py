@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .bank import Case, Entry, Problem
-from .rendering import Row, assertions, called, fenced, has_result, indented, is_plain, own_rows, rows, seen_by_allclose, show
+from .rendering import (
+    Row,
+    assertions,
+    called,
+    fenced,
+    has_result,
+    indented,
+    is_plain,
+    own_rows,
+    rows,
+    seen_by_allclose,
+    show,
+)
 
 PLUS = """\
 import numpy as np

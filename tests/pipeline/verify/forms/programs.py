@@ -38,13 +38,34 @@ PRINTERS = {
 }
 PLAIN = ("int", "str", "float", "Optional[int]", "Decimal")
 """Types of results that are printed as they are."""
+MARK = "# the program"
 WAYS_TO_READ = (
     "",
     "import sys\ninput = lambda: sys.stdin.readline().rstrip('\\n')\n",
     "import sys\nlines = iter(sys.stdin.read().split('\\n'))\ninput = lambda: next(lines)\n",
     "import sys\n\ndef input():\n    return sys.stdin.buffer.readline().decode().rstrip('\\n')\n",
     "lines = open(0).read().split('\\n')[::-1]\ninput = lines.pop\n",
+    "from sys import stdin, setrecursionlimit\nsetrecursionlimit(10**6)\nlines = (s.rstrip('\\n') for s in stdin)\n"
+    "input = lambda: next(lines)\n",
+    "import io, os\ndata = io.BytesIO(os.read(0, os.fstat(0).st_size or 10**6))\n"
+    "input = lambda: data.readline().decode().rstrip('\\r\\n')\n",
+    "import sys\nlines = sys.stdin.readlines()\nlines.reverse()\ninput = lambda: lines.pop().rstrip('\\n')\n",
+    "import sys\nsys.stdin = open('/dev/stdin')\n",
 )
+WAYS_TO_RUN = (
+    "{body}",
+    "def main():\n{indented}\n\nif __name__ == '__main__':\n    main()",
+    "def solve():\n{indented}\n\nsolve()\nexit()",
+    "import sys\n\ndef main():\n{indented}\n    return 0\n\nif __name__ == '__main__':\n    sys.exit(main())",
+)
+FILEINPUT = "import fileinput\nlines = fileinput.input()\ninput = lambda: next(lines).rstrip('\\n')\n"
+IN_A_THREAD = (
+    "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(1 << 26)\n\ndef main():\n{indented}\n\n"
+    "thread = threading.Thread(target=main)\nthread.start()\nthread.join()"
+)
+"""For a larger stack."""
+RARE = 40
+"""In so many problems, one is read with the module fileinput, and one runs in a thread."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +92,28 @@ def program_rows(first: int = 0) -> Iterator[ProgramRow]:
         if not cases:
             continue
         batch = number % 3 == 0
-        inputs = ["".join(stdin_of(problem, case) for case in cases)] if batch else [stdin_of(problem, c) for c in cases]
+        inputs = (
+            ["".join(stdin_of(problem, case) for case in cases)] if batch else [stdin_of(problem, c) for c in cases]
+        )
         inputs = [f"{len(cases)}\n{text}" if batch else text for text in inputs]
-        right = _program(problem, problem.solution, number, batch)
+        right = _program(problem, problem.solution, batch)
         outputs = [printed(right, text) for text in inputs]
-        yield ProgramRow(problem, number, 0, right, inputs, [text or "" for text in outputs])
-        mutants = [_program(problem, code, number, batch) for code in problem.mutants]
+        yield ProgramRow(problem, number, 0, _styled(right, number), inputs, [text or "" for text in outputs])
+        mutants = [_program(problem, code, batch) for code in problem.mutants]
         mutants.append(right.replace("print(", "print('Answer:', ", 1))
         for place, mutant in enumerate(mutants, 1):
             if any(_differ(printed(mutant, text), wanted) for text, wanted in zip(inputs, outputs, strict=True)):
-                yield ProgramRow(problem, number, place, mutant, inputs, [text or "" for text in outputs])
+                yield ProgramRow(
+                    problem, number, place, _styled(mutant, number), inputs, [text or "" for text in outputs]
+                )
 
 
 def fits(problem: Problem, case: Case) -> bool:
     """Whether a program can read the arguments, and print the result."""
     types = [kind for _, kind in parameters(problem)]
-    shown = result_type(problem) in (*PRINTERS, *PLAIN) or case.in_place and types[0] in ("list[int]", "list[list[int]]")
+    shown = result_type(problem) in (*PRINTERS, *PLAIN) or (
+        case.in_place and types[0] in ("list[int]", "list[list[int]]")
+    )
     readable = all(kind in READERS for kind in types) and len(types) == len(case.arguments)
     return shown and readable and not any("\n" in a for a in case.arguments if isinstance(a, str))
 
@@ -108,7 +135,7 @@ def _lines(kind: str, value: Any) -> str:
     return f"{value}\n"
 
 
-def _program(problem: Problem, code: str, number: int, batch: bool) -> str:
+def _program(problem: Problem, code: str, batch: bool) -> str:
     names = [name for name, _ in parameters(problem)]
     in_place = result_type(problem) == "None"
     kind = parameters(problem)[0][1] if in_place else result_type(problem)
@@ -117,20 +144,25 @@ def _program(problem: Problem, code: str, number: int, batch: bool) -> str:
     solve += [call, f"result = {names[0]}"] if in_place else [f"result = {call}"]
     solve.append(PRINTERS.get(kind, "print(result)"))
     body = "\n".join(solve)
-    way = WAYS_TO_READ[number % len(WAYS_TO_READ)]
     if batch:
         body = f"for _ in range(int(input())):\n{indented(body)}"
-    if number % 2:
-        body = f"def main():\n{indented(body)}\n\nif __name__ == '__main__':\n    main()"
-    return f"{way}{code}\n{body}\n"
+    return f"{code}\n{MARK}\n{body}\n"
+
+
+def _styled(program: str, number: int) -> str:
+    """The program with another way to read, and to run."""
+    functions, _, body = program.partition(f"{MARK}\n")
+    read = FILEINPUT if number % RARE == 7 else WAYS_TO_READ[number % len(WAYS_TO_READ)]
+    way = IN_A_THREAD if number % RARE == 13 else WAYS_TO_RUN[number // 2 % len(WAYS_TO_RUN)]
+    return f"{read}{functions}{way.format(body=body, indented=indented(body))}\n"
 
 
 def printed(program: str, stdin: str) -> str | None:
     """What our own program prints; None if it raises."""
-    out, given = io.StringIO(), io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
-    with mock.patch.object(sys, "stdin", given), contextlib.redirect_stdout(out):
+    out = io.StringIO()
+    with mock.patch.object(sys, "stdin", io.StringIO(stdin)), contextlib.redirect_stdout(out):
         try:
-            exec(program, {"__name__": "__main__", "open": lambda _: given})  # noqa: S102 - our own code
+            exec(program, {"__name__": "__main__"})  # noqa: S102 - our own code
         except Exception:  # noqa: BLE001 - a mutant's
             return None
     return out.getvalue()

@@ -130,7 +130,7 @@ def assertions(problem: Problem, name: str, cases: Sequence[Case], *, exact: boo
         expression = called(problem, name, case.source)
         if wanted.error:
             found.append(
-                f"try:\n    {expression}\nexcept {wanted.error}:\n    pass\nelse:\n    assert False, 'no {wanted.error}'"
+                f"try:\n    {expression}\nexcept {wanted.error}:\n    pass\nelse:\n    assert False, 'no error'"
             )
         elif case.in_place:
             first, *others = split_arguments(case.source)

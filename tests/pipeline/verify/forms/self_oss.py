@@ -32,7 +32,9 @@ def _response(number: int, problem: Problem, code: str, lines: list[str]) -> str
             return "\n\n".join(["Imports and helpers:", *_split(code), "That is all."])
         case 3:
             use = f"print({problem.name})\n# {problem.description}"
-            return f"1. The solution:\n\n{_in_a_list(fenced(code))}\n\n2. How it is used:\n\n{_in_a_list(fenced(use))}\n"
+            return (
+                f"1. The solution:\n\n{_in_a_list(fenced(code))}\n\n2. How it is used:\n\n{_in_a_list(fenced(use))}\n"
+            )
         case 4:
             stub = f"def {problem.name}(*args):\n    raise NotImplementedError"
             return f"We begin with a stub:\n\n{fenced(stub)}\n\nand fill it in:\n\n{fenced(code)}"
