@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-TOPICS = ("strings", "lists", "numbers", "maps", "algorithms", "text", "classes", "classes2")
-FOLDER = Path(__file__).parent
+ROWS = Path(__file__).parent / "rows"
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,14 @@ class Entry:
 @cache
 def problems() -> list[Problem]:
     """All problems of the bank."""
-    return [_problem(entry) for topic in TOPICS for entry in entries(f"{topic}.md")]
+    return [_problem(entry) for entry in entries("problems")]
 
 
-def entries(file: str) -> list[Entry]:
-    """The sections of a Markdown file."""
-    text = (FOLDER / file).read_text("utf-8")
-    return [_entry(part) for part in re.split(r"^# (?=\w+\n[A-Z])", text, flags=re.MULTILINE)[1:]]
+def entries(folder: str) -> list[Entry]:
+    """The sections of the Markdown files of a folder of rows/."""
+    texts = [path.read_text("utf-8") for path in sorted((ROWS / folder).glob("*.md"))]
+    parts = [part for text in texts for part in re.split(r"^# (?=\w+\n[A-Z])", text, flags=re.MULTILINE)[1:]]
+    return [_entry(part) for part in parts]
 
 
 def _entry(text: str) -> Entry:

@@ -20,13 +20,10 @@ from .rendering import (
     split_arguments,
 )
 
-FILES = ("bigcode.md", "bigcode2.md", "bigcode3.md")
-
 
 def bigcodebench_rows() -> Iterator[Row]:
     """The rows: of problems of this form alone, and of the bank."""
-    for file in FILES:
-        yield from own_rows("bigcodebench", file, _own)
+    yield from own_rows("bigcodebench", _own)
     yield from rows("bigcodebench", _render, lambda case: True, _differs)
 
 

@@ -51,9 +51,9 @@ def assertion(out, exp, atol):
 
 def humaneval_rows() -> Iterator[Row]:
     """Rows of both."""
-    yield from own_rows("humaneval", "humaneval.md", _own)
-    yield from rows("humaneval", _render, lambda case: not case.outcome.error)
-    yield from rows("humaneval+", _render_plus, _fits_plus, seen_by_allclose)
+    yield from own_rows("humaneval", _own)
+    yield from rows("humaneval", _render, lambda case: not case.outcome.error, mutated=0)
+    yield from rows("humaneval+", _render_plus, _fits_plus, seen_by_allclose, mutated=1)
 
 
 def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:

@@ -34,7 +34,7 @@ PROSE = (
 
 def kodcode_rows() -> Iterator[Row]:
     """The rows."""
-    yield from own_rows("kodcode", "kodcode.md", _own)
+    yield from own_rows("kodcode", _own)
     yield from rows("kodcode", _render, lambda case: True, _differs)
 
 

@@ -105,7 +105,7 @@ NODE_COMMENT = """\
 def leetcode_rows() -> Iterator[Row]:
     """The rows: of the bank, and of problems with nodes."""
     yield from rows("leetcode", _render, _fits)
-    for number, entry in enumerate(entries("nodes.md")):
+    for number, entry in enumerate(entries("leetcode")):
         yield from _node_rows(number, entry)
 
 

@@ -56,9 +56,9 @@ def assertion(out, exp, atol):
 
 def mbpp_rows() -> Iterator[Row]:
     """Rows of both."""
-    yield from own_rows("mbpp", "mbpp.md", _own)
-    yield from rows("mbpp", _render, lambda case: not case.outcome.error)
-    yield from rows("mbpp+", _render_plus, _fits_plus, seen_by_allclose)
+    yield from own_rows("mbpp", _own)
+    yield from rows("mbpp", _render, lambda case: not case.outcome.error, mutated=0)
+    yield from rows("mbpp+", _render_plus, _fits_plus, seen_by_allclose, mutated=1)
 
 
 def _own(number: int, entry: Entry, code: str) -> tuple[str, str, str, str]:

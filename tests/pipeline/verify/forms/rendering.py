@@ -33,27 +33,41 @@ Respond = Callable[[int, Entry, str], tuple[str, str, str | None, str]]
 """The same for a problem that one form has alone."""
 
 
-def rows(form: str, render: Render, fits: Callable[[Case], bool], differs: Differs | None = None) -> Iterator[Row]:
+def seen(outcome: Outcome, case: Case) -> bool:
+    """Whether assertions see the difference: another result, or another type of exception."""
+    right = case.outcome
+    if outcome.error or right.error:
+        return outcome.error != right.error
+    if case.in_place:
+        return bool(outcome.arguments[0] != right.arguments[0])
+    return not alike(outcome.result, right.result)
+
+
+def rows(
+    form: str, render: Render, fits: Callable[[Case], bool], differs: Differs = seen, mutated: int | None = None
+) -> Iterator[Row]:
     """The rows of a form: for each problem the right solution and the mutants that the cases tell apart.
 
     Args:
         fits: whether the form can hold a case.
         differs: whether the form's tests see a difference between what a mutant does and what is right.
+        mutated: only every second problem has mutants, from this one on; None: each has.
     """
     for number, problem in enumerate(problems()):
         cases = [case for case in problem.cases if fits(case)]
         if not cases and not problem.statements:
             continue
-        mutants = [m for m in problem.mutants if problem.statements or told_apart(problem, m, cases, differs or seen)]
+        mutants = problem.mutants if mutated is None or number % 2 == mutated else []
+        mutants = [m for m in mutants if problem.statements or told_apart(problem, m, cases, differs)]
         for place, code in enumerate([problem.solution, *mutants]):
             if (rendered := render(number, problem, cases, code)) is not None:
                 kind = f"mutant {place}" if place else "right"
                 yield Row(f"{form} {problem.name} {kind}", not place, *rendered)
 
 
-def own_rows(form: str, file: str, respond: Respond) -> Iterator[Row]:
+def own_rows(form: str, respond: Respond) -> Iterator[Row]:
     """The rows of problems that a form has of its own: each has a right solution, mutants, and tests in that form."""
-    for number, entry in enumerate(entries(file)):
+    for number, entry in enumerate(entries(form)):
         right = entry.blocks["python"]
         for place, code in enumerate([right, *(mutant_of(entry.name, right, line) for line in entry.marked["~"])]):
             kind = f"mutant {place}" if place else "right"
@@ -63,16 +77,6 @@ def own_rows(form: str, file: str, respond: Respond) -> Iterator[Row]:
 def told_apart(problem: Problem, mutant: str, cases: Iterable[Case], differs: Differs) -> bool:
     """Whether some case shows that the mutant is wrong."""
     return any(differs(call(mutant, problem, case.source), case) for case in cases)
-
-
-def seen(outcome: Outcome, case: Case) -> bool:
-    """Whether assertions see the difference: another result, or another type of exception."""
-    right = case.outcome
-    if outcome.error or right.error:
-        return outcome.error != right.error
-    if case.in_place:
-        return bool(outcome.arguments[0] != right.arguments[0])
-    return not alike(outcome.result, right.result)
 
 
 def seen_by_allclose(outcome: Outcome, case: Case) -> bool:
