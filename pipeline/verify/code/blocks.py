@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 FENCE = re.compile(
-    r"^[ \t>]{0,40}(?:(?:[-*+]|\d{1,9}[.)])[ \t]{1,40})?(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\r?\n"
+    r"^(?P<indent>[ \t]{0,40})[ \t>]{0,40}(?:(?:[-*+]|\d{1,9}[.)])[ \t]{1,40})?"
+    r"(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\r?\n"
     r"(?P<body>.*?)(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)",
     re.DOTALL | re.MULTILINE,
 )
@@ -60,7 +61,7 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
 
 def fenced_blocks(response: str) -> list[tuple[str, str]]:
     """Language (in lower case) and body of each fenced block. Indented fences lose their indentation."""
-    found = [(m["language"].lower(), _dedented(m["body"])) for m in FENCE.finditer(response)]
+    found = [(m["language"].lower(), _dedented(m["body"], m["indent"])) for m in FENCE.finditer(response)]
     if found:
         return found
     return [(m["language"].lower(), m["body"]) for m in INLINE_FENCE.finditer(response)]
@@ -150,29 +151,40 @@ def _has_method(tree: ast.Module, name: str) -> bool:
 
 
 def _joined(main: Block, others: Sequence[Block]) -> str:
-    """The block, after the imports and definitions of other blocks that it lacks. Of two, the later one counts."""
-    taken = set(_names(main.tree.body))
-    parts: list[ast.stmt] = []
+    """The block with the imports and definitions of other blocks that it lacks. Of two, the later one counts.
+
+    They come before it, unless they need it when they are defined, as a function that it decorates does.
+    """
+    mine = set(_names(main.tree.body))
+    taken = set(mine)
+    before: list[ast.stmt] = []
+    after: list[ast.stmt] = []
     for block in reversed(others):
         for node in reversed(block.tree.body):
             names = set(_names([node]))
-            simple = isinstance(node, ast.Assign | ast.AnnAssign) and not _calls(node)
-            definition = isinstance(
-                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
-            )
-            if (definition or simple) and names and not names & taken:
-                parts.insert(0, node)
-                taken |= names
-    if not parts:
-        return main.text
+            if not names or names & taken or not _is_definition(node):
+                continue
+            (after if _needed_to_define(node) & mine else before).insert(0, node)
+            taken |= names
     try:
-        return joined([*map(ast.unparse, parts), main.text])
+        return joined([*map(ast.unparse, before), main.text, *map(ast.unparse, after)])
     except RecursionError:
         return main.text
 
 
-def _calls(node: ast.AST) -> bool:
-    return any(isinstance(n, ast.Call) for n in ast.walk(node))
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return not any(isinstance(n, ast.Call) for n in ast.walk(node))
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+
+
+def _needed_to_define(node: ast.stmt) -> set[str]:
+    """The names that a definition looks up when it is run: decorators, defaults, annotations, bases."""
+    inside: set[ast.AST] = set()
+    for function in ast.walk(node):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            inside.update(n for statement in function.body for n in ast.walk(statement))
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n not in inside}
 
 
 def _unfenced(response: str) -> str | None:
@@ -189,13 +201,17 @@ def _unfenced(response: str) -> str | None:
     return None
 
 
-def _dedented(body: str) -> str:
-    first = next((line for line in body.splitlines() if line.strip()), "")
-    return textwrap.dedent(body) if first[:1].isspace() and DEFINITION.match(first.lstrip()) else body
+def _dedented(body: str, indent: str) -> str:
+    """The body of an indented fence, e.g. in a list, without the indentation of the fence."""
+    return (
+        textwrap.dedent(body) if indent and all(t.startswith(indent) for t in body.splitlines() if t.strip()) else body
+    )
 
 
 def _parse(code: str) -> ast.Module | None:
+    """The module; None if the code does not parse, or is the body of a function."""
     try:
-        return ast.parse(code)
+        tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return None if any(isinstance(node, ast.Return) for node in tree.body) else tree

@@ -20,27 +20,26 @@ LIGHT = (
     "threading", "time", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
 )  # fmt: skip
 """For functions on plain values."""
-FULL = (
-    *LIGHT, "argparse", "ast", "asyncio", "builtins", "calendar", "bz2", "cmd", "code", "codecs", "colorsys",
-    "concurrent.futures",
-    "concurrent.futures.process", "concurrent.futures.thread", "configparser", "copyreg", "csv", "ctypes",
-    "dataclasses",
-    "difflib", "dis", "doctest",
-    "email", "errno", "fnmatch", "gc", "getopt", "getpass", "gettext", "glob", "graphlib", "gzip", "hmac", "html",
-    "html.parser", "http", "http.client",
-    "importlib", "importlib.metadata", "inspect", "ipaddress", "keyword", "locale", "logging",
-    "logging.handlers", "lzma", "marshal", "mimetypes", "mmap",
-    "multiprocessing",    "optparse", "os.path", "pathlib", "pickle", "pkgutil", "platform", "plistlib", "pprint",
-    "quopri", "reprlib", "sched",
-    "secrets",    "selectors", "shelve", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl", "stat",
-    "string", "stringprep",
-    "subprocess", "sysconfig", "tarfile", "tempfile", "timeit", "token", "tokenize", "tomllib", "traceback",
-    "tracemalloc", "unittest", "unittest.async_case", "unittest.mock",
-    "urllib.error", "urllib.parse", "urllib.request", "wave", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
-    "zipfile", "zoneinfo",
-    "numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers",
+_LEFT_OUT = frozenset({
+    "antigravity", "curses", "ensurepip", "idlelib", "lib2to3", "msilib", "msvcrt", "nis", "ossaudiodev", "pdb",
+    "pydoc", "pydoc_data", "this", "tkinter", "turtle", "turtledemo", "venv", "winreg", "winsound",
+})  # fmt: skip
+"""They print, open windows, belong to other systems, or take much memory."""
+_SUBMODULES = (
+    "collections.abc", "concurrent.futures", "concurrent.futures.process", "concurrent.futures.thread", "email.message",
+    "email.mime.text", "html.parser", "http.client", "importlib.metadata", "importlib.resources", "json.decoder",
+    "logging.handlers", "multiprocessing.pool", "multiprocessing.process", "multiprocessing.queues",
+    "multiprocessing.synchronize", "os.path", "unittest.async_case", "unittest.mock", "urllib.error", "urllib.parse",
+    "urllib.request", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
 )  # fmt: skip
-"""The rest of the standard library that programs use, numpy, and pytest."""
+_PACKAGES = ("numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers")
+FULL = (
+    *LIGHT,
+    *sorted(m for m in sys.stdlib_module_names - _LEFT_OUT if not m.startswith("_")),
+    *_SUBMODULES,
+    *_PACKAGES,
+)
+"""The standard library, numpy, and pytest."""
 DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
 """Packages that take long to load."""
 KINDS = {"code": LIGHT, "full": FULL, "data": DATA}

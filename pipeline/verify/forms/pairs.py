@@ -92,7 +92,7 @@ def _of_list(found: list[dict[str, Any]], entry_point: str | None, num_parameter
 def _text(value: Any) -> str:
     """Text of a program's input or output. A list holds its lines."""
     if isinstance(value, list):
-        return "\n".join(str(line) for line in value)
+        return "".join(f"{line}\n" for line in value)
     return value if isinstance(value, str) else str(value)
 
 

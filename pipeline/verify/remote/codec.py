@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .access import Access
-from .described import describe_class, describe_function, text_of
+from .described import describe_class, describe_function, library_class, text_of
 from .mirrors import (
     SPECIAL,
     Mirror,
@@ -194,6 +194,7 @@ class Codec:
                 bool(own_eq),
                 bool(is_exception),
             )
+            found = found._replace(known=found.known or library_class(found))
             if found.is_exception and found.known is not None:
                 self._classes[number] = found.known
             else:

@@ -146,7 +146,10 @@ class Comparison:
         def contains(a: Mirror, item: object) -> bool:
             if iterable:
                 items: Iterable[object] = cast("Any", a)
-                return any(item is each or item == each for each in items)
+                found = any(item is each or item == each for each in items)
+                if found is not (_ask(a, "contains", item) is True):
+                    self._stop(f"the candidate's {type(a).__name__} holds other items than those it iterates over")
+                return found
             if not named:
                 raise TypeError("the object can't be searched")
             return _ask(a, "contains", item) is True and _ask(a, "contains", _other(item)) is not True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
-from .mirrors import SPECIAL
+from .mirrors import SPECIAL, MirroredClass
+from .values import BASES
 from .wire import Wire
 
 _COROUTINE = 0x80
 """The flag of coroutine functions (inspect.CO_COROUTINE); inspect itself takes too much memory."""
+_STEERING = ("unittest", "doctest", "builtins")
+_LIBRARIES = ("numpy", "pandas", "scipy", "sortedcontainers", "dateutil")
 
 
 def describe_class(kind: type) -> list[Wire]:
@@ -19,6 +23,23 @@ def describe_class(kind: type) -> list[Wire]:
     own_eq = any("__eq__" in vars(c) for c in kind.__mro__ if c is not object)
     texts: list[Wire] = [str(kind.__name__), str(kind.__qualname__), str(kind.__module__), _doc(kind)]
     return [*texts, special, own_eq, issubclass(kind, BaseException)]
+
+
+def library_class(found: MirroredClass) -> type | None:
+    """The class of a library in this process that the other side names: an exception of it can be caught, an object
+    passes as its instance.
+
+    What steers the run of tests is left out: an exception of the candidate must not skip a test.
+    """
+    root = found.module.partition(".")[0]
+    module = sys.modules.get(found.module)
+    if root in _STEERING or not (root in sys.stdlib_module_names or root in _LIBRARIES) or module is None:
+        return None
+    value: Any = module
+    for name in found.qualname.split("."):
+        value = vars(value).get(name) if isinstance(value, types.ModuleType | type) else None
+    fits = isinstance(value, type) and issubclass(value, BaseException) == found.is_exception
+    return value if fits and not issubclass(value, BASES) else None
 
 
 def _defines(kind: type, name: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from .coroutines import run_coroutine
 from .mirrors import SPECIAL
-from .values import MUTABLE
+from .values import MUTABLE, SCALARS
 
 TESTS = "__main__"
 """The module of the tests' own classes."""
@@ -88,6 +88,8 @@ class Guard:
         """
         if name == "call":
             return self.call(value, operands, {})
+        if name in SPECIAL and isinstance(value, _mocks()):
+            return getattr(value, f"__{name}__")(*operands)
         method = getattr(type(value), f"__{name}__", None) if name in SPECIAL else None
         if method is None or isinstance(value, type | types.ModuleType):
             raise TypeError(f"a {type(value).__name__} of the tests has no such method")
@@ -163,9 +165,13 @@ def _is_test_class(kind: type) -> bool:
     return kind.__module__ == TESTS
 
 
-def _open_types() -> tuple[type, ...]:
+def _mocks() -> tuple[type, ...]:
     mock: Any = sys.modules.get("unittest.mock")
-    return (*_STREAMS, types.SimpleNamespace, *((mock.NonCallableMock,) if mock else ()))
+    return (mock.NonCallableMock,) if mock else ()
+
+
+def _open_types() -> tuple[type, ...]:
+    return (*_STREAMS, types.SimpleNamespace, *_mocks())
 
 
 def _is_callable(value: Any) -> bool:
@@ -177,7 +183,8 @@ def _is_callable(value: Any) -> bool:
         return value.__module__ == TESTS
     if isinstance(value, functools.partial):
         return _is_callable(value.func)
+    if isinstance(value, types.MethodWrapperType):  # `(5).__lt__`
+        return type(value.__self__) in SCALARS
     if isinstance(value, types.BuiltinMethodType):
         return isinstance(value.__self__, (*MUTABLE, str, *_STREAMS))
-    mock: Any = sys.modules.get("unittest.mock")
-    return _is_test_class(type(value)) or (mock is not None and isinstance(value, mock.Mock))
+    return _is_test_class(type(value)) or (isinstance(value, _mocks()) and callable(value))

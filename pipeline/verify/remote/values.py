@@ -21,6 +21,7 @@ from fractions import Fraction
 from typing import Any
 
 from .arrays import decode_array, encode_array
+from .tables import decode_table, encode_table
 from .wire import Decode, Encode, Wire
 
 SCALARS = frozenset({type(None), bool, int, float, str})
@@ -66,7 +67,7 @@ def encode_plain(value: Any, encode: Encode) -> Wire | None:
         return ["namedtuple", kind.__name__, list(value._fields), [encode(v) for v in tuple.__iter__(value)]]
     if isinstance(value, type) and value in TYPE_NAMES:
         return ["type", TYPE_NAMES[value]]
-    return encode_array(value, encode)
+    return encode_array(value, encode) or encode_table(value, encode)
 
 
 def base_value(value: Any) -> Any:
@@ -264,4 +265,5 @@ _READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
     "namedtuple": _namedtuple,
     "type": lambda w, d: NAMED_TYPES[w[1]],
     **dict.fromkeys(("scalar", "array", "objects"), decode_array),
+    **dict.fromkeys(("missing", "Timestamp", "Timedelta", "DataFrame", "Series", "Index"), decode_table),
 }
