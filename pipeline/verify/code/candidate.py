@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import importlib
@@ -11,8 +12,9 @@ import os
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .. import sandbox
 from ..frames import FrameReader, receive, send
@@ -22,11 +24,12 @@ from ..remote.values import base_value, has_base
 
 if TYPE_CHECKING:
     from ..messages import Program
+    from ..remote.wire import Wire
 
 MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000
 """Bytes that always fit into a pipe without a reader."""
-MODULE = "solution"
+MODULE, PROGRAM = "solution", "main.py"
 REHEARSAL = """
 def f(x, *rest):
     if not x:
@@ -57,6 +60,8 @@ class Candidate:
         self._named: frozenset[str] = frozenset()
         self._out = io.StringIO()
         self._shown = 0
+        self._events: list[list[str | int]] = []
+        """What was logged and warned of since the last message."""
         self._originals: dict[tuple[str, str, str], Any] = {}
         self._peer = Peer(FrameReader(ask), reply, self, first_label=1, caught=BaseException)
 
@@ -100,12 +105,14 @@ class Candidate:
         """An instance of the candidate's own class is sent as a handle if the tests name the class."""
         return type(value).__name__ not in self._named
 
-    def take_printed(self) -> str:
+    def take_events(self) -> list[Wire]:
         text = self._out.getvalue()[self._shown :]
         self._shown += len(text)
-        return text
+        found = [["print", text], *self._events] if text else list(self._events)
+        self._events.clear()
+        return cast("list[Wire]", found)
 
-    def show_printed(self, text: str) -> None:
+    def show_events(self, events: list[Any]) -> None:
         """The tests print nothing here."""
 
     # --- requests
@@ -121,15 +128,47 @@ class Candidate:
         module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
         names = vars(module)
         sys.stdout = self._out
+        sys.argv = [PROGRAM]
         names["input"] = self._input
+        self._record_logs(every="assertLogs" in self._named or "caplog" in self._named)
         exec(compile(self._code, "<response>", "exec"), names)  # noqa: S102 - confined
         defined = [name for name in names if not name.startswith("__")]
         return [defined, names[entry_point]] if entry_point in names else [defined]
+
+    def _record_logs(self, *, every: bool) -> None:
+        """Notes what is logged and warned of, for the tests.
+
+        Args:
+            every: also what is below the level of warnings.
+        """
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, category, *_: self._events.append(
+            ["warning", category.__name__, str(message)]
+        )
+        logging: Any = sys.modules.get("logging")
+        if logging is None:
+            return
+        if every:
+            logging.getLogger().setLevel(1)
+        handle = logging.Logger.handle
+
+        def handle_and_note(logger: Any, record: Any) -> None:
+            self._events.append(["log", record.name, record.levelno, record.getMessage()])
+            handle(logger, record)
+
+        logging.Logger.handle = handle_and_note
 
     def _documentation(self) -> list[str]:
         """The documentation of what the code defines that has examples."""
         found = [getattr(value, "__doc__", None) for value in vars(sys.modules[MODULE]).values()]
         return [text for text in found if isinstance(text, str) and ">>>" in text]
+
+    def _copy(self, value: Any, deep: bool) -> Any:
+        return copy.deepcopy(value) if deep else copy.copy(value)
+
+    def _environ(self, names: dict[str, str]) -> None:
+        os.environ.clear()
+        os.environ.update(names)
 
     def _input(self, prompt: object = "") -> str:
         return str(self._peer.request("input", str(prompt)))
@@ -199,6 +238,7 @@ def run_program(code: str, stdin: str) -> str:
         os.dup2(read_end, 0)
         os.close(read_end)
     sys.stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
+    sys.argv = [PROGRAM]
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
     # A program that starts a thread to have a larger stack, and waits for it, can run it at once.
     threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
@@ -227,8 +267,8 @@ def rehearse(times: int = 30) -> None:
         candidate = Candidate(ask_read, reply_write)
         candidate._code = REHEARSAL
         for message in (
-            '["?","load",["list",["list"],false,"f"],[],[],""]',
-            *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],""]' for args in REHEARSAL_ARGUMENTS),
+            '["?","load",["list",["list"],false,"f"],[],[],[]]',
+            *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],[]]' for args in REHEARSAL_ARGUMENTS),
         ):
             send(ask_write, message.encode())
             candidate._peer.serve_one()

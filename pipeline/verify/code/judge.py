@@ -120,7 +120,9 @@ class CodeJudge:
             modules = CandidateModules(imports, self._defined, self._find, self._replace, self._stop)
             install(modules, imports, self._defined)
             collected.prepare(self._testmod, names)
-            Patches(self._peer.request, self._guard.importable).install()
+            patches = Patches(self._peer.request, self._guard.importable)
+            patches.install()
+            self._peer.before_call = patches.sync
         assertions.instrument(tree, nodes)
         try:
             exec(compile(tree, "<tests>", "exec"), names)  # noqa: S102 - sandboxed too

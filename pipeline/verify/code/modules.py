@@ -14,7 +14,8 @@ import re
 import sys
 
 LIGHT = (
-    "abc", "array", "base64", "binascii", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy",
+    "_strptime", "abc", "array", "base64", "binascii", "bisect", "cmath", "collections", "collections.abc",
+    "contextlib", "copy",
     "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math",
     "numbers", "operator", "os", "queue", "random", "re", "statistics", "string", "struct", "sys", "textwrap",
     "threading", "time", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
@@ -29,14 +30,21 @@ _SUBMODULES = (
     "collections.abc", "concurrent.futures", "concurrent.futures.process", "concurrent.futures.thread", "email.message",
     "email.mime.text", "html.parser", "http.client", "importlib.metadata", "importlib.resources", "json.decoder",
     "logging.handlers", "multiprocessing.pool", "multiprocessing.process", "multiprocessing.queues",
-    "multiprocessing.synchronize", "os.path", "unittest.async_case", "unittest.mock", "urllib.error", "urllib.parse",
+    "multiprocessing.synchronize", "os.path", "unittest._log", "unittest.async_case", "unittest.mock",
+    "urllib.error", "urllib.parse",
     "urllib.request", "xml.dom.minidom", "xml.etree.ElementTree", "xml.sax",
+)  # fmt: skip
+_ENCODINGS = (
+    "ascii", "base64_codec", "cp1252", "cp437", "hex_codec", "idna", "latin_1", "punycode", "raw_unicode_escape",
+    "rot_13",
+    "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_8_sig",
 )  # fmt: skip
 _PACKAGES = ("numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers")
 FULL = (
     *LIGHT,
     *sorted(m for m in sys.stdlib_module_names - _LEFT_OUT if not m.startswith("_")),
     *_SUBMODULES,
+    *(f"encodings.{name}" for name in _ENCODINGS),
     *_PACKAGES,
 )
 """The standard library, numpy, and pytest."""

@@ -70,7 +70,9 @@ class CandidateModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """A spec for a name that the tests import."""
-        if fullname.partition(".")[0] not in self._imported:
+        root = fullname.partition(".")[0]
+        exists = root != fullname and not isinstance(sys.modules.get(root), _CandidateModule)
+        if root not in self._imported or exists:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 

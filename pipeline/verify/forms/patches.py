@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -20,9 +21,10 @@ class Patches:
 
     def __init__(self, request: Callable[..., Any], importable: Callable[[Any], tuple[str, str] | None]) -> None:
         self._request, self._importable = request, importable
+        self._environ = dict(os.environ)
 
     def install(self) -> None:
-        """Begins to pass changes on, in this process, for good."""
+        """Begins to pass changes on, in this process, for good. `sync` passes on the rest before each call."""
         for name in _SEEDED:
             module: Any = sys.modules.get(name)
             if module is not None:
@@ -33,6 +35,13 @@ class Patches:
         pytest: Any = sys.modules.get("pytest")
         if pytest is not None:
             self._wrap_monkeypatch(pytest.MonkeyPatch)
+
+    def sync(self) -> None:
+        """Passes on environment variables that have changed."""
+        names = dict(os.environ)
+        if names != self._environ:
+            self._environ = names
+            self._request("environ", names)
 
     def _seeding(self, module: str, seed: Callable[..., None]) -> Callable[..., None]:
         def seed_both(*args: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from .wire import Wire
+
 
 class Access(Protocol):
     """What one side lets the other do with its objects."""
@@ -27,11 +29,12 @@ class Access(Protocol):
     def extra(self, op: str, operands: Sequence[Any]) -> Any:
         """Any other request."""
 
-    def take_printed(self) -> str:
-        """What was printed since the last message."""
+    def take_events(self) -> list[Wire]:
+        """What was printed, logged and warned of since the last message: `["print", text]`, `["log", logger, level,
+        text]`, `["warning", category, text]`."""
 
-    def show_printed(self, text: str) -> None:
-        """Takes what the other side printed."""
+    def show_events(self, events: list[Any]) -> None:
+        """Takes what the other side printed, logged and warned of."""
 
     def importable(self, value: Any) -> tuple[str, str] | None:
         """Module and name of a function, class or module that the other side can import; None to send a handle."""

@@ -128,7 +128,8 @@ class Codec:
         number = self._export(value)
         if isinstance(value, BaseException):
             args = [self._encode_or_text(a) for a in value.args]
-            return ["exception", number, self._class(type(value)), args, text_of(value)]
+            cause: Wire = None if value.__cause__ is None else self.encode(value.__cause__)
+            return ["exception", number, self._class(type(value)), args, text_of(value), cause]
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
@@ -218,11 +219,13 @@ class Codec:
         return self._kept(wire[1], lambda: make(self._peer, wire[1]))
 
     def _decode_exception(self, wire: list[Any]) -> BaseException:
-        _, number, kind_wire, args, text = wire
+        _, number, kind_wire, args, text, cause = wire
         kind = self.decode(kind_wire)
         if not issubclass(kind, BaseException):
             raise ValueError("no exception")
-        return make_exception(kind, [self.decode(a) for a in args], self._peer, number, str(text))
+        error = make_exception(kind, [self.decode(a) for a in args], self._peer, number, str(text))
+        error.__cause__ = self.decode(cause)
+        return error
 
     def _kept(self, number: int, make: Callable[[], Any]) -> Any:
         """The mirror of an object: the same as long as somebody refers to it."""

@@ -7,7 +7,7 @@ import types
 from typing import Any
 
 from .mirrors import SPECIAL, MirroredClass
-from .values import BASES
+from .values import BASES, SCALARS
 from .wire import Wire
 
 _COROUTINE = 0x80
@@ -68,10 +68,17 @@ def describe_function(value: Any, *, with_parameters: bool) -> list[Wire]:
 
         try:
             found = inspect.signature(value).parameters.values()
-            parameters = [[p.name, int(p.kind), p.default is not p.empty] for p in found]
+            parameters = [[p.name, int(p.kind), *_default(p)] for p in found]
         except (TypeError, ValueError):
             parameters = None
     return [str(getattr(value, "__name__", "")), _doc(value), _is_coroutine_function(value), parameters]
+
+
+def _default(parameter: Any) -> list[Wire]:
+    """The default value in a list, an ellipsis for one that is no plain value; empty without a default."""
+    if parameter.default is parameter.empty:
+        return []
+    return [parameter.default if type(parameter.default) in SCALARS else ["..."]]
 
 
 def _is_coroutine_function(value: Any) -> bool:

@@ -12,12 +12,14 @@ import functools
 import io
 import sys
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from .coroutines import run_coroutine
 from .mirrors import SPECIAL
 from .values import MUTABLE, SCALARS
+from .wire import Wire
 
 TESTS = "__main__"
 """The module of the tests' own classes."""
@@ -143,13 +145,21 @@ class Guard:
         """Instances of subclasses of built-in types are sent as their base values."""
         return not _is_test_class(type(value)) or isinstance(value, int | float | str)
 
-    def take_printed(self) -> str:
+    def take_events(self) -> list[Wire]:
         """What the tests print stays here."""
-        return ""
+        return []
 
-    def show_printed(self, text: str) -> None:
-        """Prints what the candidate printed where the tests may have redirected it to."""
-        sys.stdout.write(text)
+    def show_events(self, events: list[Any]) -> None:
+        """Prints, logs and warns as the candidate did: the tests may have redirected it."""
+        for kind, *parts in events:
+            if kind == "print":
+                sys.stdout.write(str(parts[0]))
+            elif kind == "log" and "logging" in sys.modules:
+                sys.modules["logging"].getLogger(str(parts[0])).log(int(parts[1]), "%s", str(parts[2]))
+            elif kind == "warning":
+                category = getattr(builtins, str(parts[0]), None)
+                known = isinstance(category, type) and issubclass(category, Warning)
+                warnings.warn(str(parts[1]), category if known else UserWarning, stacklevel=2)
 
     def _check_name(self, value: Any, name: Any) -> None:
         kind = value if isinstance(value, type) else type(value)

@@ -96,6 +96,12 @@ class Mirror(metaclass=MirrorType):
     def __dir__(self) -> list[str]:
         return [str(name) for name in self._fusechat_to.request("names", Reference(self._fusechat_id))]
 
+    def __copy__(self) -> Any:
+        return self._fusechat_to.request("copy", Reference(self._fusechat_id), False)
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self._fusechat_to.request("copy", Reference(self._fusechat_id), True)
+
     def __hash__(self) -> int:
         return hash(type(self)._fusechat_number)  # equal objects must have equal hashes
 
@@ -237,14 +243,16 @@ def make_function(
         import inspect
 
         found.__signature__ = inspect.Signature(
-            [
-                inspect.Parameter(
-                    str(p[0]), inspect._ParameterKind(p[1]), default=... if p[2] else inspect.Parameter.empty
-                )
-                for p in parameters
-            ]
+            [inspect.Parameter(str(p[0]), inspect._ParameterKind(p[1]), default=_default(p)) for p in parameters]
         )
     return cast("Callable[..., Any]", found)
+
+
+def _default(parameter: list[Any]) -> Any:
+    import inspect
+
+    found = parameter[2] if len(parameter) > 2 else inspect.Parameter.empty
+    return ... if isinstance(found, list) else found
 
 
 def make_generator(peer: Requests, number: int) -> Generator[Any, Any, Any]:

@@ -54,6 +54,8 @@ class Peer:
         self.codec = Codec(self, access, first_label, methods)
         self.num_calls = 0
         """How often an object of the other side was called."""
+        self.before_call: Callable[[], None] = lambda: None
+        """Is called before an object of the other side is used."""
         self._broken: BaseException | None = None
 
     def request(self, op: str, *operands: Any) -> Any:
@@ -65,7 +67,9 @@ class Peer:
             RemoteError: the answer is no message.
             EndedError: the other side has ended.
         """
-        self.num_calls += op in CALLS
+        if op in CALLS:
+            self.num_calls += 1
+            self.before_call()
         self._send(ASK, op, operands)
         del operands
         while True:
@@ -123,7 +127,7 @@ class Peer:
         body = encode_items("list", values, self.codec.encode)
         changes = self.codec.shared.changes(self.codec.encode_shared)
         del values
-        message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_printed()]
+        message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_events()]
         data = _DUMPS(message).encode()
         try:
             send(self._write_fd, data)
@@ -138,16 +142,18 @@ class Peer:
         except ValueError as error:
             raise self._ended(RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB")) from error
         try:
-            kind, op, body, changes, gone, printed = _LOADS(message.decode())
+            kind, op, body, changes, gone, events = _LOADS(message.decode())
             values = decode_plain(body, self.codec.decode)
             self.codec.shared.apply(changes, self.codec.decode)
             self.codec.shared.forget(gone)
             if type(op) is not str or type(values) is not list or (not values and kind != ASK):
                 raise ValueError("no request")
-            if printed:
-                self._access.show_printed(str(printed))
+            if type(events) is not list:
+                raise ValueError("no events")
         except Exception as error:
             raise self._ended(RemoteError(f"{type(error).__name__}: {error}")) from error
+        if events:
+            self._access.show_events(events)
         return kind, op, values
 
     def _ended(self, error: BaseException) -> BaseException:

@@ -48,6 +48,7 @@ NAMED_TYPES: dict[str, type] = {
 }
 """The types that both processes have: they cross by name."""
 TYPE_NAMES = {value: name for name, value in NAMED_TYPES.items()}
+_PATHS = ("PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _NAMEDTUPLES: dict[tuple[str, ...], type] = {}
 
 
@@ -67,6 +68,8 @@ def encode_plain(value: Any, encode: Encode) -> Wire | None:
         return ["namedtuple", kind.__name__, list(value._fields), [encode(v) for v in tuple.__iter__(value)]]
     if isinstance(value, type) and value in TYPE_NAMES:
         return ["type", TYPE_NAMES[value]]
+    if kind.__module__ == "pathlib" and kind.__name__ in _PATHS:
+        return ["path", kind.__name__, str(value)]
     return encode_array(value, encode) or encode_table(value, encode)
 
 
@@ -220,6 +223,14 @@ _WRITERS: dict[type, Callable[[Any, Encode], Wire | None]] = {
 }
 
 
+def _path(wire: list[Any]) -> Any:
+    import pathlib
+
+    if wire[1] not in _PATHS:
+        raise ValueError("no path")
+    return getattr(pathlib, wire[1])(wire[2])
+
+
 def _view(wire: list[Any], decode: Decode) -> Any:
     items = [decode(v) for v in wire[2:]]
     if wire[1] == "keys":
@@ -262,6 +273,7 @@ _READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
     "arrays": lambda w, d: _array_of(w),
     "Pattern": lambda w, d: re.compile(d(w[1]), w[2]),
     "view": _view,
+    "path": lambda w, d: _path(w),
     "namedtuple": _namedtuple,
     "type": lambda w, d: NAMED_TYPES[w[1]],
     **dict.fromkeys(("scalar", "array", "objects"), decode_array),

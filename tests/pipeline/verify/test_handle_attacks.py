@@ -44,7 +44,7 @@ def f(x): return L()
 FORGE = """
 import os, json
 def reply(body, changes=(), gone=(), kind='='):
-    data = json.dumps([kind, 'input' if kind == '?' else '', body, list(changes), list(gone), '']).encode()
+    data = json.dumps([kind, 'input' if kind == '?' else '', body, list(changes), list(gone), []]).encode()
     for fd in range(3, 1024):
         try:
             os.write(fd, len(data).to_bytes(4, 'big') + data)
