@@ -13,7 +13,7 @@ from fusechat.pipeline.verify import CheckTask, Verdict, VerifierPool
 from fusechat.pipeline.verify.sandbox import missing_layers
 
 from .forms.apps import apps_rows
-from .forms.bank import Case, Outcome, problems
+from .forms.bank import Case, Outcome, execute, problems
 from .forms.bigcodebench import bigcodebench_rows
 from .forms.humaneval import humaneval_rows
 from .forms.kodcode import kodcode_rows
@@ -86,9 +86,8 @@ def seen_or_message(outcome: Outcome, case: Case) -> bool:
 def _runs(code: str, statements: list[str]) -> bool:
     names: dict[str, object] = {"__name__": "solution"}
     try:
-        exec(code, names)  # noqa: S102 - our own code
-        for part in statements:
-            exec(part, names)  # noqa: S102 - our own code
+        for part in (code, *statements):
+            execute(part, names)
     except Exception:  # noqa: BLE001 - what the tests find
         return False
     return True

@@ -113,17 +113,22 @@ def _case(problem: Problem, source: str) -> Case:
     return Case(source, before, outcome, in_place)
 
 
+def execute(code: str, names: dict[str, Any]) -> None:
+    """Runs our own code, without this module's `from __future__`."""
+    exec(compile(code, "<row>", "exec", dont_inherit=True), names)  # noqa: S102
+
+
 def arguments_of(problem: Problem, source: str) -> tuple[Any, ...]:
     """The arguments that a case's code stands for."""
     names: dict[str, Any] = {}
-    exec(problem.setup, names)  # noqa: S102 - our own code
+    execute(problem.setup, names)
     return eval(f"({source},)", names)  # noqa: S307 - our own code
 
 
 def call(code: str, problem: Problem, source: str) -> Outcome:
     """What the function does with the arguments."""
     names: dict[str, Any] = {"__name__": "solution"}
-    exec(code, names)  # noqa: S102 - our own code
+    execute(code, names)
     arguments = arguments_of(problem, source)
     try:
         result = names[problem.name](*arguments)

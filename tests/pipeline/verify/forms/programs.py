@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from .bank import Case, Problem, problems
+from .bank import Case, Problem, execute, problems
 from .rendering import alike, indented, parameters, result_type
 
 READERS = {
@@ -162,7 +162,7 @@ def printed(program: str, stdin: str) -> str | None:
     out = io.StringIO()
     with mock.patch.object(sys, "stdin", io.StringIO(stdin)), contextlib.redirect_stdout(out):
         try:
-            exec(program, {"__name__": "__main__"})  # noqa: S102 - our own code
+            execute(program, {"__name__": "__main__"})
         except Exception:  # noqa: BLE001 - a mutant's
             return None
     return out.getvalue()
