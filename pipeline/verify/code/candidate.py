@@ -249,6 +249,10 @@ def run_program(code: str, stdin: str) -> str:
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
+    finally:
+        fileinput: Any = sys.modules.get("fileinput")
+        if fileinput is not None:  # it keeps its place in stdin
+            fileinput._state = None
     with contextlib.suppress(ValueError):  # the program may have closed its stdout
         out.flush()
     return bytes(printed.kept).decode("utf-8", "replace")

@@ -42,15 +42,26 @@ def run_collected(names: Mapping[str, Any], candidate: Callable[..., Any] | None
     """
     fixtures = {f.name: f for f in names.values() if isinstance(f, Fixture)}
     runner = FunctionRunner(fixtures, candidate)
+    module = types.SimpleNamespace(
+        **{n: v for n, v in names.items() if n.startswith(("setup", "teardown", "setUp", "tearDown"))}
+    )
+    for prepare_all in ("setup_module", "setUpModule"):
+        _call_if(module, prepare_all, module)
     for name, value in list(names.items()):
         if isinstance(value, types.FunctionType) and value.__module__ == names["__name__"]:
             if name not in ran and (name.startswith("test") or _is_check(name, value)):
-                runner.run(value)
+                _call_if(module, "setup_function", value)
+                try:
+                    runner.run(value)
+                finally:
+                    _call_if(module, "teardown_function", value)
         elif isinstance(value, type) and value.__module__ == names["__name__"]:
             if issubclass(value, unittest.TestCase):
                 _run_unittest(value)
             elif name.startswith("Test"):
                 _run_class(value, runner)
+    for finish_all in ("teardown_module", "tearDownModule"):
+        _call_if(module, finish_all, module)
 
 
 def _is_check(name: str, function: Callable[..., Any]) -> bool:

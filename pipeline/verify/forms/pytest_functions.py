@@ -7,11 +7,14 @@ import io
 import itertools
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..remote.coroutines import run_coroutine
 from ..remote.mirrors import is_mirrored
+
+SKIPPED = ("skip", "skipif", "xfail")
+"""Marks of tests that are not run: they say nothing about the response."""
 
 
 class Fixture:
@@ -51,15 +54,16 @@ class FunctionRunner:
         Raises:
             BaseException: of the first run that fails.
         """
-        if any(m.name in ("skip", "skipif", "xfail") for m in getattr(function, "pytestmark", [])):
+        marks = [*getattr(type(owner), "pytestmark", []), *getattr(function, "pytestmark", [])]
+        if any(m.name in SKIPPED for m in marks):
             return
         fixtures = dict(self._fixtures)
         if owner is not None:
             fixtures |= {f.name: f for f in vars(type(owner)).values() if isinstance(f, Fixture)}
-        for given in _parametrized(function):
-            needed = self._with_params(function, fixtures, given)
-            for params in needed:
-                self._run_once(function, owner, fixtures, given, params)
+        used = [str(name) for m in marks if m.name == "usefixtures" for name in m.args]
+        for given, params in _parametrized(marks, fixtures):
+            for more in self._with_params(function, fixtures, {**given, **params}):
+                self._run_once(function, owner, fixtures, given, {**more, **params}, used)
 
     def _with_params(
         self, function: Callable[..., Any], fixtures: Mapping[str, Fixture], given: Mapping[str, Any]
@@ -76,6 +80,7 @@ class FunctionRunner:
         fixtures: Mapping[str, Fixture],
         given: Mapping[str, Any],
         params: Mapping[str, Any],
+        used: Sequence[str],
     ) -> None:
         made: dict[str, Any] = dict(given)
         open_generators: list[Iterator[Any]] = []
@@ -85,6 +90,8 @@ class FunctionRunner:
                 return made[name]
             if name in fixtures:
                 value = self._make(fixtures[name], owner, params, value_of, open_generators)
+            elif name == "request":
+                value = types.SimpleNamespace(getfixturevalue=value_of)
             elif name == "candidate" and self._candidate is not None:
                 value = self._candidate
             else:
@@ -93,9 +100,8 @@ class FunctionRunner:
             return value
 
         try:
-            for each in fixtures.values():
-                if each.autouse:
-                    value_of(each.name)
+            for name in [*(f.name for f in fixtures.values() if f.autouse), *used]:
+                value_of(name)
             result = function(*[value_of(name) for name in self._names_of(function)])
             if inspect.iscoroutine(result):
                 run_coroutine(result)
@@ -118,7 +124,7 @@ class FunctionRunner:
         arguments: dict[str, Any] = {}
         for name in names:
             if name == "request":
-                arguments[name] = types.SimpleNamespace(param=params.get(found.name))
+                arguments[name] = types.SimpleNamespace(param=params.get(found.name), getfixturevalue=value_of)
             elif name == "self":
                 arguments[name] = owner
             else:
@@ -139,21 +145,32 @@ class FunctionRunner:
         return ["candidate"] if len(required) == 1 and function.__name__ == "check" else required
 
 
-def _parametrized(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """The arguments of each run, by pytest's marks."""
-    marks = [m for m in getattr(function, "pytestmark", []) if m.name == "parametrize"]
+def _parametrized(
+    marks: Sequence[Any], fixtures: Mapping[str, Fixture]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The arguments of each run by pytest's marks, and the parameters of fixtures (`indirect`)."""
     choices: list[list[dict[str, Any]]] = []
-    for mark in marks:
+    indirect: set[str] = set()
+    for mark in (m for m in marks if m.name == "parametrize"):
         given = inspect.signature(lambda argnames, argvalues, **_: None).bind(*mark.args, **mark.kwargs).arguments
         names = given["argnames"]
         names = [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
+        through = mark.kwargs.get("indirect", False)
+        indirect |= set(names if through is True else through or ()) & fixtures.keys()
         rows: list[dict[str, Any]] = []
         for row in given["argvalues"]:
-            values = row.values if type(row).__name__ == "ParameterSet" else row if len(names) > 1 else (row,)
+            is_param = type(row).__name__ == "ParameterSet"
+            if is_param and any(m.name in SKIPPED for m in row.marks):
+                continue
+            values = row.values if is_param else row if len(names) > 1 else (row,)
             rows.append(dict(zip(names, values, strict=True)))
         choices.append(rows)
     for combination in itertools.product(*choices):
-        yield {name: value for part in combination for name, value in part.items()}
+        found = {name: value for part in combination for name, value in part.items()}
+        yield (
+            {n: v for n, v in found.items() if n not in indirect},
+            {n: v for n, v in found.items() if n in indirect},
+        )
 
 
 def _builtin_fixture(name: str, open_generators: list[Iterator[Any]]) -> Any:

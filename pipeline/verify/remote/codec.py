@@ -182,7 +182,7 @@ class Codec:
     def _decode_class(self, wire: list[Any]) -> type:
         number = wire[1]
         if number not in self._classes:
-            name, qualname, module, doc, special, own_eq, is_exception, known, bases = wire[2]
+            name, qualname, module, doc, special, own_eq, is_exception, immutable, known, bases = wire[2]
             found = MirroredClass(
                 number,
                 str(name),
@@ -194,6 +194,7 @@ class Codec:
                 [n for n in SPECIAL if n in special],
                 bool(own_eq),
                 bool(is_exception),
+                None if immutable is None else NAMED_TYPES[f"builtins.{immutable}"],
             )
             found = found._replace(known=found.known or library_class(found))
             if found.is_exception and found.known is not None:

@@ -64,8 +64,9 @@ class Comparison:
         found: dict[str, Any] = {
             "__eq__": self._eq(kind),
             "__ne__": _ne,
-            "__hash__": Mirror.__hash__,
         }
+        if kind.immutable is None:  # otherwise equal objects have the hash of their content
+            found["__hash__"] = Mirror.__hash__
         for name in kind.special:
             if name in OPERATORS:
                 found[f"__{name}__"] = self._operator(name) if named else _not_implemented

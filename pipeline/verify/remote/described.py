@@ -7,7 +7,7 @@ import types
 from typing import Any
 
 from .mirrors import SPECIAL, MirroredClass
-from .values import BASES, SCALARS
+from .values import BASES, IMMUTABLE, SCALARS
 from .wire import Wire
 
 _COROUTINE = 0x80
@@ -17,12 +17,13 @@ _LIBRARIES = ("numpy", "pandas", "scipy", "sortedcontainers", "dateutil")
 
 
 def describe_class(kind: type) -> list[Wire]:
-    """Name, qualified name, module and documentation; the special methods; whether it compares by more than identity,
-    and whether it is an exception."""
-    special: list[Wire] = [n for n in SPECIAL if _defines(kind, n)]
+    """Name, qualified name, module and documentation; the special methods; whether it compares by more than identity;
+    whether it is an exception; and the immutable built-in type that it is derived from, whose methods are left out."""
+    base = next((b for b in IMMUTABLE if issubclass(kind, b)), None)
+    special: list[Wire] = [n for n in SPECIAL if _defines(kind, n, base)]
     own_eq = any("__eq__" in vars(c) for c in kind.__mro__ if c is not object)
     texts: list[Wire] = [str(kind.__name__), str(kind.__qualname__), str(kind.__module__), _doc(kind)]
-    return [*texts, special, own_eq, issubclass(kind, BaseException)]
+    return [*texts, special, own_eq, issubclass(kind, BaseException), None if base is None else base.__name__]
 
 
 def library_class(found: MirroredClass) -> type | None:
@@ -42,9 +43,10 @@ def library_class(found: MirroredClass) -> type | None:
     return value if fits and not issubclass(value, BASES) else None
 
 
-def _defines(kind: type, name: str) -> bool:
+def _defines(kind: type, name: str, base: type | None) -> bool:
     method = f"__{name}__"
-    return any(vars(c).get(method) is not None for c in kind.__mro__ if c is not object) or name in ("str", "repr")
+    own = any(vars(c).get(method) is not None for c in kind.__mro__ if c is not object and c is not base)
+    return own or name in ("str", "repr")
 
 
 def _doc(value: Any) -> str | None:

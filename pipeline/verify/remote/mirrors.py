@@ -70,6 +70,12 @@ class MirrorType(type):
     def __getitem__(cls, key: Any) -> Any:
         return cls._fusechat_peer.request("subscript", Reference(cls._fusechat_number), key)
 
+    def __instancecheck__(cls, instance: Any) -> bool:
+        same_tuple = (
+            isinstance(instance, tuple) and hasattr(instance, "_fields") and type(instance).__name__ == cls.__name__
+        )
+        return type.__instancecheck__(cls, instance) or same_tuple
+
     def __bool__(cls) -> bool:
         return True
 
@@ -130,6 +136,8 @@ class MirroredClass(NamedTuple):
     own_eq: bool
     """Whether it compares in another way than by identity."""
     is_exception: bool
+    immutable: type | None = None
+    """The immutable built-in type that it is derived from; its methods work on the content."""
 
 
 def mirror_class(peer: Requests, found: MirroredClass, methods: dict[str, Any]) -> type:
@@ -150,6 +158,8 @@ def mirror_class(peer: Requests, found: MirroredClass, methods: dict[str, Any]) 
         bases = tuple(b for b in found.bases if issubclass(b, BaseException)) or (Exception,)
         del names["__slots__"]
         return _new_type(found.name, bases, names | {"__str__": _exception_text, "__getattr__": _exception_attribute})
+    if found.immutable is not None:
+        names |= {f"__{n}__": _on_content(found.immutable, n) for n in SPECIAL if hasattr(found.immutable, f"__{n}__")}
     names |= {f"__{name}__": _special_method(name) for name in found.special if name != "hash"} | methods
     if (kind := found.known or _built_in(found)) is not None:
         names["__class__"] = property(lambda _self: kind)  # for isinstance
@@ -158,7 +168,7 @@ def mirror_class(peer: Requests, found: MirroredClass, methods: dict[str, Any]) 
 
 def _built_in(found: MirroredClass) -> type | None:
     """A class of this name with the built-in type that it is derived from."""
-    base = next((b for b in found.bases if b in BASES), None)
+    base = found.immutable or next((b for b in found.bases if b in BASES), None)
     return None if base is None else type(found.name, (base,), {"__module__": found.module})
 
 
@@ -167,6 +177,28 @@ def _new_type(name: str, bases: tuple[type, ...], names: dict[str, Any]) -> type
         return MirrorType(name, bases, names)
     except TypeError:  # no order of the bases is consistent without those that are left out
         return MirrorType(name, bases[:1], names)
+
+
+def _content_of(value: Any) -> Any:
+    """The content of an object that is derived from a built-in type; any other value as it is."""
+    if type(type(value)) is not MirrorType:
+        return value
+    content = value._fusechat_to.request("base", Reference(value._fusechat_id))
+    return content[0] if content else value
+
+
+def _on_content(kind: type, name: str) -> Callable[..., Any]:
+    """A method of a built-in type on the content of an object."""
+
+    def method(self: Mirror, *operands: Any) -> Any:
+        content = self._fusechat_to.request("base", Reference(self._fusechat_id))
+        plain = [
+            o._fusechat_to.request("base", Reference(o._fusechat_id))[0] if isinstance(o, Mirror) else o
+            for o in operands
+        ]
+        return getattr(kind, f"__{name}__")(content[0], *plain)
+
+    return method
 
 
 def _special_method(name: str) -> Callable[..., Any]:

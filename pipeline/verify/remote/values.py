@@ -31,6 +31,7 @@ MUTABLE = (list, dict, set, bytearray, deque)
 VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
 BASES = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 """The types whose content an instance of a subclass has."""
+IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset)
 _TYPES: tuple[type, ...] = (
     object, type, bool, *BASES, range, slice, memoryview, property, staticmethod, classmethod,
     type(None), type(...), type(NotImplemented), types.FunctionType, types.GeneratorType, types.ModuleType,
