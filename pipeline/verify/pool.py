@@ -34,7 +34,7 @@ class VerifierPool:
     """Worker processes for math and code. It can be used from any thread, task or actor.
 
     Args:
-        num_workers: number of parallel checks. Each has one process for math and one to three for code (see
+        num_workers: number of parallel checks. Each has one process for math and pairs for code (see
             code/modules.py), started on first use.
         timeout_s: processor seconds per check. By the clock it may take five times as long. After that the verdict is
             `timeout`.

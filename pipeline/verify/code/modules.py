@@ -1,6 +1,6 @@
 """What workers import before they fork, since a forked process can't open files.
 
-A fork costs more the more its process holds. So there are three kinds of workers for code, and each check goes to the
+A fork costs more the more its process holds. So there are several kinds of workers for code, and each check goes to the
 smallest one that has what its texts import.
 """
 
@@ -39,36 +39,32 @@ _ENCODINGS = (
     "rot_13",
     "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_8_sig",
 )  # fmt: skip
-_PACKAGES = ("numpy", "numpy.linalg", "numpy.random", "numpy.testing", "pytest", "sortedcontainers")
+COMMON = (
+    *LIGHT, "argparse", "ast", "asyncio", "calendar", "csv", "dataclasses", "difflib", "getopt", "hmac", "html",
+    "inspect",
+    "itertools", "keyword", "locale", "logging", "pathlib", "pprint", "pytest", "secrets", "sortedcontainers", "timeit",
+    "traceback", "unittest", "unittest._log", "unittest.async_case", "unittest.mock",
+)  # fmt: skip
+"""What tests of pytest and unittest need too."""
 FULL = (
-    *LIGHT,
+    *COMMON,
     *sorted(m for m in sys.stdlib_module_names - _LEFT_OUT if not m.startswith("_")),
     *_SUBMODULES,
     *(f"encodings.{name}" for name in _ENCODINGS),
-    *_PACKAGES,
+    *("numpy", "numpy.linalg", "numpy.random", "numpy.testing"),
 )
-"""The standard library, numpy, and pytest."""
+"""The standard library and numpy."""
 DATA = (*FULL, "pandas", "pandas.testing", "scipy", "scipy.stats")
 """Packages that take long to load."""
-KINDS = {"code": LIGHT, "full": FULL, "data": DATA}
+KINDS = {"code": LIGHT, "common": COMMON, "full": FULL, "data": DATA}
+"""Kind of worker -> what it imports; each has all that the one before has."""
 _IMPORT = re.compile(r"^[ \t>.]*(?:import|from)[ \t]+([\w., \t]+)", re.MULTILINE)
 _WORDS = {
-    "full": (
-        "np.",
-        "numpy",
-        "pytest",
-        ">>>",
-        "asyncio",
-        "Mock",
-        "patch(",
-        "monkeypatch",
-        "doctest",
-        "unittest",
-        "dataclass",
-        "inspect",
-    ),
-    "data": ("pandas", "scipy"),
+    "common": ("asyncio", "pytest", "Mock", "patch(", "monkeypatch", "capsys", "unittest", "dataclass", "inspect"),
+    "full": ("np.", "numpy", ">>>", "doctest"),
+    "data": ("pandas", "pd.", "scipy"),
 }
+"""Words in texts that need a kind, whether or not they import it."""
 
 
 def preload(kind: str = "code") -> None:
@@ -95,13 +91,12 @@ def preload(kind: str = "code") -> None:
 
 def kind_for(*texts: str) -> str:
     """The smallest kind of worker that has what the texts import."""
-    found = "code"
-    for text in texts:
-        if any(word in text for word in _WORDS["data"]):
-            return "data"
-        if any(word in text for word in _WORDS["full"]) or (_imports(text) - _LIGHT_ROOTS) & _FULL_ROOTS:
-            found = "full"
-    return found
+    imported = set().union(*map(_imports, texts)) & _ROOTS["data"]
+    for kind in ("data", "full", "common"):
+        smaller = _ROOTS[_SMALLER[kind]]
+        if imported - smaller or any(word in text for word in _WORDS[kind] for text in texts):
+            return kind
+    return "code"
 
 
 def _imports(text: str) -> set[str]:
@@ -112,4 +107,5 @@ def _imports(text: str) -> set[str]:
     return found
 
 
-_LIGHT_ROOTS, _FULL_ROOTS = (frozenset(n.partition(".")[0] for n in names) for names in (LIGHT, FULL))
+_ROOTS = {kind: frozenset(name.partition(".")[0] for name in names) for kind, names in KINDS.items()}
+_SMALLER = dict(zip(["common", "full", "data"], KINDS, strict=False))
