@@ -25,6 +25,8 @@ class Row:
     prompt: str = ""
 
 
+MAX_MUTANTS = 2
+"""Mutants of a problem of the bank in one form."""
 Differs = Callable[[Outcome, Case], bool]
 Render = Callable[[int, Problem, list[Case], str], tuple[str, str, str | None, str] | None]
 """Renders a solution of a problem: response, tests, entry point and prompt; None if the form can't hold it."""
@@ -59,6 +61,8 @@ def rows(
             continue
         mutants = problem.mutants if mutated is None or number % 2 == mutated else []
         mutants = [m for m in mutants if problem.statements or told_apart(problem, m, cases, differs)]
+        shift = len(form) % max(1, len(mutants))  # so that each mutant is in some form
+        mutants = [*mutants[shift:], *mutants[:shift]][:MAX_MUTANTS]
         for place, code in enumerate([problem.solution, *mutants]):
             if (rendered := render(number, problem, cases, code)) is not None:
                 kind = f"mutant {place}" if place else "right"
