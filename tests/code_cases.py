@@ -29,6 +29,8 @@ TESTS_THAT_ASSERT_NOTHING = {
     "an import that fails": "import no_such_package\nassert no_such_package.same(add(1, 2), 3)\n",
     "a name that fails": "from no_such_package import thing\nassert thing(add(1, 2)) == 3\n",
     "a function that is not called": "def helper():\n    assert add(1, 2) == 3\n",
+    "a fixture that is not here": "def test_a(tmp_path):\n    assert add(1, 2) == 3\n",
+    "a package that does not load": "from hypothesis import given, strategies\nassert add(1, 2) == 3\n",
     "a caught failure": "try:\n    add(1, 2)\nexcept Exception:\n    pass\n",
 }
 FORMS = {

@@ -16,6 +16,7 @@ from ..forms.form import Form, parse_form
 from ..forms.names import CandidateModules, TestNames, imports_of, install
 from ..forms.pairs import Pairs, same_output, same_result
 from ..forms.patches import Patches
+from ..forms.pytest_functions import MissingFixtureError
 from ..frames import FrameReader, LateError, TimeLimit
 from ..remote.comparison import Comparison, UndecidedError
 from ..remote.guard import TESTS, Guard
@@ -101,10 +102,14 @@ class CodeJudge:
             raise
         except NotDefinedError as error:
             return "error", str(error)
+        except MissingFixtureError as error:
+            return "no_tests", str(error)
         except BaseException as error:  # noqa: BLE001 - the tests handle what a model returned
             shown = self._failing(error)
             if is_mirrored(error):
                 return _candidates_error(error, shown)
+            if isinstance(error, ImportError) and shown.startswith(("import ", "from ")):
+                return "no_tests", f"the tests do not run: {shown}: {error}"
             plain = isinstance(error, AssertionError) and (not str(error) or "\n" in str(error))
             return "failed", shown if plain else f"{shown}: {type(error).__name__}: {error}"
 

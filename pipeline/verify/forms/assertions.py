@@ -47,7 +47,8 @@ def is_assertion(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Assert):
         return True
     if isinstance(statement, ast.Expr):
-        return _called_name(statement.value).startswith("assert")
+        name = _called_name(statement.value)
+        return name.startswith("assert") or name in _EXPECTING
     if isinstance(statement, ast.With | ast.AsyncWith):
         names = {_called_name(item.context_expr) for item in statement.items}
         return bool(names & _EXPECTING) and "subTest" not in names

@@ -17,6 +17,10 @@ SKIPPED = ("skip", "skipif", "xfail")
 """Marks of tests that are not run: they say nothing about the response."""
 
 
+class MissingFixtureError(Exception):
+    """A test needs what is not provided here."""
+
+
 class Fixture:
     """A function that makes an argument of tests (`pytest.fixture`)."""
 
@@ -177,7 +181,7 @@ def _builtin_fixture(name: str, open_generators: list[Iterator[Any]]) -> Any:
     """pytest's `monkeypatch` and `capsys`.
 
     Raises:
-        LookupError: there is no such fixture.
+        MissingFixtureError: there is no such fixture.
     """
     if name == "monkeypatch" and "pytest" in sys.modules:
         import pytest
@@ -190,7 +194,7 @@ def _builtin_fixture(name: str, open_generators: list[Iterator[Any]]) -> Any:
         sys.stdout = captured.stream = io.StringIO()
         open_generators.append(_finish(captured.restore))
         return captured
-    raise LookupError(f"there is no fixture {name}")
+    raise MissingFixtureError(f"there is no fixture {name} here")
 
 
 def _finish(undo: Callable[[], None]) -> Iterator[None]:

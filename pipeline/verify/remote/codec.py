@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .access import Access
 from .described import describe_class, describe_function, library_class, text_of
+from .functions import make_coroutine, make_function, make_generator
 from .mirrors import (
     SPECIAL,
     Mirror,
@@ -20,10 +21,7 @@ from .mirrors import (
     MirrorType,
     Reference,
     Requests,
-    make_coroutine,
     make_exception,
-    make_function,
-    make_generator,
     make_mirror,
     mirror_class,
 )
