@@ -20,6 +20,7 @@ class Program(TypedDict):
     """What the candidate's process runs."""
 
     code: str
+    """Python's code object, marshalled, in base64: a candidate's process compiles nothing."""
     entry_point: str | None
     num_parameters: tuple[int, int] | None
     """How many arguments the entry point takes at least and at most, as far as the text tells; None for a program."""

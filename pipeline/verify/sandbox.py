@@ -93,6 +93,8 @@ def require_confinement(level: str) -> None:
     """
     if _prctl(PR_GET_NO_NEW_PRIVS) != 1 or _prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:
         raise OSError("the worker is not confined")
+    if os.geteuid() == 0 and (os.getgroups() or os.getresgid() != (NOBODY, NOBODY, NOBODY)):
+        raise OSError("the worker has groups")
     if level == "strict":
         _require_no_read_access("/")
 
@@ -126,13 +128,12 @@ def keep_only(*fds: int) -> None:
 
 
 def drop_privileges() -> None:
-    """If the process is root, switches to a user without groups and capabilities.
+    """If the process is root, switches to a user without capabilities. `confine_worker` has dropped its groups.
 
     Raises:
         OSError: the process still has privileges.
     """
     if os.geteuid() == 0:
-        _drop_groups()
         os.setresuid(NOBODY, NOBODY, NOBODY)
     if _CAPGET(_CAPABILITY_HEADER, _CAPABILITIES) != 0:
         raise OSError(ctypes.get_errno(), "capget")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import functools
 import gc
 import importlib
 import io
+import marshal
 import os
 import sys
-import threading
 import types
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000
 """Bytes that always fit into a pipe without a reader."""
+COLLECT_AFTER = 100_000
+"""New objects until the garbage collector runs."""
 MODULE, PROGRAM = "solution", "main.py"
 REHEARSAL = """
 def f(x, *rest):
@@ -56,7 +59,7 @@ class Candidate:
 
     def __init__(self, ask: int, reply: int) -> None:
         self._fds = ask, reply
-        self._code = ""
+        self._code: types.CodeType
         self._named: frozenset[str] = frozenset()
         self._out = io.StringIO()
         self._shown = 0
@@ -69,9 +72,10 @@ class Candidate:
         """Sandboxes the process, and answers requests until it is killed."""
         try:
             sandbox.keep_only(*self._fds)
+            gc.set_threshold(COLLECT_AFTER)  # at once, it would write to many pages
             gc.enable()
             sandbox.confine_process(limits, address_space)
-            self._code = program["code"]
+            self._code = marshal.loads(base64.b64decode(program["code"]))
             self._peer.serve()
         finally:
             os._exit(1)
@@ -131,7 +135,7 @@ class Candidate:
         sys.argv = [PROGRAM]
         names["input"] = self._input
         self._record_logs(every="assertLogs" in self._named or "caplog" in self._named)
-        exec(compile(self._code, "<response>", "exec"), names)  # noqa: S102 - confined
+        exec(self._code, names)  # noqa: S102 - confined
         defined = [name for name in names if not name.startswith("__")]
         return [defined, names[entry_point]] if entry_point in names else [defined]
 
@@ -222,7 +226,7 @@ class Candidate:
         return run_program(self._code, stdin)
 
 
-def run_program(code: str, stdin: str) -> str:
+def run_program(code: types.CodeType, stdin: str) -> str:
     """Runs the code as a program with the text on `sys.stdin`, and on descriptor 0 if it fits into a pipe.
 
     Returns:
@@ -240,12 +244,14 @@ def run_program(code: str, stdin: str) -> str:
     sys.stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
     sys.argv = [PROGRAM]
     sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+    import threading  # not before the fork: see modules.preload
+
     # A program that starts a thread to have a larger stack, and waits for it, can run it at once.
     threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
     threading.Thread.join = lambda *_: None  # type: ignore[method-assign]
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        exec(compile(code, "<response>", "exec"), vars(module))  # noqa: S102 - confined
+        exec(code, vars(module))  # noqa: S102 - confined
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
@@ -266,10 +272,10 @@ def rehearse(times: int = 30) -> None:
     """
     ask_read, ask_write = os.pipe()
     reply_read, reply_write = os.pipe()
-    stdout = sys.stdout
+    stdout, code = sys.stdout, marshal.dumps(compile(REHEARSAL, "<rehearsal>", "exec"))
     for _ in range(times):
         candidate = Candidate(ask_read, reply_write)
-        candidate._code = REHEARSAL
+        candidate._code = marshal.loads(code)
         for message in (
             '["?","load",["list",["list"],false,"f"],[],[],[]]',
             *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],[]]' for args in REHEARSAL_ARGUMENTS),

@@ -7,8 +7,10 @@ candidate's process. So the candidate can't cheat by patching equality, exiting,
 from __future__ import annotations
 
 import ast
+import base64
 import gc
 import json
+import marshal
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -42,6 +44,8 @@ class Checker:
     def __init__(self, zygote: Zygote, limits: ResourceLimits) -> None:
         self._zygote, self._limits = zygote, limits
         self._num_checks = 0
+        gc.collect()
+        gc.freeze()  # what is collected between checks is only what checks leave behind
 
     def check(self, request: CheckRequest) -> CheckResult:
         """Verifies one response."""
@@ -49,14 +53,16 @@ class Checker:
         code = extract_code(request["response"], entry_point, prompt)
         if code is None:
             return _verdict("no_code", "the response holds no Python code")
+        prelude = extract_prelude(prompt, entry_point)
         try:
             tree = ast.parse(code)
+            text = joined([starter.needed(code, prelude), prelude, code])
+            compiled = compile(tree if text == code else text, "<response>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return _verdict("error", f"does not parse: {error}", code)
         findings = lint(tree)
-        prelude = extract_prelude(prompt, entry_point)
         program: Program = {
-            "code": joined([starter.needed(code, prelude), prelude, code]),
+            "code": base64.b64encode(marshal.dumps(compiled)).decode(),
             "entry_point": entry_point,
             "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
             "prelude": prelude,
