@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .. import sandbox
 from ..forms import starter
+from ..forms.pairs import may_be_pairs
 from ..frames import read_all, write
 from ..sandbox import ResourceLimits
 from ..time_limits import WALL_FACTOR, ProcessTime
@@ -49,7 +50,7 @@ class Checker:
 
     def check(self, request: CheckRequest) -> CheckResult:
         """Verifies one response."""
-        entry_point, prompt = request["entry_point"], request["prompt"]
+        entry_point, prompt, tests = request["entry_point"], request["prompt"], request["tests"] or ""
         code = extract_code(request["response"], entry_point, prompt)
         if code is None:
             return _verdict("no_code", "the response holds no Python code")
@@ -64,11 +65,11 @@ class Checker:
         program: Program = {
             "code": base64.b64encode(marshal.dumps(compiled)).decode(),
             "entry_point": entry_point,
-            "num_parameters": num_parameters(tree, entry_point) if entry_point is not None else None,
+            "num_parameters": num_parameters(tree, entry_point) if entry_point and may_be_pairs(tests) else None,
             "prelude": prelude,
         }
         del tree
-        outcome, ended = self._run(program, request["tests"] or "")
+        outcome, ended = self._run(program, tests)
         reason, detail = outcome
         if detail.endswith("process ended") and ended.signal:
             reason = "forbidden" if ended.signal == signal.SIGSYS else reason

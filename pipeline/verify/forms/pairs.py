@@ -40,7 +40,7 @@ def parse_pairs(
         num_parameters: how many arguments it takes, at least and at most; None if the response is a program. A list of
             pairs that does not say what it is about is about the function if the number of arguments fits.
     """
-    if tests.lstrip()[:1] not in ("[", "{"):
+    if not may_be_pairs(tests):
         return None
     try:
         found = json.loads(tests)
@@ -53,6 +53,11 @@ def parse_pairs(
     if isinstance(found, list) and all(isinstance(p, dict) and {"input", "output"} <= p.keys() for p in found):
         return _of_list(found, entry_point, num_parameters)
     return None
+
+
+def may_be_pairs(tests: str) -> bool:
+    """Whether the text begins as JSON."""
+    return tests.lstrip()[:1] in ("[", "{")
 
 
 def assert_lines(tests: str) -> str | None:
