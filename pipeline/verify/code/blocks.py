@@ -80,6 +80,15 @@ def extract_prelude(prompt: str, entry_point: str | None) -> str:
     return ""
 
 
+def extract_helpers(prompt: str, entry_point: str | None) -> str:
+    """The imports and helpers beside the entry point in a prompt's code."""
+    tree = _parse(extract_prelude(prompt, entry_point))
+    if tree is None or entry_point is None:
+        return ""
+    name = name_of(entry_point)
+    return "\n".join(ast.unparse(node) for node in tree.body if name not in set(_names([node])))
+
+
 def joined(parts: Sequence[str]) -> str:
     """Several texts of code as one. Imports from `__future__` must be at its top."""
     text = "\n".join(part for part in parts if part)

@@ -21,7 +21,7 @@ from ..forms.pairs import may_be_pairs
 from ..frames import read_all, write
 from ..sandbox import ResourceLimits
 from ..time_limits import WALL_FACTOR, ProcessTime
-from .blocks import extract_code, extract_prelude, joined, num_parameters
+from .blocks import extract_code, extract_helpers, joined, num_parameters
 from .judge import CodeJudge, TestOutcome
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Checker:
         code = extract_code(request["response"], entry_point, prompt)
         if code is None:
             return _verdict("no_code", "the response holds no Python code")
-        prelude = extract_prelude(prompt, entry_point)
+        prelude = extract_helpers(prompt, entry_point)
         try:
             tree = ast.parse(code)
             text = joined([starter.needed(code, prelude), prelude, code])

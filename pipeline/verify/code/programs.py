@@ -1,0 +1,70 @@
+"""Runs the response as a program: stdin in, stdout out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import types
+from typing import Any
+
+MAX_PRINTED = 1 << 18
+PIPE_CAPACITY = 60_000
+"""Bytes that always fit into a pipe without a reader."""
+PROGRAM_NAME = "main.py"
+
+
+def run_program(code: types.CodeType, stdin: str) -> str:
+    """Runs the code as a program with the text on `sys.stdin`, and on descriptor 0 if it fits into a pipe.
+
+    Returns:
+        What it printed.
+    """
+    data = stdin.encode("utf-8", "surrogateescape")
+    printed: Any = _LimitedStdout()
+    read_end, write_end = os.pipe()
+    if len(data) <= PIPE_CAPACITY:
+        os.write(write_end, data)
+    os.close(write_end)
+    if read_end != 0:  # an earlier program may have closed descriptor 0
+        os.dup2(read_end, 0)
+        os.close(read_end)
+    sys.stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
+    sys.argv = [PROGRAM_NAME]
+    sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+    import threading  # not before the fork: see modules.preload
+
+    # A program that starts a thread to have a larger stack, and waits for it, can run it at once.
+    threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
+    threading.Thread.join = lambda *_: None  # type: ignore[method-assign]
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        exec(code, vars(module))  # noqa: S102 - confined
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+    finally:
+        fileinput: Any = sys.modules.get("fileinput")
+        if fileinput is not None:  # it keeps its place in stdin
+            fileinput._state = None
+    with contextlib.suppress(ValueError):  # the program may have closed its stdout
+        out.flush()
+    return bytes(printed.kept).decode("utf-8", "replace")
+
+
+class _LimitedStdout(io.BufferedIOBase):
+    """A stdout that raises an error after MAX_PRINTED bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.kept += data
+        if len(self.kept) > MAX_PRINTED:
+            raise OSError(f"printed more than {MAX_PRINTED} bytes")
+        return len(data)
