@@ -576,4 +576,14 @@ OBJECTS = [
         True,
         "P",
     ),
+    Case(
+        "functions of dataclasses",
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: str = 'a'",
+        "from dataclasses import asdict, astuple, fields, is_dataclass, replace\n"
+        "assert asdict(P(1)) == {'x': 1, 'y': 'a'} and astuple(P(2)) == (2, 'a')\n"
+        "assert [f.name for f in fields(P)] == ['x', 'y'] and replace(P(1), x=3) == P(3)\n"
+        "assert is_dataclass(P) and is_dataclass(P(1)) and not is_dataclass(3)",
+        True,
+        "P",
+    ),
 ]

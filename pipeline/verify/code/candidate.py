@@ -159,6 +159,9 @@ class Candidate:
 
         logging.Logger.handle = handle_and_note
 
+    def _imported(self, module: str, name: str) -> Any:
+        return self.import_(module, name)
+
     def _documentation(self) -> list[str]:
         """The documentation of what the code defines that has examples."""
         found = [getattr(value, "__doc__", None) for value in vars(sys.modules[MODULE]).values()]

@@ -1,4 +1,4 @@
-"""What tests change in Python's modules, they change for the candidate too: seeds, mock.patch, monkeypatch."""
+"""What tests do with Python's modules is done for the candidate too: seeds, mock.patch, monkeypatch, dataclasses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ..remote.mirrors import MirrorType
+
 _SEEDED = ("random", "numpy.random")
+_DATACLASSES = ("asdict", "astuple", "fields", "is_dataclass", "replace")
+"""They read a class in ways that a mirror does not have."""
 
 
 class Patches:
@@ -29,6 +33,9 @@ class Patches:
             module: Any = sys.modules.get(name)
             if module is not None:
                 module.seed = self._seeding(name, module.seed)
+        dataclasses: Any = sys.modules.get("dataclasses")
+        for name in _DATACLASSES if dataclasses is not None else ():
+            setattr(dataclasses, name, self._forwarding(name, getattr(dataclasses, name)))
         mock: Any = sys.modules.get("unittest.mock")
         if mock is not None:
             self._wrap_patch(mock._patch)
@@ -49,6 +56,15 @@ class Patches:
             self._request("seed", module, args)
 
         return seed_both
+
+    def _forwarding(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of `dataclasses`; for the candidate's objects, the candidate's."""
+
+        def forward(value: Any, *args: Any, **kwargs: Any) -> Any:
+            theirs = MirrorType in (type(value), type(type(value)))
+            return (self._request("imported", "dataclasses", name) if theirs else function)(value, *args, **kwargs)
+
+        return forward
 
     def _wrap_patch(self, kind: Any) -> None:
         enter, leave = kind.__enter__, kind.__exit__
