@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .bank import Case, Entry, Problem
 from .rendering import (
+    FLOATS,
     Row,
     assertions,
     called,
@@ -21,29 +22,14 @@ from .rendering import (
 )
 
 METADATA = "\n\nMETADATA = {\n    'author': 'bank',\n    'dataset': 'test'\n}\n\n\n"
-PLUS = """\
-import numpy as np
-
-def is_floats(x) -> bool:
-    # whether x is a number with a fraction, or holds only such
-    if isinstance(x, float):
-        return True
-    if isinstance(x, (list, tuple)):
-        return all(isinstance(i, float) for i in x)
-    if isinstance(x, np.ndarray):
-        return x.dtype == np.float64 or x.dtype == np.float32
-    return False
-
-
-def assertion(out, exp, atol):
-    exact_match = out == exp
-
-    if atol == 0 and is_floats(exp):
-        atol = 1e-6
-    if not exact_match and atol != 0:
-        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+PLUS = f"""\
+{FLOATS}
+def assertion(got, wanted, atol):
+    same = got == wanted
+    if not same and (atol or has_floats(wanted)):
+        assert np.allclose(got, wanted, rtol=1e-7, atol=atol or 1e-6)
     else:
-        assert exact_match
+        assert same
 
 
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .bank import Case, Entry, Problem
 from .rendering import (
+    FLOATS,
     Row,
     assertions,
     called,
@@ -19,36 +20,24 @@ from .rendering import (
     show,
 )
 
-PLUS = """\
-import numpy as np
+PLUS = f"""\
 from math import inf
-
-def is_floats(x) -> bool:
-    # whether x is a number with a fraction, or holds only such
-    if isinstance(x, float):
-        return True
-    if isinstance(x, (list, tuple)):
-        return all(isinstance(i, float) for i in x)
-    if isinstance(x, np.ndarray):
-        return x.dtype == np.float64 or x.dtype == np.float32
-    return False
-
-
-def assertion(out, exp, atol):
-    if atol == 0 and is_floats(exp):
-        atol = 1e-6
-    if out != exp and atol != 0:
-        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+{FLOATS}
+def assertion(got, wanted, atol):
+    if has_floats(wanted):
+        atol = atol or 1e-6
+    if atol and got != wanted:
+        assert np.allclose(got, wanted, rtol=1e-7, atol=atol)
     else:
-        assert out == exp, f"out: {out}, exp: {exp}"
+        assert got == wanted, f"got {{got}}, not {{wanted}}"
 
 
 """
 UNORDERED = ("peaks", "find_emails", "perfect_squares_between")
 """Problems whose results are compared as sets."""
 SETS = """\
-def assertion(out, exp, atol):
-    assert set(out) == set(exp), f"out: {out}, exp: {exp}"
+def assertion(got, wanted, atol):
+    assert set(got) == set(wanted), f"got {got}, not {wanted}"
 
 
 """

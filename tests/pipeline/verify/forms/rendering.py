@@ -25,6 +25,19 @@ class Row:
     prompt: str = ""
 
 
+FLOATS = """\
+import numpy as np
+
+
+def has_floats(value):
+    # Floats are compared with a tolerance.
+    if isinstance(value, np.ndarray):
+        return np.issubdtype(value.dtype, np.floating)
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(item, float) for item in items)
+
+"""
+"""What the tests of HumanEval+ and MBPP+ begin with."""
 MAX_MUTANTS = 2
 """Mutants of a problem of the bank in one form."""
 Differs = Callable[[Outcome, Case], bool]
