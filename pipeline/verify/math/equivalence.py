@@ -8,7 +8,7 @@ from . import sets, shapes
 from .choices import parse_choice, parse_choices, parse_labeled
 from .numbers import parse_number
 from .scalars import rounds, squeezed, statements_equal, values_equal
-from .statements import is_name, restates
+from .statements import is_name, names_differ, restates
 from .times import dates_equal, parse_date, parse_time, times_equal
 from .typography import plain
 
@@ -28,6 +28,8 @@ def equivalent(gold: str, answer: str) -> bool:
         return True
     if len(several := parse_choices(gold)) > 1:
         return several in (parse_choices(answer), sorted(answer))
+    if len(several := parse_choices(answer)) > 1 and gold == "".join(several):
+        return True
     if (chosen := parse_choice(gold)) is not None:
         return parse_choice(answer) == chosen or parse_labeled(answer)[0] == chosen
     (label, text), (given_label, given_text) = parse_labeled(gold), parse_labeled(answer)
@@ -74,9 +76,18 @@ def _lists(gold: str, answer: str) -> bool:
     """Compares lists, sets, tuples and intervals member by member, and single values as statements."""
     if restates(answer) and len(_expanded(shapes.members(gold))) == 1:
         return statements_equal(gold, answer)
+    (name, gold), (given_name, answer) = _without_name(gold), _without_name(answer)
+    if names_differ(name, given_name):
+        return False
+    if r"\emptyset" in (gold, answer):
+        return False
+    if "\\pm" in gold + answer and (points := (_points(gold), _points(answer))) != ([gold], [answer]):
+        return shapes.same_members(points[0], points[1], equivalent)
     texts = _unwrapped(gold), _unwrapped(answer)
     brackets = {shapes.brackets(t) for t in texts}
     wanted, given = (_expanded(shapes.members(t)) for t in texts)
+    if not _equally_nested(wanted, given):
+        return False
     if brackets == {""} and len(wanted) == len(given) == 1:
         return _ratios(*texts) if ":" in gold + answer else statements_equal(*texts)
     named = _assignments(wanted), _assignments(given)
@@ -107,14 +118,35 @@ def _tight_members(text: str) -> list[str]:
     return text.split(",") if _is_tight(text) else shapes.members(text)
 
 
-def _unwrapped(text: str) -> str:
-    """The list without the name of the whole, as in (p, q) = (4, 1), and the member of a set with one."""
+def _without_name(text: str) -> tuple[list[str], str]:
+    """The name of the whole list, if it has one, and the list: (p, q) = (4, 1)."""
     text = re.sub(r"^[a-zA-Z]\s*\\in(?![a-zA-Z])\s*", "", text)
-    name, sign, rest = text.partition("=")
-    if sign and "=" not in rest and shapes.brackets(rest.strip()) and is_name(name.strip()):
-        text = rest.strip()
+    name, sign, rest = (part.strip() for part in text.partition("="))
+    if sign and "=" not in rest and shapes.brackets(rest) and is_name(name):
+        return [name], rest
+    return [], text
+
+
+def _unwrapped(text: str) -> str:
+    """The member of a set with one that is no set itself; any other text as it is."""
     members = shapes.members(text)
-    return members[0] if shapes.brackets(text) == "{}" and len(members) == 1 else text
+    single = shapes.brackets(text) == "{}" and len(members) == 1 and not _is_set(members[0])
+    return members[0] if single else text
+
+
+def _is_set(member: str) -> bool:
+    return shapes.brackets(member) == "{}" or member == r"\emptyset"
+
+
+def _equally_nested(wanted: list[str], given: list[str]) -> bool:
+    """Whether as many members of both are sets: {{1}, {2}} is not {1, 2}."""
+    return sum(map(_is_set, wanted)) == sum(map(_is_set, given))
+
+
+def _points(text: str) -> list[str]:
+    """Both tuples of a tuple with one \\pm; the tuples of a list of them; else the text alone."""
+    tuples = [text] if shapes.brackets(text) not in ("", "{}") else shapes.members(text)
+    return _expanded(tuples) if all(shapes.brackets(t) not in ("", "{}") for t in tuples) else [text]
 
 
 def _assignments(members: list[str]) -> dict[str, str] | None:
@@ -130,10 +162,10 @@ def _value_of(member: str) -> str:
 
 
 def _expanded(members: list[str]) -> list[str]:
-    """The members, with both values of each that has one \\pm."""
+    """The members, with both values of each that has one \\pm, or one \\mp."""
     found = []
     for member in members:
-        if member.count("\\pm") == 1:
+        if (member.count("\\pm") or member.count("\\mp")) == 1:
             for sign, other in (("+", "-"), ("-", "+")):
                 found.append(re.sub(r"\\mp(?![a-zA-Z])", other, re.sub(r"\\pm(?![a-zA-Z])", sign, member)))
         else:

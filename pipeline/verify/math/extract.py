@@ -238,7 +238,7 @@ def _is_only_a_value(text: str) -> bool:
         and (re.search(r"\d|\\", cleaned) is not None or re.fullmatch(r"\(?[A-J]\)?", cleaned) is not None)
         and all(w.casefold() in FUNCTIONS or w.casefold() in UNITS or w in ("and", "or") for w in words)
         and not re.search(r"[.?!]\s|[\u4e00-\u9fff]|\n\s*\n", text.strip())
-    )
+    ) or re.fullmatch(r"[\s*]*\(?[A-J][).:]+\s+[^\n]{1,150}", text.rstrip()) is not None
 
 
 def strip_units(answer: str) -> str:

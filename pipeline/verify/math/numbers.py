@@ -161,6 +161,7 @@ def _with_suffix(
     found = parse_unit(rest, spaced=spaced)
     if found is None or (unit.quantity and found.quantity in CURRENCIES and found.quantity != unit.quantity):
         return None
-    if unit.quantity:
-        found = unit
+    if unit.quantity:  # money: $5 per hour, $40 profit
+        per = found.quantity.removeprefix(unit.quantity)
+        found = UnitOfMeasure(f"{unit.quantity}/{per.removeprefix('/')}" if per else unit.quantity, found.nouns)
     return Number(value, percent, found, places)

@@ -12,7 +12,7 @@ from sympy import Expr, Rational
 from .expressions import parse_expression
 from .numbers import Number, numbers_equal, parse_number
 from .numbers import parse_statement as parse_number_statement
-from .statements import Statement, parse_statement
+from .statements import names_differ, parse_statement
 from .symbolic import approximate, expressions_equal
 from .typography import plain
 from .units import UnitOfMeasure, split_unit
@@ -72,7 +72,7 @@ def statements_equal(gold: str, answer: str) -> bool:
     """Whether the answer states the value of the gold answer, and no other value beside it."""
     wanted, given = parse_statement(gold), parse_statement(answer)
     golds = [value for chain in wanted.chains for value in chain]
-    if _names_differ(wanted, given) or not all(restates_value(golds[0], other) for other in golds):
+    if names_differ(wanted.names, given.names) or not all(restates_value(golds[0], other) for other in golds):
         return False  # if its own values differ, the gold answer is an equation
     for chain in given.chains:
         value = next((v for v in chain if any(values_equal(w, v) for w in golds)), None)
@@ -109,17 +109,6 @@ def is_value(text: str) -> bool:
 
 def _is_unreadable(text: str) -> bool:
     return read_scalar(text) is None and parse_number_statement(text) is None
-
-
-def _names_differ(wanted: Statement, given: Statement) -> bool:
-    """Whether both are equations for different variables: x = 5 is not n = 5, but y = 2x may be f(x) = 2x."""
-    if not wanted.names or not given.names:
-        return False
-    if any(re.fullmatch(r"[a-zA-Z]\(.*\)", s.names[0]) for s in (wanted, given)):
-        return False
-    names = [parse_expression(s.names[0]) for s in (wanted, given)]
-    variables = [n is not None and all(re.fullmatch(r"[a-z](?:_\w+)?", str(s)) for s in n.free_symbols) for n in names]
-    return all(variables) and names[0] != names[1]
 
 
 def restates_value(value: str, other: str) -> bool:

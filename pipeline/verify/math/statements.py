@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from .expressions import parse_expression
 from .numbers import parse_number
 from .typography import plain
+from .units import singular
 from .words import FUNCTIONS, MEANING_CHANGING
 
 _LEAD = re.compile(
     r"^(?:(?:approximately|approx\.?|ca\.|circa|about|around|roughly|exactly|precisely|only|just|simply|equal to|indeed"
-    r"|in fact|\\approx|~|约等于|约|大约|等于|therefore|thus|given by|that|equivalently)\s*(?:=\s*)?)+(?=\S)",
+    r"|in fact|\\approx|~|约等于|约|大约|等于|(?:therefore|thus),?|given by|that|equivalently)\s*(?:=\s*)?)+(?=\S)",
     re.IGNORECASE,
 )
 _AGAIN = r"(?:or|i\.?\s?e\b\.?,?|that is,?|=|\\approx|~|approximately|approx\.?|about|equivalently,?|即|约)(?![a-z])"
@@ -27,6 +30,10 @@ _SUBSCRIPT_OR_ARGUMENT = re.compile(
 )
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 _CONDITIONAL = frozenset(("all", "any", "except", "excluding", "given", "satisfying", "such", "where"))
+_UNTOLD = frozenset(
+    ("answer", "final", "for", "in", "is", "number", "of", "or", "result", "solution", "the", "total", "value")
+)
+"""Words that do not tell what is named."""
 _PARTS = re.compile(r"\\approx(?![a-zA-Z])|(?<![<>!:=\\])=(?![=<>])|\\equiv(?![a-zA-Z])")
 
 
@@ -98,6 +105,45 @@ def is_name(text: str) -> bool:
     return not words & ((MEANING_CHANGING | FUNCTIONS | _CONDITIONAL) - _TRIGONOMETRIC)
 
 
+def names_differ(wanted: Sequence[str], given: Sequence[str]) -> bool:
+    """Whether two values are of different things: x = 5 is not n = 5, and \\sin A = 1/2 not \\cos A = 1/2.
+
+    A symbol may stand for words, and y = 2x is f(x) = 2x.
+    """
+    return bool(wanted and given) and not any(_may_be_same(w, g) for w in wanted for g in given)
+
+
+def _may_be_same(name: str, other: str) -> bool:
+    texts = [re.sub(r"\s", "", text) for text in (name, other)]
+    if texts[0] == texts[1]:
+        return True
+    words, others = _words_of(name), _words_of(other)
+    if words is not None or others is not None:
+        return not words or not others or bool(words & others)
+    functions = [re.fullmatch(r"[a-zA-Z]('*)\([a-z]\)", text) for text in texts]
+    if (function := functions[0] or functions[1]) and not all(functions):
+        variable = re.fullmatch(r"[a-zA-Z]('*)(?:_\{?[a-z]\}?)?", texts[1] if functions[0] else texts[0])
+        return variable is not None and variable[1] == function[1]
+    values = [parse_expression(_points(text)) for text in texts]
+    return values[0] is not None and values[0] == values[1]
+
+
+def _words_of(name: str) -> set[str] | None:
+    """The words of a name that tell what it is; None for a symbol."""
+    words = re.findall(r"(?<![\\A-Za-z])(?:[a-z]{2,}|[A-Z][a-z]+)|[\u4e00-\u9fff]+", plain(name))
+    if not words or ("\\text" not in name and parse_expression(name) is not None):
+        return None  # also for a product of letters
+    return {singular(word.casefold()) for word in words} - _UNTOLD
+
+
+def _points(name: str) -> str:
+    """Segments and angles by their points: `\\overline{BA}` and |AB| are AB, and CBA is the angle ABC."""
+    name = re.sub(r"\\overline\{([A-Z]{2})\}|\|([A-Z]{2})\|", r"\1\2", re.sub(r"^m(?=\\angle)", "", name))
+    if angle := re.fullmatch(r"\\angle(?:\{)?([A-Z])(?:([A-Z])([A-Z]))?(?:\})?", name):
+        return f"\\angle {min(angle[1], angle[3])}{angle[2]}{max(angle[1], angle[3])}" if angle[2] else angle[1]
+    return name
+
+
 def _is_line(text: str) -> bool:
     """Whether an equation with this side is one of a line: x + y = 5. A longer chain computes: x + y = 2 + 3 = 5."""
     bare = _SUBSCRIPT_OR_ARGUMENT.sub("", text)
@@ -116,4 +162,6 @@ def _is_remark(text: str) -> bool:
     words = re.findall(r"[A-Za-z]{2,}", plain(text).casefold())
     if _ROUNDED.match(text.strip()):
         return True
-    return len(words) > 0 and not re.search(r"\d|\\", text) and not (MEANING_CHANGING | FUNCTIONS).intersection(words)
+    if not words or re.search(r"\d|\\", text) or (MEANING_CHANGING | FUNCTIONS).intersection(words):
+        return False
+    return parse_expression(text) is None  # 2(xy) is a product

@@ -87,6 +87,10 @@ _DROPPED = re.compile(
     r"|\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}"
     r"|\\(?:(?:text)?color|colorbox)\s*\{[^{}]*\}"
 )
+_ENVIRONMENT = re.compile(
+    r"\\begin\{((?:align(?:ed)?|equation|gather(?:ed)?|split|multline|math|displaymath)\*?)\}(.*?)\\end\{\1\}",
+    re.DOTALL,
+)
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _TEXT_GROUP = re.compile(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}")
 _FONT_GROUP = re.compile(rf"\\(?:{_FONTS})(?:\s*\{{([^{{}}]*)\}}|(?![a-zA-Z]))")
@@ -128,7 +132,16 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"(?<!\\)\\(?:[,;: ]|\r?\n)|~(?!=)|(?<!\\)\\$", " ", text)
     text = re.sub(r"\$([^$]*)\$(?!\d)", r" \1 ", text.replace("$$", "$"))
     text = re.sub(r"\\\\\s*\[[\d.]*[a-z]*\]", r"\\\\ ", text)  # space between rows
-    text = re.sub(r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}|\bC\((\d+),\s*(\d+)\)", _binomial, text)
+    text = _ENVIRONMENT.sub(lambda m: m[2].replace("&", " "), text)
+    text = re.sub(
+        r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}|\bC\((\d+),\s*(\d+)\)", lambda m: _applied("binom", m), text
+    )
+    text = re.sub(r"\bC_\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?", r"\\binom{\1}{\2}", text)
+    text = re.sub(
+        r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}|^([^{}]*)\\over(?![a-zA-Z])([^{}]*)$",
+        lambda m: _applied("frac", m),
+        text,
+    )
     text = _repeat_cycle(_DROPPED.sub(" ", text))
     for _ in range(3):  # fonts inside fonts
         text = _FONT_GROUP.sub(lambda m: f" {m[1] or ''} ", text)
@@ -167,9 +180,10 @@ def _keep_words(match: re.Match[str]) -> str:
     return f"\\text{{{match[1]}}}"
 
 
-def _binomial(match: re.Match[str]) -> str:
+def _applied(command: str, match: re.Match[str]) -> str:
+    """The command with the match's two groups, or the next two, as its arguments."""
     top, bottom = (match[1], match[2]) if match[1] is not None else (match[3], match[4])
-    return rf"\binom{{{top}}}{{{bottom}}}"
+    return rf"\{command}{{{top}}}{{{bottom}}}"
 
 
 def _repeat_cycle(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from .words import CARDINALS, LETTERS, MEANING_CHANGING, NO_VARIABLES, POWERS, SPOKEN_FUNCTIONS, UNITS
+from .words import CARDINALS, CURRENCIES, LETTERS, MEANING_CHANGING, NO_VARIABLES, POWERS, SPOKEN_FUNCTIONS, UNITS
 
 MAX_WORDS = 12
 _TOKEN = re.compile(
@@ -30,12 +30,20 @@ class UnitOfMeasure(NamedTuple):
     nouns: frozenset[str] = frozenset()
     """The counted things, in the singular."""
 
+    @property
+    def money(self) -> str:
+        """The currency of an amount of money: "$" of "$/h"; empty for others."""
+        currency = self.quantity.partition("/")[0]
+        return currency if currency in CURRENCIES else ""
+
     def agrees(self, other: UnitOfMeasure) -> bool:
         """Whether neither contradicts the other: cm are not m, and rabbits are no chickens."""
+        if self.nouns and other.nouns and not self.nouns & other.nouns:
+            return False
         if self.quantity and other.quantity:
-            return self.quantity == other.quantity
+            return self.quantity == other.quantity or self.money == other.quantity or other.money == self.quantity
         if self.nouns and other.nouns:
-            return bool(self.nouns & other.nouns)
+            return True
         measured, counted = (self, other) if self.quantity else (other, self)
         return not (measured.quantity and counted.nouns) or measured.quantity in map(_known, counted.nouns)
 
@@ -168,10 +176,11 @@ def _canonical(words: list[_Word]) -> UnitOfMeasure:
             parts.append(f"{known}{power}")
             power = ""
         elif lowered not in _FILLERS:
-            nouns.add(_singular(lowered))
+            nouns.add(singular(lowered))
     quantity = "".join(parts).rstrip("/").replace("km/h", "kph").replace("mi/h", "mph")
     quantity = re.sub("^degree(?=celsius|fahrenheit)", "", quantity)
-    return UnitOfMeasure(quantity, frozenset() if quantity else frozenset(nouns))
+    found = UnitOfMeasure(quantity, frozenset(nouns))
+    return found if found.money or not quantity else UnitOfMeasure(quantity)
 
 
 def _chinese(word: str) -> str | None:
@@ -179,7 +188,8 @@ def _chinese(word: str) -> str | None:
     return UNITS.get(word[2:]) if word[:2] in POWERS else None
 
 
-def _singular(noun: str) -> str:
+def singular(noun: str) -> str:
+    """An English noun without its plural's ending, as far as endings tell."""
     if noun.endswith("ies") and len(noun) > 4:
         return noun[:-3] + "y"
     return noun[:-2] if noun.endswith(("ches", "shes", "sses", "xes")) else noun.removesuffix("s")

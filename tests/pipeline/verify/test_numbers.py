@@ -26,7 +26,7 @@ NO_NUMBERS = [
 ]  # fmt: skip
 UNITS = [
     ("5 cm", "cm"), ("5cm", "cm"), (r"24\text{ cm}^2", "cm^2"), ("24 square inches", "in^2"), ("60 km/h", "kph"),
-    ("9.8 m/s^2", "m/s^2"), ("60 miles per hour", "mph"), ("$18 per hour", "$"), ("50 cents", "cent"),
+    ("9.8 m/s^2", "m/s^2"), ("60 miles per hour", "mph"), ("$18 per hour", "$/h"), ("50 cents", "cent"),
     (r"20 \text{ N}", "n"), (r"5\ \Omega", "ohm"), (r"25^\circ\text{C}", "celsius"), (r"90^\circ", "degree"),
     ("24平方厘米", "cm^2"), ("5 red apples", ""), ("12 in total", ""),
 ]  # fmt: skip
