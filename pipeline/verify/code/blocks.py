@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
+import symtable
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 FENCE = re.compile(
@@ -23,6 +25,9 @@ CODE_LINE = re.compile(
 )
 DEFINITION = re.compile(r"(?:async )?def \w+\s*\(|class \w+\s*[(:]|import \w|from [\w.]+ import ")
 PYTHON = ("", "python", "py", "python3", "py3", "python2")
+_DEFINITIONS = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom,
+)  # fmt: skip
 MAX_STARTS, MAX_TRIES = 10, 40
 """How many first lines are tried when a text is no code as a whole, and how many last lines for each."""
 
@@ -46,8 +51,7 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
     texts = [body for language, body in fenced if language in PYTHON] if fenced else [response]
     blocks = [Block(text, tree) for text in texts if (tree := _parse(text)) is not None]
     if (main := _main_block(blocks, entry_point)) is not None:
-        others = [b for b in blocks if b is not main]
-        return _joined(main, others) if entry_point else main.text
+        return _joined(main, blocks) if entry_point else main.text
     if prelude := extract_prelude(prompt, entry_point):
         for block in reversed(texts):
             if block[:1].isspace() and block.strip() and _parse(whole := f"{prelude.rstrip()}\n{block}") is not None:
@@ -126,30 +130,37 @@ def num_parameters(tree: ast.Module, entry_point: str) -> tuple[int, int] | None
     return found
 
 
-def _names(body: Sequence[ast.stmt]) -> Iterator[str]:
+def _names(body: Sequence[ast.stmt], *, imported: bool = True) -> Iterator[str]:
+    """The names that statements bind.
+
+    Args:
+        imported: also those of imports.
+    """
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        elif isinstance(node, ast.Import | ast.ImportFrom) and imported:
             yield from ((a.asname or a.name).partition(".")[0] for a in node.names)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
             yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
         if isinstance(node, ast.Try | ast.If | ast.With | ast.For | ast.While):
             for part in ("body", "orelse", "finalbody"):
-                yield from _names(getattr(node, part, []))
+                yield from _names(getattr(node, part, []), imported=imported)
             for handler in getattr(node, "handlers", []):
-                yield from _names(handler.body)
+                yield from _names(handler.body, imported=imported)
 
 
 def _main_block(blocks: Sequence[Block], entry_point: str | None) -> Block | None:
-    """The last block that defines the entry point, or a method of that name in a class `Solution`."""
+    """The last block that defines the entry point, a method of that name in a class `Solution`, or that imports it."""
     if entry_point is None:
         return next((b for b in reversed(blocks) if b.tree.body), None)
     name = name_of(entry_point)
-    for block in reversed(blocks):
-        if defines(block.tree, name):
-            return block
-    return next((b for b in reversed(blocks) if _has_method(b.tree, name)), None)
+    has: tuple[Callable[[ast.Module], bool], ...] = (
+        lambda tree: name in set(_names(tree.body, imported=False)),
+        lambda tree: _has_method(tree, name),
+        lambda tree: defines(tree, name),
+    )
+    return next((b for is_main in has for b in reversed(blocks) if is_main(b.tree)), None)
 
 
 def _has_method(tree: ast.Module, name: str) -> bool:
@@ -159,32 +170,62 @@ def _has_method(tree: ast.Module, name: str) -> bool:
     )
 
 
-def _joined(main: Block, others: Sequence[Block]) -> str:
-    """The block with the imports and definitions of other blocks that it lacks. Of two, the later one counts.
+def _joined(main: Block, blocks: Sequence[Block]) -> str:
+    """The main block with what it lacks of the other blocks. Of two definitions, the later one counts.
 
-    They come before it, unless they need it when they are defined, as a function that it decorates does.
+    Functions, classes, constants and, of earlier blocks, imports are taken in any case; what a call computes, and what
+    a later block imports, only if it is used. They come before the main block, unless they need it when they
+    are defined, as a function that it decorates does.
     """
     mine = set(_names(main.tree.body))
-    taken = set(mine)
-    before: list[ast.stmt] = []
-    after: list[ast.stmt] = []
-    for block in reversed(others):
-        for node in reversed(block.tree.body):
-            names = set(_names([node]))
-            if not names or names & taken or not _is_definition(node):
-                continue
-            (after if _needed_to_define(node) & mine else before).insert(0, node)
-            taken |= names
+    position = blocks.index(main)
+    found: list[tuple[ast.stmt, bool]] = []
+    """Definitions in their order, and whether each is taken in any case."""
+    for i, block in enumerate(blocks):
+        known = mine | vars(builtins).keys() if i > position else None
+        nodes = block.tree.body if i != position else []
+        found += [(node, _is_fixed(node, known)) for node in nodes if isinstance(node, _DEFINITIONS)]
+    taken, used = set(mine), _globals(main.text)
+    kept: set[ast.stmt] = set()
+    grows = bool(found)
     try:
+        while grows:
+            grows = False
+            for node, in_any_case in reversed(found):
+                names = set(_names([node]))
+                if node not in kept and not names & taken and (in_any_case or names & (used | {"*"})):
+                    kept.add(node)
+                    taken |= names - {"*"}
+                    used |= _globals(ast.unparse(node))
+                    grows = True
+        before = [node for node, _ in found if node in kept and not _needed_to_define(node) & mine]
+        after = [node for node, _ in found if node in kept and _needed_to_define(node) & mine]
         return joined([*map(ast.unparse, before), main.text, *map(ast.unparse, after)])
     except RecursionError:
         return main.text
 
 
-def _is_definition(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        return not any(isinstance(n, ast.Call) for n in ast.walk(node))
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+def _globals(code: str) -> set[str]:
+    """The names that the code reads and that no function in it binds."""
+    found: set[str] = set()
+    tables = [symtable.symtable(code, "<response>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        is_module = table.get_type() == "module"
+        found |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (is_module or s.is_global())}
+    return found
+
+
+def _is_fixed(node: ast.stmt, known: Set[str] | None) -> bool:
+    """Whether a definition can be taken in any case: nothing is called, and nothing missing.
+
+    Args:
+        known: the names that it may need when it is defined; None: any.
+    """
+    if isinstance(node, ast.Assign | ast.AnnAssign) and any(isinstance(n, ast.Call) for n in ast.walk(node)):
+        return False
+    return known is None or (not isinstance(node, ast.Import | ast.ImportFrom) and _needed_to_define(node) <= known)
 
 
 def _needed_to_define(node: ast.stmt) -> set[str]:

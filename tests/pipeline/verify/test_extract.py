@@ -104,6 +104,17 @@ def fenced(*blocks: str, language: str = "python") -> str:
             f"from __future__ import annotations\n{HELPER}\n{MAIN}",
         ),
         (fenced(MAIN, "assert f(1) == 1\nprint(f(2))"), MAIN),
+        (
+            fenced("VOWELS = set('aeiou')", "def f(x):\n    return x in VOWELS"),
+            "VOWELS = set('aeiou')\ndef f(x):\n    return x in VOWELS",
+        ),
+        (
+            fenced("result = set()", "def f(x):\n    result = x\n    return result"),
+            "def f(x):\n    result = x\n    return result",
+        ),
+        (fenced(MAIN, "from solution import f\nimport no_such_package\nprint(f(1))"), MAIN),
+        (fenced(MAIN, "import flask\napp = flask.Flask()\n@app.route('/')\ndef g():\n    return f(1)"), MAIN),
+        (fenced(MAIN, "def helper(x):\n    return x"), f"def helper(x):\n    return x\n{MAIN}"),
         (fenced(MAIN, language="Python3"), MAIN),
         (fenced(MAIN, language='python title="f.py"'), MAIN),
         ("1. Write:\n\n   ```python\n   def f(x):\n       return x\n   ```\n\n2. Call it.", "def f(x):\n    return x"),
