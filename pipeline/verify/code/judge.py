@@ -21,7 +21,7 @@ from ..frames import FrameReader, LateError, TimeLimit
 from ..remote.comparison import Comparison, UndecidedError
 from ..remote.guard import TESTS, Guard
 from ..remote.mirrors import is_mirrored
-from ..remote.peer import EndedError, Peer, RemoteError
+from ..remote.peer import DEPTH, EndedError, Peer, RemoteError
 
 if TYPE_CHECKING:
     from ..messages import Program
@@ -30,8 +30,6 @@ TestOutcome = tuple[str, str]
 """Reason and detail. The reason `no_tests` means that the tests can't judge the response."""
 METHOD = re.compile(r"(\w+)(?:\(\))?\.(\w+)")
 """An entry point that is a method: `Solution().f` or `Solution.f`."""
-DEPTH = 10_000
-"""Python's recursion limit in the judge: values may be nested deeply."""
 
 
 class CodeJudge:

@@ -13,6 +13,8 @@ import os
 import re
 import sys
 
+from ..remote.mutable import use_libraries
+
 LIGHT = (
     "_strptime", "abc", "array", "base64", "binascii", "bisect", "cmath", "collections", "collections.abc",
     "contextlib", "copy",
@@ -77,6 +79,7 @@ def preload(kind: str = "code") -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     os.register_at_fork = register
+    use_libraries()
     for name in ("random", "numpy.random"):
         if name in sys.modules:
             sys.modules[name].seed(0)

@@ -12,7 +12,14 @@ from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .access import Access
-from .described import describe_class, describe_function, library_class, text_of
+from .described import (
+    describe_class,
+    describe_function,
+    exception_arguments,
+    exception_attributes,
+    library_class,
+    text_of,
+)
 from .functions import make_coroutine, make_function, make_generator
 from .mirrors import (
     SPECIAL,
@@ -25,8 +32,9 @@ from .mirrors import (
     make_mirror,
     mirror_class,
 )
+from .mutable import is_mutable
 from .shared import SharedContainers
-from .values import MUTABLE, NAMED_TYPES, TYPE_NAMES, base_value, decode_plain, encode_items, encode_plain, has_base
+from .values import NAMED_TYPES, TYPE_NAMES, base_value, decode_plain, encode_items, encode_plain, has_base
 from .wire import Wire
 
 
@@ -67,14 +75,15 @@ class Codec:
         Raises:
             Exception: it can't be encoded.
         """
-        if type(value) in MUTABLE:
-            shared = sys.getrefcount(value) > self._plain_references
+        if is_mutable(value):
+            is_view = getattr(value, "base", None) is not None  # of an array that somebody else may refer to
+            shared = is_view or sys.getrefcount(value) > self._plain_references
             return self.shared.encode(value, self.encode_shared if shared else self.encode, shared=shared)
         return self._encode_other(value)
 
     def encode_shared(self, value: Any) -> Wire:
         """An item of a labelled container."""
-        if type(value) in MUTABLE:
+        if is_mutable(value):
             return self.shared.encode(value, self.encode_shared, shared=True)
         return self._encode_other(value)
 
@@ -125,9 +134,11 @@ class Codec:
             return ["import", *found]
         number = self._export(value)
         if isinstance(value, BaseException):
-            args = [self._encode_or_text(a) for a in value.args]
+            kind = self._class(type(value))  # in the order in which it is decoded
+            args = [self._encode_or_text(a) for a in exception_arguments(value)]
             cause: Wire = None if value.__cause__ is None else self.encode(value.__cause__)
-            return ["exception", number, self._class(type(value)), args, text_of(value), cause]
+            attributes: list[Wire] = [[n, self._encode_or_text(v)] for n, v in exception_attributes(value)]
+            return ["exception", number, kind, args, text_of(value), cause, attributes]
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
@@ -218,12 +229,15 @@ class Codec:
         return self._kept(wire[1], lambda: make(self._peer, wire[1]))
 
     def _decode_exception(self, wire: list[Any]) -> BaseException:
-        _, number, kind_wire, args, text, cause = wire
+        _, number, kind_wire, args, text, cause, attributes = wire
         kind = self.decode(kind_wire)
         if not issubclass(kind, BaseException):
             raise ValueError("no exception")
         error = make_exception(kind, [self.decode(a) for a in args], self._peer, number, str(text))
         error.__cause__ = self.decode(cause)
+        for name, value in attributes:
+            if type(name) is str and (not name.startswith("_") or name == "__notes__"):
+                vars(error)[name] = self.decode(value)
         return error
 
     def _kept(self, number: int, make: Callable[[], Any]) -> Any:

@@ -54,6 +54,22 @@ def _doc(value: Any) -> str | None:
     return doc[:10_000] if type(doc) is str else None
 
 
+def exception_arguments(error: BaseException) -> tuple[Any, ...]:
+    """The arguments that make the exception again; an OSError does not keep all of them in `args`."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (*error.args[:2], error.filename)
+    return error.args
+
+
+def exception_attributes(error: BaseException) -> list[tuple[str, Any]]:
+    """Names and values of the attributes of an exception of the standard library, and notes.
+
+    Those of the candidate's own classes are asked for when they are read.
+    """
+    own = type(error).__module__.partition(".")[0] not in sys.stdlib_module_names
+    return [(n, v) for n, v in vars(error).items() if n == "__notes__" or not (own or n.startswith("_"))]
+
+
 def text_of(value: Any) -> str:
     """The text of an object, whatever its own `__str__` does."""
     try:

@@ -8,8 +8,10 @@ generators or other objects of Python itself: those lead to the tests and to eve
 from __future__ import annotations
 
 import builtins
+import collections
 import functools
 import io
+import random
 import sys
 import types
 import warnings
@@ -18,12 +20,13 @@ from typing import Any, cast
 
 from .coroutines import run_coroutine
 from .mirrors import SPECIAL
-from .values import MUTABLE, SCALARS
+from .values import SCALARS
 from .wire import Wire
 
 TESTS = "__main__"
 """The module of the tests' own classes."""
 _METHODS = (types.FunctionType, types.BuiltinFunctionType, classmethod, staticmethod, types.MethodDescriptorType)
+_CONTAINERS = (list, dict, set, bytearray, collections.deque)
 _STREAMS = (io.StringIO, io.BytesIO)
 _STREAM_METHODS = frozenset({
     "read", "readline", "readlines", "write", "writelines", "getvalue", "seek", "tell", "close", "closed", "flush",
@@ -187,6 +190,8 @@ def _open_types() -> tuple[type, ...]:
 def _is_callable(value: Any) -> bool:
     if isinstance(value, type):
         return _is_test_class(value)
+    if type(getattr(value, "__self__", None)) is random.Random:
+        return True
     if isinstance(value, types.MethodType):
         return isinstance(value.__func__, types.FunctionType) and _is_test_class(type(value.__self__))
     if isinstance(value, types.FunctionType):
@@ -196,5 +201,5 @@ def _is_callable(value: Any) -> bool:
     if isinstance(value, types.MethodWrapperType):  # `(5).__lt__`
         return type(value.__self__) in SCALARS
     if isinstance(value, types.BuiltinMethodType):
-        return isinstance(value.__self__, (*MUTABLE, str, *_STREAMS))
+        return isinstance(value.__self__, (*_CONTAINERS, str, *_STREAMS))
     return _is_test_class(type(value)) or (isinstance(value, _mocks()) and callable(value))

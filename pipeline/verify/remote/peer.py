@@ -5,6 +5,7 @@ A request may cause requests in the other direction.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from json import JSONDecoder, JSONEncoder
 from typing import Any
@@ -19,6 +20,8 @@ ASK, RETURN, RAISE = "?", "=", "!"
 _DUMPS = JSONEncoder(separators=(",", ":"), check_circular=False).encode  # tests may patch the module's functions
 _LOADS = JSONDecoder().decode
 CALLS = frozenset({"call", "special", "method", "run"})
+DEPTH = 10_000
+"""Python's recursion limit while values are encoded: they may be nested deeply."""
 
 
 class RemoteError(BaseException):
@@ -124,11 +127,15 @@ class Peer:
         return served[op](*operands) if op in served else access.extra(op, operands)
 
     def _send(self, kind: str, op: str, values: Sequence[Any]) -> None:
-        body = encode_items("list", values, self.codec.encode)
-        changes = self.codec.shared.changes(self.codec.encode_shared)
-        del values
-        message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_events()]
-        data = _DUMPS(message).encode()
+        limit = _allow_depth()
+        try:
+            body = encode_items("list", values, self.codec.encode)
+            changes = self.codec.shared.changes(self.codec.encode_shared)
+            del values
+            message = [kind, op, body, changes, self.codec.shared.unreferenced(), self._access.take_events()]
+            data = _DUMPS(message).encode()
+        finally:
+            sys.setrecursionlimit(limit)
         try:
             send(self._write_fd, data)
         except OSError as error:
@@ -141,6 +148,7 @@ class Peer:
             raise self._ended(EndedError()) from error
         except ValueError as error:
             raise self._ended(RemoteError(f"a message of over {MAX_MESSAGE >> 20} MiB")) from error
+        limit = _allow_depth()
         try:
             kind, op, body, changes, gone, events = _LOADS(message.decode())
             values = decode_plain(body, self.codec.decode)
@@ -152,6 +160,8 @@ class Peer:
                 raise ValueError("no events")
         except Exception as error:
             raise self._ended(RemoteError(f"{type(error).__name__}: {error}")) from error
+        finally:
+            sys.setrecursionlimit(limit)
         if events:
             self._access.show_events(events)
         return kind, op, values
@@ -159,3 +169,10 @@ class Peer:
     def _ended(self, error: BaseException) -> BaseException:
         self._broken = self._broken or error
         return error
+
+
+def _allow_depth() -> int:
+    """Raises the recursion limit to `DEPTH`; returns what it was, which the candidate may rely on."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, DEPTH))
+    return limit

@@ -1,4 +1,4 @@
-"""Mutable containers that both processes hold: a change on one side is sent with the next message.
+"""Mutable objects that both processes hold: a change on one side is sent with the next message.
 
 A list that only the call itself refers to crosses as a copy. One that somebody else refers to, such as the argument
 `xs` of `sort(xs)`, gets a label. From then on each message holds the new content of every labelled container that
@@ -7,15 +7,13 @@ changed, until one side no longer refers to it.
 
 from __future__ import annotations
 
-import operator
 import sys
-from collections import Counter, deque
-from typing import Any, cast
+from collections import Counter
+from typing import Any
 
-from .values import SCALARS, decode_plain, encode_items
+from .mutable import Content, content_of, empty, encode_content, fill, is_same
+from .values import SCALARS, decode_plain
 from .wire import Decode, Encode, Wire
-
-Content = list[Any]
 
 
 class SharedContainers:
@@ -43,10 +41,10 @@ class SharedContainers:
         if label is not None:
             return ["known", label]
         if not shared:
-            return content(value, encode)
+            return encode_content(value, encode)
         label, self._next = self._next, self._next + 2
         self._add(label, value)
-        return ["shared", label, content(value, encode)]
+        return ["shared", label, encode_content(value, encode)]
 
     def decode(self, wire: list[Any], decode: Decode) -> Any:
         """The container of an encoded reference or of a new label."""
@@ -55,27 +53,31 @@ class SharedContainers:
         label, inner = wire[1], wire[2]
         if label in self._containers or type(label) is not int:
             raise ValueError("a label is used twice")
-        value = _empty(inner)
-        self._add(label, value)
-        _fill(value, decode_plain(inner, decode))
-        self._contents[label] = _items(value)
+        value = empty(inner)
+        if value is None:
+            value = decode_plain(inner, decode)
+            self._add(label, value)
+        else:
+            self._add(label, value)
+            fill(value, decode_plain(inner, decode))
+            self._contents[label] = content_of(value)
         return value
 
     def changes(self, encode: Encode) -> list[Wire]:
         """Labels and new contents of what changed since the last message."""
         found: list[Wire] = []
         for label, value in list(self._containers.items()):
-            if not _same(self._contents[label], _items(value)):
-                self._contents[label] = _items(value)
-                found += [label, content(value, encode)]
+            if not is_same(self._contents[label], content_of(value)):
+                self._contents[label] = content_of(value)
+                found += [label, encode_content(value, encode)]
         return found
 
     def apply(self, changes: list[Any], decode: Decode) -> None:
         """Takes over changes of the other side."""
         for label, inner in zip(changes[::2], changes[1::2], strict=True):
             value = self._containers[label]
-            _fill(value, decode_plain(inner, decode))
-            self._contents[label] = _items(value)
+            fill(value, decode_plain(inner, decode))
+            self._contents[label] = content_of(value)
 
     def unreferenced(self) -> list[Wire]:
         """Labels of the containers that nothing on this side can reach any more; they are forgotten."""
@@ -85,7 +87,7 @@ class SharedContainers:
         inner: dict[int, list[int]] = {}
         for label, value in self._containers.items():
             counts.update(self._labels_in(self._contents[label]))
-            inner[label] = self._labels_in(_items(value))
+            inner[label] = self._labels_in(content_of(value))
             counts.update(inner[label])
         del value
         # Each container has one reference from the table, and one from the argument of getrefcount.
@@ -122,53 +124,4 @@ class SharedContainers:
     def _add(self, label: int, value: Any) -> None:
         self._containers[label] = value
         self._labels[id(value)] = label
-        self._contents[label] = _items(value)
-
-
-def content(value: Any, encode: Encode) -> Wire:
-    """A mutable container as its tag and its items."""
-    kind = type(value)
-    if kind is list or kind is set:
-        return encode_items(kind.__name__, value, encode)
-    if kind is dict:
-        return encode_items("dict", [part for pair in value.items() for part in pair], encode)
-    if kind is bytearray:
-        import base64
-
-        return ["bytearray", base64.b64encode(value).decode()]
-    tag, *items = cast("list[Wire]", encode_items("deque", value, encode))
-    return [tag, value.maxlen, *items]
-
-
-def _empty(wire: list[Any]) -> Any:
-    kinds: dict[str, Any] = {"list": list, "dict": dict, "set": set, "bytearray": bytearray}
-    return deque(maxlen=wire[1]) if wire[0] == "deque" else kinds[wire[0]]()
-
-
-def _fill(value: Any, new: Any) -> None:
-    """Replaces the content of a container.
-
-    Raises:
-        ValueError: the new content is that of another type.
-    """
-    if type(new) is not type(value):
-        raise ValueError("a container changes its type")
-    if isinstance(value, list | bytearray):
-        value[:] = new
-        return
-    value.clear()
-    if isinstance(value, deque):
-        value.extend(new)
-    else:
-        value.update(new)
-
-
-def _items(value: Any) -> Content:
-    if type(value) is dict:
-        return [*value, *value.values()]
-    return list(value)
-
-
-def _same(old: Content, new: Content) -> bool:
-    """Whether both hold the same objects. A container whose items are equal but others counts as changed."""
-    return len(old) == len(new) and all(map(operator.is_, old, new))
+        self._contents[label] = content_of(value)

@@ -11,6 +11,7 @@ import base64
 import collections
 import datetime
 import enum
+import random
 import re
 import types
 import uuid
@@ -27,7 +28,6 @@ from .wire import Decode, Encode, Wire
 SCALARS = frozenset({type(None), bool, int, float, str})
 LARGEST = 1 << 63
 """Integers beyond are sent in hexadecimal, which has no limit of digits."""
-MUTABLE = (list, dict, set, bytearray, deque)
 VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
 BASES = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 """The types whose content an instance of a subclass has."""
@@ -147,13 +147,11 @@ def _namedtuple(wire: list[Any], decode: Decode) -> Any:
 
 
 def _encode_defaultdict(value: Any, encode: Encode) -> Wire:
-    factory = value.default_factory
-    name = TYPE_NAMES.get(factory) if isinstance(factory, type) else None
-    return ["defaultdict", name, _pairs(value, encode)]
+    return ["defaultdict", encode(value.default_factory), _pairs(value, encode)]
 
 
 def _pairs(value: Any, encode: Encode) -> list[Wire]:
-    return [encode(part) for pair in dict.items(value) for part in pair]
+    return [encode(part) for pair in value.items() for part in pair]
 
 
 def _unpair(items: list[Any], decode: Decode) -> list[tuple[Any, Any]]:
@@ -218,6 +216,7 @@ _WRITERS: dict[type, Callable[[Any, Encode], Wire | None]] = {
     datetime.timedelta: lambda v, e: ["timedelta", v.days, v.seconds, v.microseconds],
     datetime.timezone: _encode_timezone,
     uuid.UUID: lambda v, e: ["UUID", v.hex],
+    random.Random: lambda v, e: ["Random", *(e(part) for part in v.getstate())],
     array.array: lambda v, e: ["arrays", v.typecode, base64.b64encode(v.tobytes()).decode()],
     re.Pattern: lambda v, e: ["Pattern", e(v.pattern), v.flags],
     **{kind: lambda v, e, name=name: ["view", name, *[e(part) for part in v]] for kind, name in VIEWS.items()},  # type: ignore[misc]
@@ -237,6 +236,12 @@ def _view(wire: list[Any], decode: Decode) -> Any:
     if wire[1] == "keys":
         return dict.fromkeys(items).keys()
     return dict(enumerate(items)).values() if wire[1] == "values" else dict(items).items()
+
+
+def _random(wire: list[Any], decode: Decode) -> random.Random:
+    found = random.Random()
+    found.setstate(tuple(decode(part) for part in wire[1:]))
+    return found
 
 
 def _array_of(wire: list[Any]) -> array.array[Any]:
@@ -264,7 +269,7 @@ _READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
     "Fraction": lambda w, d: Fraction(d(w[1]), d(w[2])),
     "Counter": lambda w, d: Counter(dict(_unpair(w[1], d))),
     "OrderedDict": lambda w, d: OrderedDict(_unpair(w[1], d)),
-    "defaultdict": lambda w, d: defaultdict(NAMED_TYPES[w[1]] if w[1] else None, _unpair(w[2], d)),
+    "defaultdict": lambda w, d: defaultdict(d(w[1]), _unpair(w[2], d)),
     "datetime": _datetime,
     "time": _datetime,
     "date": lambda w, d: datetime.date(*w[1:]),
@@ -272,11 +277,12 @@ _READERS: dict[str, Callable[[list[Any], Decode], Any]] = {
     "timezone": _timezone,
     "UUID": lambda w, d: uuid.UUID(hex=w[1]),
     "arrays": lambda w, d: _array_of(w),
+    "Random": _random,
     "Pattern": lambda w, d: re.compile(d(w[1]), w[2]),
     "view": _view,
     "path": lambda w, d: _path(w),
     "namedtuple": _namedtuple,
     "type": lambda w, d: NAMED_TYPES[w[1]],
-    **dict.fromkeys(("scalar", "array", "objects"), decode_array),
+    **dict.fromkeys(("scalar", "array", "objects", "Generator", "RandomState"), decode_array),
     **dict.fromkeys(("missing", "Timestamp", "Timedelta", "DataFrame", "Series", "Index"), decode_table),
 }
