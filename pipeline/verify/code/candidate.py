@@ -118,14 +118,13 @@ class Candidate:
 
     # --- requests
 
-    def _load(self, named: list[str], with_signatures: bool, entry_point: str) -> list[Any]:
+    def _load(self, named: list[str], entry_point: str) -> list[Any]:
         """Runs the code; returns the names that it defines, and the entry point if it is one of them.
 
         Args:
             named: the names in the tests.
         """
-        self._named = frozenset(named)
-        self._peer.codec.with_signatures = with_signatures
+        self._named = self._peer.codec.named = frozenset(named)
         module = sys.modules[MODULE] = types.ModuleType(MODULE)  # where dataclasses look it up
         names = vars(module)
         sys.stdout = self._out
@@ -161,6 +160,13 @@ class Candidate:
 
     def _imported(self, module: str, name: str) -> Any:
         return self.import_(module, name)
+
+    def _derive(self, name: str, bases: tuple[type, ...], names: Sequence[str], members: Sequence[Any]) -> type:
+        """A class of the tests that is derived from one of the candidate's."""
+        decorators: dict[str, Any] = {kind.__name__: kind for kind in (staticmethod, classmethod, property)}
+        pairs = zip(names, members, strict=True)
+        body = {n: decorators[kind](value) if kind else value for n, (kind, value) in pairs}
+        return types.new_class(name, bases, {}, lambda namespace: namespace.update(body))
 
     def _documentation(self) -> list[str]:
         """The documentation of what the code defines that has examples."""
@@ -239,7 +245,7 @@ def rehearse(times: int = 30) -> None:
         candidate = Candidate(ask_read, reply_write)
         candidate._code = marshal.loads(code)
         for message in (
-            '["?","load",["list",["list"],false,"f"],[],[],[]]',
+            '["?","load",["list",["list"],"f"],[],[],[]]',
             *(f'["?","call",["list",["yours",1],{args},["tuple"],["tuple"]],[],[],[]]' for args in REHEARSAL_ARGUMENTS),
         ):
             send(ask_write, message.encode())

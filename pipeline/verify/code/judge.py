@@ -108,6 +108,8 @@ class CodeJudge:
                 return _candidates_error(error, shown)
             if isinstance(error, ImportError) and shown.startswith(("import ", "from ")):
                 return "no_tests", f"the tests do not run: {shown}: {error}"
+            if isinstance(error, OSError):
+                return "no_tests", f"the tests need files or processes, which they do not have here: {shown}: {error}"
             plain = isinstance(error, AssertionError) and (not str(error) or "\n" in str(error))
             return "failed", shown if plain else f"{shown}: {type(error).__name__}: {error}"
 
@@ -174,8 +176,7 @@ class CodeJudge:
         """
         entry_point = function or self._program["entry_point"] or ""
         self._named |= named
-        signatures = bool(named & {"signature", "getfullargspec"})
-        defined, *tested = self._peer.request("load", sorted(named), signatures, entry_point)
+        defined, *tested = self._peer.request("load", sorted(named), entry_point)
         self._defined = set(defined)
         names = TestNames(self._defined, self._find)
         names |= {"__name__": TESTS, "__file__": "tests.py"}

@@ -13,6 +13,7 @@ MAX_PRINTED = 1 << 18
 PIPE_CAPACITY = 60_000
 """Bytes that always fit into a pipe without a reader."""
 PROGRAM_NAME = "main.py"
+_OS_READ, _OS_WRITE = os.read, os.write
 
 
 def run_program(code: types.CodeType, stdin: str) -> str:
@@ -30,9 +31,14 @@ def run_program(code: types.CodeType, stdin: str) -> str:
     if read_end != 0:  # an earlier program may have closed descriptor 0
         os.dup2(read_end, 0)
         os.close(read_end)
-    sys.stdin = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape")
+    stdin_bytes = _Stdin(data)
+    text: Any = io.TextIOWrapper(stdin_bytes, "utf-8", "surrogateescape")
+    out: Any = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+    text.mode, out.mode = "r", "w"  # fast readers ask for it
+    sys.stdin, sys.stdout = text, out
     sys.argv = [PROGRAM_NAME]
-    sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+    os.read = lambda fd, size: stdin_bytes.read(size) if fd == 0 else _OS_READ(fd, size)
+    os.write = lambda fd, part: printed.write(part) if fd == 1 else _OS_WRITE(fd, part)
     import threading  # not before the fork: see modules.preload
 
     # A program that starts a thread to have a larger stack, and waits for it, can run it at once.
@@ -53,6 +59,13 @@ def run_program(code: types.CodeType, stdin: str) -> str:
     return bytes(printed.kept).decode("utf-8", "replace")
 
 
+class _Stdin(io.BytesIO):
+    """The bytes of stdin, for which fast readers ask by their descriptor."""
+
+    def fileno(self) -> int:
+        return 0
+
+
 class _LimitedStdout(io.BufferedIOBase):
     """A stdout that raises an error after MAX_PRINTED bytes."""
 
@@ -62,6 +75,9 @@ class _LimitedStdout(io.BufferedIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def fileno(self) -> int:
+        return 1
 
     def write(self, data: Any) -> int:
         self.kept += data

@@ -98,8 +98,21 @@ class CandidateModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._replace(name, value)
 
 
+class _NoNames:
+    """What `__dict__` of the candidate's module shows: monkeypatch would take what it lacks for undefined."""
+
+    def keys(self) -> tuple[str, ...]:
+        """No names."""
+        return ()
+
+    def __getitem__(self, name: str) -> object:
+        raise KeyError(name)
+
+
 class _CandidateModule(types.ModuleType):
     """The candidate as a module."""
+
+    __dict__ = property(lambda _self: _NoNames())
 
     def __init__(self, name: str, modules: CandidateModules) -> None:
         super().__init__(name)

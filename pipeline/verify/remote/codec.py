@@ -37,6 +37,9 @@ from .shared import SharedContainers
 from .values import NAMED_TYPES, TYPE_NAMES, base_value, decode_plain, encode_items, encode_plain, has_base
 from .wire import Wire
 
+SIGNATURES = frozenset({"signature", "getfullargspec"})
+ANNOTATIONS = frozenset({"__annotations__", "get_type_hints", "signature", "getfullargspec"})
+
 
 class Codec:
     """Values of one side.
@@ -53,8 +56,8 @@ class Codec:
     ) -> None:
         self._peer, self._access, self._methods = peer, access, methods
         self.shared = SharedContainers(first_label)
-        self.with_signatures = False
-        """Whether functions are sent with their signatures."""
+        self.named: frozenset[str] = frozenset()
+        """The names in the tests: functions are sent with what of them is named."""
         self._exported: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}
         self._sent_classes: set[int] = set()
@@ -141,8 +144,11 @@ class Codec:
             return ["exception", number, kind, args, text_of(value), cause, attributes]
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
-            return ["function", number, *describe_function(value, with_parameters=self.with_signatures)]
+        is_function = isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType)
+        if is_function and self.named.isdisjoint(getattr(value, "__dict__", ())):  # else its attributes are used
+            annotations = getattr(value, "__annotations__", {}) if self.named & ANNOTATIONS else {}
+            described = describe_function(value, with_parameters=bool(self.named & SIGNATURES))
+            return ["function", number, *described, [[str(n), self.encode(v)] for n, v in annotations.items()]]
         if isinstance(value, types.GeneratorType):
             return ["generator", number]
         if isinstance(value, types.CoroutineType):
@@ -217,12 +223,15 @@ class Codec:
         return self._kept(wire[1], lambda: make_mirror(kind, self._peer, wire[1]))
 
     def _decode_function(self, wire: list[Any]) -> Any:
-        _, number, name, doc, is_async, parameters = wire
+        _, number, name, doc, is_async, parameters, annotations = wire
         doc = None if doc is None else str(doc)
-        return self._kept(
-            number,
-            lambda: make_function(self._peer, number, str(name), doc, is_async=bool(is_async), parameters=parameters),
-        )
+
+        def make() -> Callable[..., Any]:
+            found = make_function(self._peer, number, str(name), doc, is_async=bool(is_async), parameters=parameters)
+            found.__annotations__ = {str(n): self.decode(v) for n, v in annotations}
+            return found
+
+        return self._kept(number, make)
 
     def _decode_generator(self, wire: list[Any]) -> Any:
         make = make_generator if wire[0] == "generator" else make_coroutine

@@ -145,15 +145,17 @@ class Comparison:
 
     def _contains(self, named: bool, *, iterable: bool) -> Callable[[Any, Any], bool]:
         def contains(a: Mirror, item: object) -> bool:
+            says = _ask(a, "contains", item) is True
             if iterable:
                 items: Iterable[object] = cast("Any", a)
                 found = any(item is each or item == each for each in items)
-                if found is not (_ask(a, "contains", item) is True):
+                if found is says:
+                    return found
+                if not named:
                     self._stop(f"the candidate's {type(a).__name__} holds other items than those it iterates over")
-                return found
             if not named:
                 raise TypeError("the object can't be searched")
-            return _ask(a, "contains", item) is True and _ask(a, "contains", _other(item)) is not True
+            return says and _ask(a, "contains", _other(item)) is not True
 
         return contains
 

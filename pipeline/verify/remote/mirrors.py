@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -49,6 +50,21 @@ class MirrorType(type):
     _fusechat_peer: Requests
     _fusechat_number: int
 
+    def __new__(mcs, name: str, bases: tuple[type, ...], names: dict[str, Any]) -> Any:
+        """A new mirror class. A class of the tests that is derived from one becomes a class of the other side."""
+        mirrored = [b for b in bases if type(b) is MirrorType and "_fusechat_number" in vars(b)]
+        if not mirrored or "_fusechat_number" in names:
+            return type.__new__(mcs, name, bases, names)
+        cell = names.pop("__classcell__", None)
+        members = {n: _member(value) for n, value in names.items() if n not in ("__module__", "__qualname__")}
+        found = mirrored[0]._fusechat_peer.request("derive", name, bases, tuple(members), tuple(members.values()))
+        if cell is not None:
+            cell.cell_contents = found
+        return found
+
+    def __init__(cls, *_: Any) -> None:
+        """Everything is done when the class is made."""
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if issubclass(cls, BaseException):
             return type.__call__(cls, *args, **kwargs)
@@ -81,6 +97,13 @@ class MirrorType(type):
 
     def _special(cls, name: str, *operands: Any) -> Any:
         return cls._fusechat_peer.request("special", Reference(cls._fusechat_number), name, *operands)
+
+
+def _member(value: Any) -> tuple[str, Any]:
+    """What a class body defines: the decorator and the function, or no decorator and a value."""
+    if isinstance(value, staticmethod | classmethod):
+        return type(value).__name__, value.__func__
+    return ("property", value.fget) if isinstance(value, property) else ("", value)
 
 
 class Mirror(metaclass=MirrorType):
@@ -153,17 +176,29 @@ def mirror_class(peer: Requests, found: MirroredClass, methods: dict[str, Any]) 
         "__doc__": found.doc,
         "_fusechat_peer": peer,
         "_fusechat_number": found.number,
+        "__init__": _initialize(peer, found.number),
     }
     if found.is_exception:
         bases = tuple(b for b in found.bases if issubclass(b, BaseException)) or (Exception,)
-        del names["__slots__"]
+        del names["__slots__"], names["__init__"]
         return _new_type(found.name, bases, names | {"__str__": _exception_text, "__getattr__": _exception_attribute})
     if found.immutable is not None:
         names |= {f"__{n}__": _on_content(found.immutable, n) for n in SPECIAL if hasattr(found.immutable, f"__{n}__")}
     names |= {f"__{name}__": _special_method(name) for name in found.special if name != "hash"} | methods
     if (kind := found.known or _built_in(found)) is not None:
         names["__class__"] = property(lambda _self: kind)  # for isinstance
+    if found.known is types.FunctionType:
+        names |= {n: property(lambda self, n=n: self.__getattr__(n)) for n in ("__doc__", "__annotations__")}  # type: ignore[misc]
     return _new_type(found.name, tuple(b for b in found.bases if isinstance(b, MirrorType)) or (Mirror,), names)
+
+
+def _initialize(peer: Requests, number: int) -> Callable[..., None]:
+    """What `super().__init__()` calls in a class of the tests that is derived from the mirror."""
+
+    def initialize(self: Mirror, *args: Any, **kwargs: Any) -> None:
+        peer.request("get", Reference(number), "__init__")(self, *args, **kwargs)
+
+    return initialize
 
 
 def _built_in(found: MirroredClass) -> type | None:
