@@ -698,4 +698,18 @@ OBJECTS = [
         True,
         None,
     ),
+    Case(
+        "in that is always true",
+        "class S:\n    def __contains__(self, x):\n        return True",
+        "assert 3 in S() and 4 not in S()",
+        None,
+        "S",
+    ),
+    Case(
+        "in that is the wrong way round",
+        "class S:\n    def __iter__(self):\n        return iter([1, 2])\n    def __contains__(self, x):\n        return x not in (1, 2)",
+        "assert 5 not in S()",
+        None,
+        "S",
+    ),
 ]

@@ -155,7 +155,9 @@ class Comparison:
                     self._stop(f"the candidate's {type(a).__name__} holds other items than those it iterates over")
             if not named:
                 raise TypeError("the object can't be searched")
-            return says and _ask(a, "contains", _other(item)) is not True
+            if says and _ask(a, "contains", _other(item)) is True:
+                self._stop(f"the candidate's {type(a).__name__} holds whatever is looked for")
+            return says
 
         return contains
 
