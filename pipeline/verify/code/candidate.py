@@ -102,6 +102,9 @@ class Candidate:
         found: Any = importlib.import_module(module)
         return functools.reduce(getattr, name.split(".") if name else [], found)
 
+    def raised(self, error: BaseException) -> None:
+        """The judge learns of it."""
+
     def sends_base(self, value: Any) -> bool:
         """An instance of the candidate's own class is sent as a handle if the tests name the class."""
         return type(value).__name__ not in self._named
@@ -119,7 +122,7 @@ class Candidate:
     # --- requests
 
     def _load(self, named: list[str], entry_point: str) -> list[Any]:
-        """Runs the code; returns the names that it defines, and the entry point if it is one of them.
+        """Runs the code; returns the names that it defines, the modules among them, and the entry point, if it is one.
 
         Args:
             named: the names in the tests.
@@ -133,7 +136,8 @@ class Candidate:
         self._record_logs(every="assertLogs" in self._named or "caplog" in self._named)
         exec(self._code, names)  # noqa: S102 - confined
         defined = [name for name in names if not name.startswith("__")]
-        return [defined, names[entry_point]] if entry_point in names else [defined]
+        modules = {n: v.__name__ for n, v in names.items() if type(v) is types.ModuleType}
+        return [defined, modules, *([names[entry_point]] if entry_point in names else [])]
 
     def _record_logs(self, *, every: bool) -> None:
         """Notes what is logged and warned of, for the tests.

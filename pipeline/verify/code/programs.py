@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import os
@@ -44,6 +45,7 @@ def run_program(code: types.CodeType, stdin: str) -> str:
     # A program that starts a thread to have a larger stack, and waits for it, can run it at once.
     threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
     threading.Thread.join = lambda *_: None  # type: ignore[method-assign]
+    functions, modules = dict(vars(builtins)), dict(sys.modules)
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         exec(code, vars(module))  # noqa: S102 - confined
@@ -54,6 +56,10 @@ def run_program(code: types.CodeType, stdin: str) -> str:
         fileinput: Any = sys.modules.get("fileinput")
         if fileinput is not None:  # it keeps its place in stdin
             fileinput._state = None
+        for before, now in ((functions, vars(builtins)), (modules, sys.modules)):  # the next program starts anew
+            for name in now.keys() - before.keys():
+                del now[name]
+            now.update(before)
     with contextlib.suppress(ValueError):  # the program may have closed its stdout
         out.flush()
     return bytes(printed.kept).decode("utf-8", "replace")

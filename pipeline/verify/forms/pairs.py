@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from typing import Any, NamedTuple
 
 
@@ -28,6 +29,8 @@ class Pairs(NamedTuple):
     pairs: list[InputOutput]
     function: str | None
     """The function that is called; None for programs."""
+    may_be_wrapped: bool = False
+    """Whether each output may be a list that holds the result, as APPS and TACO write some functions' results."""
 
 
 def parse_pairs(
@@ -80,7 +83,7 @@ def _of_dict(found: dict[str, Any]) -> Pairs:
         else:
             arguments = given if isinstance(given, list) else _arguments(str(given))
             pairs.append(InputOutput(arguments, wanted, tolerance))
-    return Pairs(pairs, function)
+    return Pairs(pairs, function, all(isinstance(p.output, list) and len(p.output) == 1 for p in pairs))
 
 
 def _of_list(found: list[dict[str, Any]], entry_point: str | None, num_parameters: tuple[int, int] | None) -> Pairs:
@@ -131,32 +134,50 @@ def same_result(result: Any, wanted: Any, tolerance: float | None) -> bool:
     """Whether a function returned what it should. JSON has no tuples, so a tuple equals a list."""
     if isinstance(result, tuple):
         result = list(result)
+    elif type(result).__module__ == "numpy" and hasattr(result, "item") and not result.shape:
+        result = result.item()
     if isinstance(result, list) and isinstance(wanted, list):
         return len(result) == len(wanted) and all(
             same_result(r, w, tolerance) for r, w in zip(result, wanted, strict=True)
         )
     if isinstance(result, dict) and isinstance(wanted, dict):
-        keyed = {str(k): v for k, v in result.items()}  # JSON's keys are texts
-        return keyed.keys() == wanted.keys() and all(same_result(v, wanted[k], tolerance) for k, v in keyed.items())
+        keyed = {_json_key(k): v for k, v in result.items()}
+        if len(keyed) != len(result) or keyed.keys() != wanted.keys():
+            return False
+        return all(same_result(v, wanted[k], tolerance) for k, v in keyed.items())
     if isinstance(result, bool) != isinstance(wanted, bool):
         return False
     if tolerance is not None and isinstance(result, int | float) and isinstance(wanted, int | float):
-        return _close(float(result), float(wanted), tolerance)
-    return bool(result == wanted)
+        return _close(result, wanted, tolerance)
+    both_nan = type(result) is type(wanted) is float and math.isnan(result) and math.isnan(wanted)
+    return both_nan or bool(result == wanted)
+
+
+def _json_key(key: Any) -> Any:
+    """The key as JSON writes it, where all keys are texts; what JSON can't write as it is."""
+    if type(key) in (int, float):
+        return str(key)
+    return json.dumps(key) if key is None or type(key) is bool else key
 
 
 def _same_word(printed: str, wanted: str, tolerance: float) -> bool:
     if printed == wanted:
         return True
     try:
-        return _close(float(printed), float(wanted), tolerance)
+        return "_" not in printed and _close(float(printed), float(wanted), tolerance)
     except ValueError:
         return False
 
 
 def _close(found: float, wanted: float, tolerance: float) -> bool:
-    return abs(found - wanted) <= tolerance * max(1.0, abs(wanted))
+    if found == wanted:
+        return True
+    try:
+        finite = math.isfinite(found) and math.isfinite(wanted)
+        return finite and abs(found - wanted) <= tolerance * max(1.0, abs(wanted))
+    except OverflowError:  # integers that no float can hold
+        return False
 
 
 def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+    return [line.rstrip() for line in text.rstrip().replace("\r\n", "\n").split("\n")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable
 
 MODULES = frozenset({
@@ -15,7 +16,8 @@ _CHANGING = frozenset({
     "exec", "eval", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "input",
     "breakpoint",
     "exit", "quit", "help", "memoryview", "type", "print",
-})  # fmt: skip
+    "setcontext", "getcontext", "localcontext", "register",
+}) | (sys.stdlib_module_names - MODULES)  # fmt: skip
 
 
 def is_simple(nodes: Iterable[ast.AST]) -> bool:
@@ -31,5 +33,5 @@ def _is_simple(node: ast.AST) -> bool:
     if isinstance(node, ast.Name):
         return node.id not in _CHANGING and not (node.id.startswith("__") and node.id != "__name__")
     if isinstance(node, ast.Attribute):
-        return not node.attr.startswith("_") and isinstance(node.ctx, ast.Load)
+        return not node.attr.startswith("_") and node.attr not in _CHANGING and isinstance(node.ctx, ast.Load)
     return not isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)

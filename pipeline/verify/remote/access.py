@@ -29,6 +29,9 @@ class Access(Protocol):
     def extra(self, op: str, operands: Sequence[Any]) -> Any:
         """Any other request."""
 
+    def raised(self, error: BaseException) -> None:
+        """Notes what a request of the other side raised on this side."""
+
     def take_events(self) -> list[Wire]:
         """What was printed, logged and warned of since the last message: `["print", text]`, `["log", logger, level,
         text]`, `["warning", category, text]`."""

@@ -197,7 +197,7 @@ class Codec:
     def _decode_class(self, wire: list[Any]) -> type:
         number = wire[1]
         if number not in self._classes:
-            name, qualname, module, doc, special, own_eq, is_exception, immutable, known, bases = wire[2]
+            name, qualname, module, doc, special, own_eq, hashable, is_exception, immutable, known, bases = wire[2]
             found = MirroredClass(
                 number,
                 str(name),
@@ -208,6 +208,7 @@ class Codec:
                 [self.decode(base) for base in bases],
                 [n for n in SPECIAL if n in special],
                 bool(own_eq),
+                bool(hashable),
                 bool(is_exception),
                 None if immutable is None else NAMED_TYPES[f"builtins.{immutable}"],
             )

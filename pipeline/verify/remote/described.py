@@ -17,13 +17,19 @@ _LIBRARIES = ("numpy", "pandas", "scipy", "sortedcontainers", "dateutil")
 
 
 def describe_class(kind: type) -> list[Wire]:
-    """Name, qualified name, module and documentation; the special methods; whether it compares by more than identity;
-    whether it is an exception; and the immutable built-in type that it is derived from, whose methods are left out."""
+    """Name, qualified name, module and documentation; the special methods; whether it compares by more than identity,
+    has hashes, and is an exception; and the immutable built-in type that it is derived from, whose methods are left
+    out."""
     base = next((b for b in IMMUTABLE if issubclass(kind, b)), None)
     special: list[Wire] = [n for n in SPECIAL if _defines(kind, n, base)]
+    hashable = kind.__hash__ is not None
     own_eq = any("__eq__" in vars(c) for c in kind.__mro__ if c is not object)
-    texts: list[Wire] = [str(kind.__name__), str(kind.__qualname__), str(kind.__module__), _doc(kind)]
-    return [*texts, special, own_eq, issubclass(kind, BaseException), None if base is None else base.__name__]
+    module, qualname = str(kind.__module__), str(kind.__qualname__)
+    if is_library(module) and _named(module, qualname) is not kind:
+        module = ""  # it only says that it is of a library
+    texts: list[Wire] = [str(kind.__name__), qualname, module, _doc(kind)]
+    is_exception = issubclass(kind, BaseException)
+    return [*texts, special, own_eq, hashable, is_exception, None if base is None else base.__name__]
 
 
 def library_class(found: MirroredClass) -> type | None:
@@ -32,15 +38,27 @@ def library_class(found: MirroredClass) -> type | None:
 
     What steers the run of tests is left out: an exception of the candidate must not skip a test.
     """
-    root = found.module.partition(".")[0]
-    module = sys.modules.get(found.module)
-    if root in _STEERING or not (root in sys.stdlib_module_names or root in _LIBRARIES) or module is None:
+    value = _named(found.module, found.qualname) if is_library(found.module) else None
+    if not isinstance(value, type) or issubclass(value, BASES):
         return None
-    value: Any = module
-    for name in found.qualname.split("."):
+    # Not under another name: numpy has unittest's SkipTest too.
+    is_itself = (value.__module__, value.__qualname__) == (found.module, found.qualname)
+    fits = is_itself and issubclass(value, BaseException) == found.is_exception
+    return value if fits and value.__module__.partition(".")[0] not in _STEERING else None
+
+
+def is_library(module: str) -> bool:
+    """Whether a module is of Python's standard library or of an installed library that both processes have."""
+    root = module.partition(".")[0]
+    return root in sys.stdlib_module_names or root in _LIBRARIES
+
+
+def _named(module: str, qualname: str) -> Any:
+    """What a loaded module has under this name; None if it has nothing."""
+    value: Any = sys.modules.get(module)
+    for name in qualname.split("."):
         value = vars(value).get(name) if isinstance(value, types.ModuleType | type) else None
-    fits = isinstance(value, type) and issubclass(value, BaseException) == found.is_exception
-    return value if fits and not issubclass(value, BASES) else None
+    return value
 
 
 def _defines(kind: type, name: str, base: type | None) -> bool:

@@ -17,10 +17,7 @@ def make_function(
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return peer.request("call", Reference(number), args, tuple(kwargs), tuple(kwargs.values()))
-        except StopIteration as error:  # it would end `all(map(f, cases))` as if all cases were done
-            raise RuntimeError("the function raised StopIteration") from error
+        return peer.request("call", Reference(number), args, tuple(kwargs), tuple(kwargs.values()))
 
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         return await call(*args, **kwargs)

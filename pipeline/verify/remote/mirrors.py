@@ -131,6 +131,10 @@ class Mirror(metaclass=MirrorType):
     def __deepcopy__(self, memo: object) -> Any:
         return self._fusechat_to.request("copy", Reference(self._fusechat_id), True)
 
+    def _fusechat_base(self) -> list[Any]:
+        """The content, if the object is derived from a built-in type, in a list."""
+        return cast("list[Any]", self._fusechat_to.request("base", Reference(self._fusechat_id)))
+
     def __hash__(self) -> int:
         return hash(type(self)._fusechat_number)  # equal objects must have equal hashes
 
@@ -158,6 +162,7 @@ class MirroredClass(NamedTuple):
     """Names of `SPECIAL` that it defines."""
     own_eq: bool
     """Whether it compares in another way than by identity."""
+    hashable: bool
     is_exception: bool
     immutable: type | None = None
     """The immutable built-in type that it is derived from; its methods work on the content."""
@@ -214,24 +219,12 @@ def _new_type(name: str, bases: tuple[type, ...], names: dict[str, Any]) -> type
         return MirrorType(name, bases[:1], names)
 
 
-def _content_of(value: Any) -> Any:
-    """The content of an object that is derived from a built-in type; any other value as it is."""
-    if type(type(value)) is not MirrorType:
-        return value
-    content = value._fusechat_to.request("base", Reference(value._fusechat_id))
-    return content[0] if content else value
-
-
 def _on_content(kind: type, name: str) -> Callable[..., Any]:
     """A method of a built-in type on the content of an object."""
 
     def method(self: Mirror, *operands: Any) -> Any:
-        content = self._fusechat_to.request("base", Reference(self._fusechat_id))
-        plain = [
-            o._fusechat_to.request("base", Reference(o._fusechat_id))[0] if isinstance(o, Mirror) else o
-            for o in operands
-        ]
-        return getattr(kind, f"__{name}__")(content[0], *plain)
+        plain = [o._fusechat_base()[0] if isinstance(o, Mirror) else o for o in operands]
+        return getattr(kind, f"__{name}__")(self._fusechat_base()[0], *plain)
 
     return method
 

@@ -73,6 +73,8 @@ class Peer:
         if op in CALLS:
             self.num_calls += 1
             self.before_call()
+        # Elsewhere, StopIteration would end `all(map(f, cases))` as if all cases were done.
+        advances = op == "method" or (op == "special" and operands[1] in ("next", "anext"))
         self._send(ASK, op, operands)
         del operands
         while True:
@@ -81,6 +83,8 @@ class Peer:
                 return values[0]
             if kind == RAISE:
                 error = values[0]
+                if isinstance(error, StopIteration) and not advances:
+                    raise RuntimeError("StopIteration was raised") from error
                 raise error if isinstance(error, BaseException) else RemoteError("no exception was sent")
             self._answer(op, values)
 
@@ -109,6 +113,7 @@ class Peer:
         try:
             boxed.append(self._serve(op, operands))
         except self._caught as error:  # whatever was raised goes to the other side
+            self._access.raised(error)
             kind, boxed = RAISE, [error.with_traceback(None)]
         del operands[:]
         try:
