@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from .. import sandbox
 from ..frames import FrameReader, receive, send
 from ..remote.coroutines import run_coroutine
+from ..remote.mirrors import SPECIAL
 from ..remote.peer import Peer
 from ..remote.values import base_value, has_base
 from .programs import PROGRAM_NAME, run_program
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 COLLECT_AFTER = 100_000
 """New objects until the garbage collector runs."""
 MODULE = "solution"
+_SHOW_CLASS = frozenset({"type", "repr", "str", "__class__", "name", "value"})
+_SPECIAL = frozenset({"__missing__", *(f"__{name}__" for name in SPECIAL)})
 REHEARSAL = """
 def f(x, *rest):
     if not x:
@@ -106,8 +109,15 @@ class Candidate:
         """The judge learns of it."""
 
     def sends_base(self, value: Any) -> bool:
-        """An instance of the candidate's own class is sent as a handle if the tests name the class."""
-        return type(value).__name__ not in self._named
+        """An instance of the candidate's own class is sent as its content unless the tests could see its class.
+
+        They can if they name it, ask for types or texts, use an attribute that it adds, or if it has operators.
+        """
+        kind = type(value)
+        if kind.__name__ in self._named or not self._named.isdisjoint(_SHOW_CLASS):
+            return False
+        added = {n for c in kind.__mro__ if c.__module__ not in ("builtins", "enum") for n in vars(c)}
+        return self._named.isdisjoint(added) and added.isdisjoint(_SPECIAL)
 
     def take_events(self) -> list[Wire]:
         text = self._out.getvalue()[self._shown :]

@@ -92,7 +92,8 @@ class Codec:
 
     def _encode_other(self, value: Any) -> Wire:
         if type(value) is not Reference:
-            plain = encode_plain(value, self.encode)
+            kept = isinstance(value, tuple) and sys.getrefcount(value) > self._plain_references + 1
+            plain = encode_plain(value, self.encode_shared if kept else self.encode)
             if plain is not None or value is None:
                 return plain
         number = self._number_there(value)

@@ -87,10 +87,11 @@ class MirrorType(type):
         return cls._fusechat_peer.request("subscript", Reference(cls._fusechat_number), key)
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        same_tuple = (
-            isinstance(instance, tuple) and hasattr(instance, "_fields") and type(instance).__name__ == cls.__name__
-        )
-        return type.__instancecheck__(cls, instance) or same_tuple
+        if type.__instancecheck__(cls, instance):
+            return True
+        kind = type(instance)  # a namedtuple crosses as its values
+        same_name = issubclass(kind, tuple) and hasattr(kind, "_fields") and kind.__name__ == cls.__name__
+        return same_name and cls._fields == kind._fields
 
     def __bool__(cls) -> bool:
         return True

@@ -107,8 +107,8 @@ class SharedContainers:
             return []
         found: list[int] = []
         for item in items:
-            if type(item) is tuple:
-                found += self._labels_in(list(item))
+            if isinstance(item, tuple):
+                found += self._labels_in(list(tuple.__iter__(item)))
             elif id(item) in self._labels:
                 found.append(self._labels[id(item)])
         return found

@@ -50,6 +50,7 @@ NAMED_TYPES: dict[str, type] = {
 """The types that both processes have: they cross by name."""
 TYPE_NAMES = {value: name for name, value in NAMED_TYPES.items()}
 _PATHS = ("PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+_NAMEDTUPLE = vars(collections.namedtuple("Empty", ()))
 _NAMEDTUPLES: dict[tuple[str, ...], type] = {}
 
 
@@ -130,11 +131,13 @@ def _any_huge(items: Any) -> bool:
 
 
 def _is_namedtuple(kind: Any) -> bool:
+    """Whether a class is a namedtuple without methods of its own."""
     fields = getattr(kind, "_fields", None)
     return (
         kind.__bases__ == (tuple,)
         and isinstance(fields, tuple)
         and all(type(f) is str and f.isidentifier() and not f.startswith("_") for f in fields)
+        and vars(kind).keys() <= _NAMEDTUPLE.keys() | set(fields) | {"__annotations__", "__orig_bases__"}
     )
 
 
