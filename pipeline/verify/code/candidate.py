@@ -32,7 +32,7 @@ COLLECT_AFTER = 100_000
 """New objects until the garbage collector runs."""
 MODULE = "solution"
 _SHOW_CLASS = frozenset({"type", "repr", "str", "__class__", "name", "value"})
-_SPECIAL = frozenset({"__missing__", *(f"__{name}__" for name in SPECIAL)})
+_SPECIAL = frozenset({"__missing__", "__getattr__", *(f"__{name}__" for name in SPECIAL)})
 REHEARSAL = """
 def f(x, *rest):
     if not x:
@@ -157,7 +157,7 @@ class Candidate:
         """
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, category, *_: self._events.append(
-            ["warning", category.__name__, str(message)]
+            ["warning", next(c.__name__ for c in category.__mro__ if c.__module__ == "builtins"), str(message)]
         )
         logging: Any = sys.modules.get("logging")
         if logging is None:

@@ -43,12 +43,11 @@ class TreeNode:
 
 @functools.cache
 def known() -> dict[str, Any]:
-    """The names that these imports define, and numpy's."""
+    """The names that these imports define, and those of loaded packages that tests use without an import."""
     names: dict[str, Any] = {}
     exec(IMPORTS, names)  # noqa: S102 - our own text
-    if "numpy" in sys.modules:
-        names |= {"np": sys.modules["numpy"], "numpy": sys.modules["numpy"]}
-    return names
+    packages = {"np": "numpy", "pd": "pandas", **{name: name for name in ("numpy", "pandas", "pytest", "unittest")}}
+    return names | {name: sys.modules[package] for name, package in packages.items() if package in sys.modules}
 
 
 def needed(code: str, prelude: str) -> str:

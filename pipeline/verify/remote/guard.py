@@ -130,6 +130,9 @@ class Guard:
         """What belongs to Python or a library: the candidate uses its own, which reaches nothing here."""
         if isinstance(value, types.ModuleType):
             return (value.__name__, "") if sys.modules.get(value.__name__) is value else None
+        name = getattr(value, "__name__", "")
+        if type(value).__name__ == "ufunc" and getattr(sys.modules["numpy"], name, None) is value:
+            return "numpy", name
         if not isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.MethodDescriptorType):
             return None
         owner = value.__objclass__ if isinstance(value, types.MethodDescriptorType) else value

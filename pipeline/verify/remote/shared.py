@@ -15,6 +15,9 @@ from .mutable import Content, content_of, empty, encode_content, fill, is_same
 from .values import SCALARS, decode_plain
 from .wire import Decode, Encode, Wire
 
+LOOK_AT = 16
+"""Containers from which on it is looked for those that nothing refers to any more."""
+
 
 class SharedContainers:
     """The labelled containers of one side.
@@ -29,6 +32,9 @@ class SharedContainers:
         self._labels: dict[int, int] = {}
         self._contents: dict[int, Content] = {}
         """Label -> the items when the other side last knew them."""
+        self._used: set[int] = set()
+        """Labels that messages named since the last look at what is unreferenced: the next call may name them again."""
+        self._look_at = LOOK_AT
 
     def encode(self, value: Any, encode: Encode, *, shared: bool) -> Wire:
         """A container: a reference to its label, its content with a new label, or only its content.
@@ -39,6 +45,7 @@ class SharedContainers:
         """
         label = self._labels.get(id(value))
         if label is not None:
+            self._used.add(label)
             return ["known", label]
         if not shared:
             return encode_content(value, encode)
@@ -49,6 +56,7 @@ class SharedContainers:
     def decode(self, wire: list[Any], decode: Decode) -> Any:
         """The container of an encoded reference or of a new label."""
         if wire[0] == "known":
+            self._used.add(wire[1])
             return self._containers[wire[1]]
         label, inner = wire[1], wire[2]
         if label in self._containers or type(label) is not int:
@@ -80,8 +88,11 @@ class SharedContainers:
             self._contents[label] = content_of(value)
 
     def unreferenced(self) -> list[Wire]:
-        """Labels of the containers that nothing on this side can reach any more; they are forgotten."""
-        if not self._containers:
+        """Labels of the containers that nothing on this side can reach any more; they are forgotten.
+
+        It costs as much as there are containers, so it looks only when they have become twice as many.
+        """
+        if len(self._containers) < self._look_at:
             return []
         counts: Counter[int] = Counter()
         inner: dict[int, list[int]] = {}
@@ -91,7 +102,10 @@ class SharedContainers:
             counts.update(inner[label])
         del value
         # Each container has one reference from the table, and one from the argument of getrefcount.
-        reachable = [x for x in self._containers if sys.getrefcount(self._containers[x]) - 2 > counts[x]]
+        reachable = [
+            x for x in self._containers if x in self._used or sys.getrefcount(self._containers[x]) - 2 > counts[x]
+        ]
+        self._used.clear()
         kept = set(reachable)
         while reachable:
             new = [x for x in inner[reachable.pop()] if x not in kept]
@@ -99,6 +113,7 @@ class SharedContainers:
             kept.update(new)
         gone: list[Wire] = [x for x in self._containers if x not in kept]
         self.forget(gone)
+        self._look_at = max(LOOK_AT, 2 * len(self._containers))
         return gone
 
     def _labels_in(self, items: Content) -> list[int]:
@@ -122,6 +137,7 @@ class SharedContainers:
                 self._contents.pop(label, None)
 
     def _add(self, label: int, value: Any) -> None:
+        self._used.add(label)
         self._containers[label] = value
         self._labels[id(value)] = label
         self._contents[label] = content_of(value)
