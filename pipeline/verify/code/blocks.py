@@ -185,9 +185,11 @@ def _joined(main: Block, blocks: Sequence[Block]) -> str:
         known = mine | vars(builtins).keys() if i > position else None
         nodes = block.tree.body if i != position else []
         found += [(node, _is_fixed(node, known)) for node in nodes if isinstance(node, _DEFINITIONS)]
+    if not found:
+        return main.text
     taken, used = set(mine), _globals(main.text)
     kept: set[ast.stmt] = set()
-    grows = bool(found)
+    grows = True
     try:
         while grows:
             grows = False

@@ -61,14 +61,13 @@ class Checker:
             compiled = compile(tree if text == code else text, "<response>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return _verdict("error", f"does not parse: {error}", code)
-        findings = lint(tree)
         program: Program = {
             "code": base64.b64encode(marshal.dumps(compiled)).decode(),
             "entry_point": entry_point,
             "num_parameters": num_parameters(tree, entry_point) if entry_point and may_be_pairs(tests) else None,
             "prelude": prelude,
         }
-        del tree
+        findings = lint(tree)
         outcome, ended = self._run(program, tests)
         reason, detail = outcome
         if detail.endswith("process ended") and ended.signal:
@@ -83,6 +82,7 @@ class Checker:
         try:
             judge = CodeJudge(tests, program, self._zygote.replies(), self._zygote.ask, limit)
             outcome = judge.outcome() if judge.is_simple else self._run_apart(judge)
+            vars(judge).clear()  # it refers to what refers to it
         finally:
             ended = self._zygote.end()
             self._collect()
@@ -122,14 +122,21 @@ class Checker:
 
 
 def lint(tree: ast.Module) -> list[str]:
-    """Findings of static analysis (`line: message`), such as undefined or unused names. The verdict ignores them."""
+    """Findings of static analysis (`line: message`), such as undefined or unused names. The verdict ignores them.
+
+    The tree is empty afterwards: its nodes refer to each other, and would be left to the garbage collector.
+    """
     from pyflakes.checker import Checker
 
     try:
-        messages = Checker(tree, filename="response").messages
+        checker = Checker(tree, filename="response")
+        messages = sorted(checker.messages, key=lambda m: (m.lineno, m.col))
+        vars(checker).clear()
     except (RecursionError, MemoryError, ValueError) as error:
         return [f"not analysed: {type(error).__name__}"]
-    findings = [f"{m.lineno}: {m.message % m.message_args}" for m in sorted(messages, key=lambda m: (m.lineno, m.col))]
+    for node in ast.walk(tree):
+        vars(node).clear()
+    findings = [f"{m.lineno}: {m.message % m.message_args}" for m in messages]
     return [line[:200] for line in findings[:MAX_FINDINGS]]
 
 
