@@ -148,7 +148,7 @@ WRITTEN = {
     "def f(x):\n    return x + 1": "passed",
     "def f(x):\n    return x": "failed",
     "import os\nos._exit(0)": "error",
-    "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()": "error",
+    "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()": "failed",
     "import os\ndef f(x):\n    os.fork(); return x + 1": "forbidden",
     "import subprocess\ndef f(x):\n    subprocess.run(['touch', '/tmp/trace']); return x + 1": "forbidden",
     "import socket\ndef f(x):\n    socket.socket(); return x + 1": "forbidden",
