@@ -23,7 +23,7 @@ def plan(
 
     run = open_run(recipe, set_)
     walk(run, ("prompts",), pilot)
-    run.pin_branches(resolve=False)
+    run.pin_branches(())
     typer.echo(describe(run))
     prompts = run.prompts("train").read(columns=["domain", "messages"])
     typer.echo(describe_training(run.recipe, run.base, run.dir, prompts, sampled_lengths(run)))
