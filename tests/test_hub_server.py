@@ -127,6 +127,15 @@ def test_rows_have_the_traits_that_matter(sets: dict[str, dict[str, Any]]) -> No
     assert {row["task_category"] for row in rows["Magpie-Qwen2-Pro-200K-Chinese"]} > {"Math", "Coding & Debugging"}
 
 
+def test_no_prompt_is_in_two_sets(sets: dict[str, dict[str, Any]]) -> None:
+    names = ("instruction", "prompt", "problem", "content")
+    prompts = []
+    for told in sets.values():
+        column = next(name for name in names if name in told["columns"])
+        prompts += {row[column] + row.get("input", "") for row in told["rows"]}
+    assert len(set(prompts)) == len(prompts)
+
+
 def test_some_solutions_of_a_problem_are_wrong_and_some_right(tmp_path: Path) -> None:
     WRITERS[MATHS](tmp_path, 40)
     rows = pl.read_parquet(tmp_path / "data" / "train_1M-*").to_dicts()
