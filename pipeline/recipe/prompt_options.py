@@ -44,6 +44,9 @@ class PromptTable(Section):
     """Where a row's id comes from: its column, or generated from the file's name and the row's number."""
     limit: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Number of rows to read from the start. Default: all rows."""
+    expected_rows: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    """Number of prompts that the table is expected to give, e.g. that of the paper. `fusechat plan` uses it where the
+    data is not on the machine; the stage `prompts` prints it beside the count."""
     last_answer: Literal["keep", "drop"] = "keep"
     """`drop` removes the assistant's turns from the end of a conversation. A prompt must end with the user's turn."""
 
