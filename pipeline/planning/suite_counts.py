@@ -78,7 +78,7 @@ def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
     expected = [reader.entry.expected_rows for reader in readers]
     known = [rows for rows in expected if rows is not None]
     if len(known) == len(expected):
-        return sum(known), "the recipe (expected_rows)"
+        return sum(known), "expected_rows"
     if suite.form in PUBLISHED_ROWS and len(readers) == 1:
         return PUBLISHED_ROWS[suite.form], f"the public set in the form {suite.form}"
     return None, "its files can't be read here"
