@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from typing import Annotated
 
 import typer
@@ -19,12 +19,12 @@ def plan(
 ) -> None:
     """Estimate the cost of a recipe: tokens, GPU-hours, memory, disk and time. It needs neither models nor, if the
     recipe says how many rows to expect, its data."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would print each attempt to reach the hub
     from ..errors import FusechatError
     from ..planning.prompt_counts import counted, expected, is_unreachable
     from ..planning.report import describe
     from ..stages.walk import walk
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would print each of its attempts
     run = open_run(recipe, set_)
     try:
         walk(run, ("prompts",), pilot)

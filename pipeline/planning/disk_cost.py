@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..recipe import Model, Recipe
+from ..recipe import Recipe
 from ..recipe.paths import models
 from .memory import adapter_parameters
-from .model_shapes import model_shape, origin, parameters_of
+from .model_shapes import model_shape, origin, shape_or_guess
 from .sampling_cost import BYTES_A_TOKEN, Estimate
 from .stage_costs import StageCost
 from .text_tables import aligned, size
@@ -39,7 +39,7 @@ def disk_uses(
 ) -> list[DiskUse]:
     """What takes disk: in the models' cache, in the run directory, and until the end of each training."""
     fetched = {str(model.hub or model.wheels): (who, model) for who, model in models(recipe) if model.path is None}
-    weights = sum(_weights(model, who, base) for who, model in fetched.values())
+    weights = sum(2 * shape_or_guess(model, who, base).parameters for who, model in fetched.values())
     origins = origin([model for _, model in fetched.values()])
     target = model_shape(recipe.target.model, base)
     uses = [
@@ -61,16 +61,6 @@ def disk_uses(
     uses.append(DiskUse("trained models", len(trainings) * 2 * target.parameters, "SFT and DPO in bfloat16"))
     uses.append(DiskUse("answers", evaluation.tokens * BYTES_A_TOKEN, "those of the evaluated models"))
     return uses
-
-
-def _weights(model: Model, who: str, base: Path) -> float:
-    """Bytes of a model's weights.
-
-    Args:
-        who: what uses the model; its name tells the size of weights in wheels that are not here.
-    """
-    shape = model_shape(model, base)
-    return 2 * (shape.parameters if shape.exact else parameters_of(model, who))
 
 
 def most_at_once(uses: Sequence[DiskUse]) -> float:

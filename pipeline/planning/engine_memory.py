@@ -8,7 +8,7 @@ from pathlib import Path
 from ..recipe import Recipe
 from .engine_rate import hardware_of
 from .memory import GIB
-from .model_shapes import model_shape
+from .model_shapes import shape_or_guess
 from .sampling_cost import Estimate
 from .text_tables import aligned
 
@@ -23,7 +23,7 @@ def describe(recipe: Recipe, base: Path, estimates: Sequence[Estimate]) -> list[
     for source in recipe.served:
         if not source.placement.num_gpus:
             continue
-        shape = model_shape(source.model, base)
+        shape = shape_or_guess(source.model, source.name, base)
         gpus = source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size * source.placement.num_gpus
         _, hardware = hardware_of(source.placement)
         weights = 2 * shape.parameters / gpus

@@ -22,9 +22,10 @@ PROMPT_TOKENS: dict[Domain, float] = {"instruction": 185, "math": 60, "code": 15
 """Assumed mean tokens of a prompt where its data can't be read.
 
 instruction: UltraFeedback's prompts (arXiv 2310.01377). math: 400 problems of GSM8K, 235 characters each, 4 characters
-a token. code: between MBPP's problems (37) and LeetCode's pages. chinese: 60 questions of AlignBench and CMATH, 62
-characters each, 1.5 characters a token.
+a token. code: a guess between MBPP's problems (147 characters) and LeetCode's pages. chinese: 60 questions of
+AlignBench and CMATH, 62 characters each, 1.5 characters a token.
 """
+LENGTHS_BASIS = "instruction as UltraFeedback's, math as GSM8K's, chinese as AlignBench's and CMATH's; code is a guess"
 
 
 @dataclass(frozen=True, slots=True)

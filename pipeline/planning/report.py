@@ -44,10 +44,10 @@ def _blocks(run: Run, counts: PromptCounts) -> Iterator[list[str]]:
     costs = stage_costs.stage_costs(run, counts, estimates, total, trainings, suites, lengths)
     yield stage_costs.describe(costs, recipe)
     yield disk_cost.describe(disk_cost.disk_uses(recipe, run.base, estimates, trainings, costs[-1]))
-    yield _assumptions(run)
+    yield _assumptions(run, counts)
 
 
-def _assumptions(run: Run) -> list[str]:
+def _assumptions(run: Run, counts: PromptCounts) -> list[str]:
     """What the numbers rest on where nothing was measured."""
     placements = [s.placement for s in run.recipe.served]
     names = ", ".join(sorted({engine_rate.hardware_of(p)[0] for p in placements}))
@@ -58,6 +58,8 @@ def _assumptions(run: Run) -> list[str]:
             f"  engines: {engine_rate.BANDWIDTH_SHARE:.0%} of the bandwidth or {engine_rate.COMPUTE_SHARE:.0%} of the "
             f"operations/s of the data sheet ({names})",
         ]
+    if counts.expected:
+        lines.append(f"  prompts, tokens: {prompt_counts.LENGTHS_BASIS}")
     return [
         *lines,
         f"  rewards: {engine_rate.COMPUTE_SHARE:.0%} of a GPU's operations/s, {engine_rate.CPU_SHARE:.0%} of a CPU's; "

@@ -73,13 +73,13 @@ def suite_count(suite: AnySuite, config: Evaluate, base: Path) -> SuiteCount:
 def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
     """The number of a suite's rows, and where it comes from."""
     readers = [PromptReader(entry, base) for entry in suite.files]
-    if all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
+    if readers and all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
         return sum(1 for reader in readers for _ in reader.rows()), "the files"
     expected = [reader.entry.expected_rows for reader in readers]
     known = [rows for rows in expected if rows is not None]
-    if len(known) == len(expected):
+    if known and len(known) == len(expected):
         return sum(known), "expected_rows"
-    if suite.form in PUBLISHED_ROWS and len(readers) == 1:
+    if suite.form in PUBLISHED_ROWS and len(readers) <= 1:
         return PUBLISHED_ROWS[suite.form], f"the public set in the form {suite.form}"
     return None, "its files can't be read here"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fusechat.pipeline.planning.memory import shape
-from fusechat.pipeline.planning.model_shapes import model_shape, origin, parameters_of
+from fusechat.pipeline.planning.model_shapes import model_shape, origin, parameters_of, shape_or_guess
 from fusechat.pipeline.planning.published_shapes import PUBLISHED
 from fusechat.pipeline.recipe import Model
 from fusechat.pipeline.recipe.load import find, load, packaged_recipes
@@ -84,3 +85,22 @@ def test_another_hub_model_has_the_size_of_its_name(tmp_path: Path) -> None:
     assert parameters_of(other, "a") == 3e9
     assert origin([known]) == "as published"
     assert origin([known, other]) == "1 as published, the others by config.json where it is here, else by name"
+
+
+def test_a_models_config_in_the_hubs_cache_tells_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "1" * 40
+    folder = tmp_path / "models--owner--Cached-70B" / "snapshots" / commit
+    folder.mkdir(parents=True)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 100, **sizes}))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = model_shape(Model(hub="owner/Cached-70B", revision=commit), tmp_path)
+    assert (found.layers, found.exact) == (2, True)
+    assert model_shape(Model(hub="owner/Cached-70B", revision="2" * 40), tmp_path).parameters == 70e9
+
+
+def test_a_source_whose_config_cannot_be_read_has_the_size_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a-3b").mkdir()
+    (tmp_path / "a-3b" / "config.json").write_text("{}")
+    assert shape_or_guess(Model(path="a-3b"), "a", tmp_path).parameters == 3e9
+    assert shape_or_guess(Model(path="gone-7b"), "a", tmp_path).parameters == 7e9

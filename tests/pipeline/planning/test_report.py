@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from example_recipe import make_recipe, quiet_run, recipe_tree, source_tree, write_jsonl
+from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from fusechat.pipeline.cli.main import app
@@ -16,6 +17,7 @@ from fusechat.pipeline.errors import InputError, RecipeError, RunDirectoryError
 from fusechat.pipeline.planning import disk_cost, engine_memory, prompt_counts, stage_costs, suite_counts
 from fusechat.pipeline.planning.sampling_cost import estimate
 from fusechat.pipeline.planning.training_cost import training_costs
+from fusechat.pipeline.recipe import PromptTable
 from fusechat.pipeline.recipe.load import find, load, packaged_recipes
 from fusechat.pipeline.run import Run
 
@@ -116,6 +118,7 @@ def test_the_plan_works_without_data_models_and_network(tmp_path: Path, monkeypa
     assert table(text, "sampling")["qwen2.5-72b"][0] == str(samples + 9952)
     assert list(table(text, "stage"))[1:7] == ["sample", "score", "sft", "dpo", "evaluate", "all"]
     assert "8.03G parameters (as published)" in text
+    assert "  prompts, tokens: instruction as UltraFeedback's" in text
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -145,6 +148,13 @@ def test_a_set_without_data_and_count_is_named_in_one_line(tmp_path: Path, monke
     assert str(result.exception).startswith(
         "prompts.train.1.expected_rows: owner/unknown/train can't be read on this machine"
     )
+
+
+def test_a_table_without_a_count_is_dumped_as_by_earlier_versions() -> None:
+    assert "expected_rows" not in PromptTable(path="a.jsonl").model_dump()
+    assert PromptTable(path="a.jsonl", expected_rows=3).model_dump()["expected_rows"] == 3
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        PromptTable(path="a.jsonl", expected_rows=0)
 
 
 # --- what is counted
