@@ -66,5 +66,5 @@ def _assumptions(run: Run, counts: PromptCounts) -> list[str]:
         f"training: {mfu:.0%} of the peak",
         f"  lengths: a response {SHARE_OF_MAX_TOKENS:g} of max_tokens, a token of a prompt {CHARS_PER_TOKEN:g} "
         f"characters, a token on disk {sampling_cost.BYTES_A_TOKEN:g} bytes",
-        "not counted: verdicts (CPUs only), judges, downloads, and the data sets on disk",
+        "not counted: verdicts that run into the time limit, judges, downloads, and the data sets on disk",
     ]

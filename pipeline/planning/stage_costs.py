@@ -10,6 +10,7 @@ from ..cluster.needs import serving_needs
 from ..cluster.placement import Resources
 from ..machine.accelerators import SHARE_OF_MAX_TOKENS
 from ..recipe import (
+    Domain,
     Engine,
     EvaluatedModel,
     JudgeReward,
@@ -25,10 +26,13 @@ from .engine_rate import decoding_rate, parameters_of, reading_rate
 from .model_shapes import model_shape
 from .model_shapes import parameters_of as parameters_of_model
 from .prompt_counts import PromptCounts
-from .sampling_cost import DRAIN, ENGINE_S, FLOW_S, RAY_S, Estimate, Lengths, gpu_hours, seconds_on
+from .sampling_cost import DRAIN, ENGINE_S, FLOW_S, Estimate, Lengths, gpu_hours, seconds_on
 from .suite_counts import SuiteCount
 from .text_tables import aligned, clock, short
 from .training_cost import TrainingCost
+
+CHECK_S: dict[Domain, float] = {"math": 0.001, "code": 0.006}
+"""CPU seconds of one verdict, as measured on cases that end at once (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +53,8 @@ class StageCost:
 
 
 def scoring_cost(recipe: Recipe, counts: PromptCounts, lengths: Lengths) -> StageCost:
-    """The rewards: each reads the prompt and the response. Verdicts take CPUs only and are not counted."""
-    responses, tokens = 0.0, 0.0
+    """The rewards, each of which reads the prompt and the response, after the verdicts, which take CPUs."""
+    responses, tokens, checks_s = 0.0, 0.0, 0.0
     for source in recipe.sources:
         for domain, prompts in counts.train.items():
             if isinstance(source, Policy):
@@ -61,19 +65,21 @@ def scoring_cost(recipe: Recipe, counts: PromptCounts, lengths: Lengths) -> Stag
                 num = counts.imported.get((source.name, domain), 0.0)
                 length = _imported_length(recipe, lengths)
             responses += num
+            checks_s += num * CHECK_S.get(domain, 0.0)
             tokens += num * (prompts.tokens + length)
     rule = recipe.score.reward
     rewards = [r for r in recipe.rewards if isinstance(rule, str) or r.name in rule.names]
     if isinstance(rule, str) and rule != "auto":
         rewards = [r for r in recipe.rewards if r.name == rule]
     costs = [_reward_cost(recipe, reward, tokens) for reward in rewards]
-    if rule == "auto":  # the agreement with the verdicts decides; the dearest is counted
+    if rule == "auto" and costs:  # the agreement with the verdicts decides; the dearest is counted
         costs = [max(costs, key=lambda cost: (cost[1], cost[0]))]
-    seconds, hours = sum(s for s, _, _ in costs), sum(h for _, h, _ in costs)
+    seconds = checks_s / recipe.score.verify.num_workers + sum(s for s, _, _ in costs)
+    hours = sum(h for _, h, _ in costs)
     read = tokens * len(costs)
-    names = "the dearest of the rewards" if rule == "auto" else ", ".join(r.name for r in rewards)
-    gpus = max(g for _, _, g in costs)
-    work = f"{responses:.0f} responses at most, by {names}"
+    names = "the dearest of the rewards" if rule == "auto" else ", ".join(r.name for r in rewards) or "no reward"
+    gpus = max((g for _, _, g in costs), default=0.0)
+    work = f"{responses:.0f} responses at most, by {names}; {checks_s / 3600:.1f} CPU-hours of verdicts"
     return StageCost(
         stage="score", work=work, tokens=read, gpus=gpus, gpu_hours=hours, seconds=seconds, seconds_in_turns=seconds
     )
@@ -174,7 +180,7 @@ def stage_costs(
             tokens=sum(e.prefill + e.tokens for e in estimates),
             gpus=sum(e.gpus for e in estimates if e.missing),
             gpu_hours=gpu_hours(estimates),
-            seconds=max((e.seconds for e in estimates), default=0.0) + RAY_S,
+            seconds=seconds_on(run, estimates, None),
             seconds_in_turns=seconds_on(run, estimates, [_node(recipe)]) if smallest_cluster(recipe) else total,
         ),
         scoring_cost(recipe, counts, lengths),

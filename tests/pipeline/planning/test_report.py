@@ -199,7 +199,12 @@ def test_the_run_directorys_prompts_count_where_they_have_been_read(tmp_path: Pa
 
 
 def test_only_data_that_is_not_here_is_replaced_by_a_count(tmp_path: Path) -> None:
+    from datasets.exceptions import DatasetNotFoundError
+
     assert prompt_counts.is_unreachable(UNREACHABLE)
+    gated = InputError("owner/gated@main", 0, "the data set can't be loaded")
+    gated.__cause__ = DatasetNotFoundError("a gated data set")
+    assert prompt_counts.is_unreachable(gated)
     assert not prompt_counts.is_unreachable(InputError("a.jsonl", 3, "id is missing"))
     unwritable = RunDirectoryError("run: read-only")
     unwritable.__cause__ = PermissionError()
@@ -219,8 +224,10 @@ def test_rewards_read_prompts_and_responses_of_all_sources(tmp_path: Path) -> No
     instruction, code = 2 * 5 * 80907, 2 * 8 * 16005
     expected = instruction * (185 + 1024) + code * (150 + 1024) + 9952 * (40 + 1024) + 51803 * (60 + 1024)
     assert cost.tokens == pytest.approx(expected)
-    assert cost.work == f"{instruction + code + 9952 + 51803} responses at most, by armorm"
-    # two operations a parameter and token, at 40% of an H100
+    assert cost.work == f"{instruction + code + 9952 + 51803} responses at most, by armorm; 0.4 CPU-hours of verdicts"
+    # two operations a parameter and token, at 40% of an H100; of code and the imported mathematics also verdicts
+    checks_s = (8 * 2 * 16005 * 0.006 + 51803 * 0.001) / 2
+    assert cost.seconds == pytest.approx(3600 * cost.gpu_hours + checks_s)
     assert 3600 * cost.gpu_hours == pytest.approx(2 * 7_511_316_861 * expected / (0.4 * 989e12), rel=0.01)
 
 
