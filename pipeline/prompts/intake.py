@@ -114,7 +114,7 @@ class Intake:
         self._close_table(reader)
 
     def _open_table(self, reader: PromptReader, split: Split) -> TableCounts:
-        self.tables.append(TableCounts(reader.file, split))
+        self.tables.append(TableCounts(reader.file, split, reader.entry.expected_rows))
         return self.tables[-1]
 
     def _close_table(self, reader: PromptReader) -> None:

@@ -192,6 +192,9 @@ class PromptTable(Section):
     sample: int | None = Field(default=None, ge=1, exclude_if=_is_none)
     """Number of prompts to take: those with the smallest hashes of the rows that are left after all filters. Every row
     of a taken prompt is taken. Default: all prompts."""
+    expected_rows: int | None = Field(default=None, ge=1, exclude_if=_is_none)
+    """Number of prompts that the table is expected to give, e.g. that of the paper. `fusechat plan` uses it where the
+    data is not on the machine; the stage `prompts` prints it beside the count."""
     last_answer: Literal["keep", "drop"] = "keep"
     """`drop` removes the assistant's turns from the end of a conversation. A prompt must end with the user's turn."""
 
