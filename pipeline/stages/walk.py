@@ -14,7 +14,7 @@ from ..models.branches import MODELS, PROMPTS, SUITES
 from ..recipe import precision, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
-from . import graph
+from . import graph, score
 from .sample import sample_missing
 
 
@@ -32,6 +32,8 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
     only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
+        if "score" in stages and run.dir.manifest("score") is None:
+            score.check(run.recipe)
         run.claim()
         _announce(run, stages)
         if not only_prompts:
