@@ -12,77 +12,26 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from example_recipe import HUB_MODEL, make_recipe, source_tree
-from example_rows import prompt_row, response_row, score_row
 from http_server import QuietHandler, serve
+from selected_run import write_run
 from typer.testing import CliRunner
 
 from fusechat.pipeline.cli.main import app
 from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
-from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.export import export
 from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.push import push
-from fusechat.pipeline.dataset.row_checks import RULES, SHARES
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
-from fusechat.pipeline.identities import digest
-from fusechat.pipeline.recipe import DOMAINS, Domain, DomainRule, Margin, Recipe, Select
+from fusechat.pipeline.recipe import DOMAINS, Margin, Recipe, Select
 from fusechat.pipeline.recipe.load import load, packaged_recipes
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
+from fusechat.pipeline.records import REJECT
 from fusechat.pipeline.report.content import collect_content
 from fusechat.pipeline.report.page import draw
 from fusechat.pipeline.selection import apply_rule
 from fusechat.pipeline.storage.manifest import Manifest
-from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
-
-NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
-
-
-def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
-    """A run directory with a finished selection: all domains, two sources with two samples each."""
-    run = RunDir(str(folder))
-    prompts: list[dict[str, Any]] = []
-    responses: list[dict[str, Any]] = []
-    scores: list[dict[str, Any]] = []
-    for i in range(num):
-        domain: Domain = DOMAINS[i % 4]
-        prompt = prompt_row(i, f"question {i} {NASTY}", domain, system="Be brief.", id=f"mine-{i}")
-        prompts.append(prompt)
-        for j in range(4):
-            response = response_row(
-                prompt,
-                digest(prompt["prompt_id"], j),
-                source="ab"[j % 2],
-                revision="rev",
-                sample_index=j // 2,
-                seed=100 + j,
-                text=f"answer {i} {j} {NASTY}",
-            )
-            responses.append(response)
-            correct = j < 2 if domain in ("math", "code") else None
-            scores.append(score_row(response, {"rm": 0.2 - j * (i % 9) / 200}, correct))
-    recipe = make_recipe(
-        run_dir=str(folder),
-        sources=[
-            source_tree(model={"hub": "google/gemma-2-27b-it", "revision": "main"}),
-            source_tree("b", model=HUB_MODEL),
-        ],
-        rewards=[{"name": "rm", "kind": "likelihood", "source": "a"}],
-        sample={"buckets": 3},
-    )
-    Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts, 3)
-    reject = {"stage": "prompts", "id": "p.jsonl:99", "reason": "duplicate", "detail": "of p.jsonl:1"}
-    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
-    Parts(run, "sample", RESPONSE, "response_id").write_all(responses, 3)
-    Parts(run, "score", SCORE, "response_id").write_all(scores, 3)
-    run.write_json({"chosen": "rm"}, "score", "agreement.json")
-    settings = recipe.model_dump(mode="json")
-    run.write_json({"recipe": recipe.name, "target": settings["target"], "settings": settings}, "run.json")
-    apply_rule.run_select(run, recipe, "rm")
-    return run, recipe
 
 
 @pytest.fixture
@@ -222,69 +171,6 @@ def test_a_trace_in_text_acts_on_no_terminal(made: tuple[RunDir, Recipe]) -> Non
     text = "\n".join(lines(trace(run, recipe, "mine-3")))
     assert "question 3" in text and text.isascii() and "\x1b" not in text
     assert json.loads(call("trace", run.url, "mine-3", "--json").stdout)["prompt"]["id"] == "mine-3"
-
-
-# --- check
-
-
-def test_what_selection_wrote_keeps_all_its_promises(made: tuple[RunDir, Recipe]) -> None:
-    assert check(*made) == []
-    done = call("check", made[0].url)
-    assert done.exit_code == 0 and done.stdout.count("ok") == len(RULES)
-
-
-def change(run: RunDir, table: str, row: int, **values: Any) -> str:
-    """Changes one row on disk. Returns its identity."""
-    content = run.read_table("select", f"{table}.parquet")
-    rows = content.to_pylist()
-    row = next((i for i, r in enumerate(rows) if r["domain"] == "instruction"), row)
-    rows[row] |= values
-    run.write_table(pa.Table.from_pylist(rows, schema=content.schema), "select", f"{table}.parquet")
-    return str(rows[row].get("row_id", rows[row]["prompt_id"]))
-
-
-@pytest.mark.parametrize(
-    ("promise", "table", "values"),
-    [
-        ("one source in every pair", "pairs", {"source": "c"}),
-        ("margins inside the window", "pairs", {"chosen_reward": 0.9, "rejected_reward": 0.1, "margin": 0.8}),
-        ("rewards as scored", "pairs", {"margin": 0.02000001}),
-        ("rewards as scored", "sft", {"reward": 0.9}),
-        ("verdicts as labelled", "sft", {"correct": False, "verdict": "wrong"}),
-        ("texts as sampled", "sft", {"completion": [{"role": "assistant", "content": "forged"}]}),
-        ("texts as sampled", "pairs", {"rejected": [{"role": "assistant", "content": "forged"}]}),
-        ("every row traceable", "sft", {"response_id": "0" * 64}),
-        ("every row traceable", "pairs", {"chosen_seed": 9}),
-        ("every row traceable", "sft", {"revision": "another"}),
-        ("every row traceable", "sft", {"prompt": [{"role": "user", "content": "forged"}]}),
-        ("every prompt in one reason", "outcomes", {"reason": "tie"}),
-    ],
-)
-def test_a_row_that_breaks_a_promise_is_named(
-    made: tuple[RunDir, Recipe], promise: str, table: str, values: dict[str, Any]
-) -> None:
-    run, recipe = made
-    identity = change(run, table, 0, **values)
-    broken = check(run, recipe)
-    assert promise in {b.rule for b in broken if b.row == identity}
-    assert {b.row for b in broken} == {identity}
-    done = call("check", run.url)
-    assert done.exit_code == 1 and identity in done.stderr
-
-
-def test_other_promises_hang_on_the_recipe_and_the_intake(made: tuple[RunDir, Recipe]) -> None:
-    run, recipe = made
-    every = DomainRule(sft_fraction=1, margin=recipe.select.instruction.margin)
-    moved = recipe.model_copy(update={"select": recipe.select.model_copy(update={"instruction": every})})
-    assert {b.rule for b in check(run, moved)} == {SHARES}
-    pairs = run.read_table("select", "pairs.parquet").to_pylist()
-    named = next(r for r in Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
-                 if r["prompt_id"] == pairs[0]["prompt_id"])  # fmt: skip
-    reject = {"stage": "prompts", "id": f"p.jsonl:{named['line']}", "reason": "contaminated", "detail": ""}
-    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
-    (broken,) = check(run, recipe)
-    assert broken.rule == "no rejected or contaminated prompt" and "contaminated" in broken.why
-    assert broken.row == pairs[0]["row_id"]
 
 
 # --- exports, card, hub
