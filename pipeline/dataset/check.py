@@ -42,6 +42,8 @@ def check(run: RunDir, recipe: Recipe) -> list[Violation]:
     """
     if not run.exists("select", "pairs.parquet") or not run.exists("select", "sft.parquet"):
         raise StageError("check", run.url, "the selection has not been run; `fusechat select` runs it")
+    if not run.exists("score", "agreement.json"):
+        raise StageError("check", run.url, "the scores are missing; `fusechat score` makes them")
     agreement: AgreementReport = run.read_json("score", "agreement.json")
     sft: list[SftRow] = run.read_table("select", "sft.parquet").to_pylist()
     pairs: list[PairRow] = run.read_table("select", "pairs.parquet").to_pylist()

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
+from ..errors import FusechatError
 from ..identities import digest
 from ..recipe import Recipe
-from ..records import CARRIED, PROMPT, RESPONSE
+from ..records import RESPONSE
 from ..storage.manifest import Manifest
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
@@ -36,12 +37,21 @@ def check_outputs(run: RunDir, recipe: Recipe) -> list[Violation]:
         if manifest is None:
             violation(stage, f"{stage}/manifest.json is missing, so nothing proves the stage's output")
         elif other := _other_inputs(manifest, manifests):
-            violation(
-                stage, f"was made from another output of {' and '.join(other)}; `fusechat {stage}` makes it again"
-            )
-        elif DIGESTS[stage](run, recipe) != manifest.data:
+            why = f"was made from another output of {' and '.join(other)}; `fusechat {stage}` makes it again"
+            violation(stage, why)
+        elif (now := _digest(run, recipe, stage)) is None:
+            violation(stage, "a file is missing or can't be read")
+        elif now != manifest.data:
             violation(stage, f"its files differ from what the stage wrote, by the hash in {stage}/manifest.json")
     return violations
+
+
+def _digest(run: RunDir, recipe: Recipe, stage: str) -> str | None:
+    """Hash of the stage's stored output, or None if a file is missing or can't be read."""
+    try:
+        return DIGESTS[stage](run, recipe)
+    except (ValueError, KeyError, OSError, FusechatError):  # ValueError: from Arrow
+        return None
 
 
 def _other_inputs(manifest: Manifest, manifests: Mapping[str, Manifest | None]) -> list[str]:
@@ -55,13 +65,16 @@ def _other_inputs(manifest: Manifest, manifests: Mapping[str, Manifest | None]) 
 
 
 def _prompts(run: RunDir, recipe: Recipe) -> str:
-    tables = (("train", PROMPT, "prompt_id"), ("heldout", PROMPT, "prompt_id"), ("responses", CARRIED, "carried_id"))
-    buckets = range(recipe.sample.buckets)
-    digests = []
-    for folder, schema, key in tables:
-        parts = Parts(run, f"prompts/{folder}", _stored_schema(run, f"prompts/{folder}", schema), key)
-        digests.append(digest([digest(parts.read(bucket).to_pylist()) for bucket in buckets]))
-    return digest(*digests, run.read_table("prompts", "rejects.parquet").to_pylist())
+    def stored(folder: str, key: str) -> str:
+        files = run.files("prompts", folder)
+        # Earlier versions wrote fewer columns, and hashed those.
+        schema = run.read_table(files[0]).schema if files else pa.schema([(key, pa.string())])
+        parts = Parts(run, f"prompts/{folder}", schema, key)
+        return digest([digest(parts.read(bucket).to_pylist()) for bucket in range(recipe.sample.buckets)])
+
+    prompts = [stored("train", "prompt_id"), stored("heldout", "prompt_id"), stored("responses", "carried_id")]
+    scores = [stored("scores", "score_id")] if run.files("prompts", "scores") else []
+    return digest(*prompts, run.read_table("prompts", "rejects.parquet").to_pylist(), *scores)
 
 
 def _sample(run: RunDir, recipe: Recipe) -> str:
@@ -95,10 +108,3 @@ DIGESTS: dict[str, Callable[[RunDir, Recipe], str]] = {
     "select": _select,
 }
 """Stage -> computes `Manifest.data` of its stored output. The functions `run` of stages/ say the same."""
-
-
-def _stored_schema(run: RunDir, folder: str, schema: pa.Schema) -> pa.Schema:
-    """The columns of `schema` that the folder's files have. Earlier versions wrote fewer, and hashed those."""
-    files = run.files(folder)
-    names = run.read_table(files[0]).schema.names if files else schema.names
-    return pa.schema([field for field in schema if field.name in names])

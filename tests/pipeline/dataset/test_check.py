@@ -17,6 +17,7 @@ from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.row_checks import DECIDED, NO_REJECTS, OUTPUTS, RULES, SHARES, TEXTS, TRACEABLE
 from fusechat.pipeline.dataset.trace import trace
+from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.identities import digest
 from fusechat.pipeline.recipe import DomainRule, Recipe
 from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE
@@ -235,6 +236,19 @@ def test_a_stage_without_a_manifest_proves_nothing(made: tuple[RunDir, Recipe]) 
     run.remove(["sample/manifest.json"])
     (broken,) = check(run, recipe)
     assert (broken.rule, broken.row) == (OUTPUTS, "sample") and "is missing" in broken.why
+
+
+def test_a_file_that_is_gone_or_broken_is_told_in_one_line(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    run.remove(["select/candidates.parquet"])
+    (broken,) = check(run, recipe)
+    assert (broken.rule, broken.row) == (OUTPUTS, "select") and "missing or can't be read" in broken.why
+    run.write_bytes(b"no Parquet", run.files("score")[0])
+    with pytest.raises(StageError, match="the shard can't be read"):
+        check(run, recipe)
+    run.remove(["score/agreement.json"])
+    with pytest.raises(StageError, match="the scores are missing"):
+        check(run, recipe)
 
 
 def test_a_selected_row_that_is_missing_is_named_by_its_prompt(made: tuple[RunDir, Recipe]) -> None:
