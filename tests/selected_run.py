@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from example_recipe import HUB_MODEL, make_recipe, source_tree
 from example_rows import prompt_row, response_row, score_row
 
 from fusechat.pipeline.dataset.outputs import DIGESTS
-from fusechat.pipeline.identities import digest
-from fusechat.pipeline.recipe import DOMAINS, Domain, Recipe
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
+from fusechat.pipeline.identities import digest, prompt_id
+from fusechat.pipeline.recipe import DOMAINS, VERIFIED_DOMAINS, Domain, Recipe
+from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE, Message
 from fusechat.pipeline.selection import apply_rule
 from fusechat.pipeline.storage.manifest import Manifest
 from fusechat.pipeline.storage.parts import Parts
@@ -21,11 +22,14 @@ from fusechat.pipeline.storage.run_dir import RunDir
 NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
 
 
-def write_run(folder: Path, num: int = 80, cut: int | None = None) -> tuple[RunDir, Recipe]:
+def write_run(
+    folder: Path, num: int = 80, cut: int | None = None, history: Sequence[Message] = ()
+) -> tuple[RunDir, Recipe]:
     """A run directory with a finished selection: all domains, two sources with two samples each.
 
     Args:
         cut: number of the response of each prompt that was cut at its token limit.
+        history: earlier turns of every fifth prompt.
     """
     run = RunDir(str(folder))
     prompts: list[dict[str, Any]] = []
@@ -33,7 +37,13 @@ def write_run(folder: Path, num: int = 80, cut: int | None = None) -> tuple[RunD
     scores: list[dict[str, Any]] = []
     for i in range(num):
         domain: Domain = DOMAINS[i % 4]
-        prompt = prompt_row(i, f"question {i} {NASTY}", domain, system="Be brief.", id=f"mine-{i}")
+        reference = {"gold": str(i)} if domain == "math" else {"tests": "assert f", "entry_point": "f"}
+        if domain not in VERIFIED_DOMAINS:
+            reference = {}
+        prompt = prompt_row(i, f"question {i} {NASTY}", domain, system="Be brief.", id=f"mine-{i}", **reference)
+        if i % 5 == 0 and history:
+            prompt["messages"][1:1] = history
+            prompt["prompt_id"] = prompt_id(prompt["messages"])
         prompts.append(prompt)
         for j in range(4):
             response = response_row(

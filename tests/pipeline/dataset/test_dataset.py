@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from http_server import QuietHandler, serve
 from selected_run import write_run
@@ -176,43 +176,6 @@ def test_a_trace_in_text_acts_on_no_terminal(made: tuple[RunDir, Recipe]) -> Non
 # --- exports, card, hub
 
 
-def test_exports_hold_every_row_in_the_other_trainers_form(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    run, recipe = made
-    sft, pairs = (run.read_table("select", f"{n}.parquet").to_pylist() for n in ("sft", "pairs"))
-    counts = export(run, recipe, "llamafactory", tmp_path / "lf")
-    assert counts == {"fusechat_sft.json": len(sft), "fusechat_pairs.json": len(pairs)}
-    info = json.loads((tmp_path / "lf/dataset_info.json").read_text())
-    for name, rows in (("fusechat_sft", sft), ("fusechat_pairs", pairs)):
-        assert info[name]["formatting"] == "sharegpt"
-        written = json.loads((tmp_path / "lf" / info[name]["file_name"]).read_text())
-        assert [w["row_id"] for w in written] == [r["row_id"] for r in rows]
-        assert all(set(info[name]["columns"].values()) <= set(w) for w in written)
-        assert all(w["conversations"][0]["from"] == "human" and w["system"] == "Be brief." for w in written)
-    first = written[0]
-    assert (first["chosen"]["from"], first["chosen"]["value"]) == ("gpt", pairs[0]["chosen"][0]["content"])
-    assert len(first["conversations"]) == 1 and info["fusechat_pairs"]["ranking"] is True
-    export(run, recipe, "alignment-handbook", tmp_path / "ah")
-    prefs = [r for s in ("train", "test") for r in pq.read_table(tmp_path / f"ah/data/{s}_prefs.parquet").to_pylist()]
-    assert {r["row_id"] for r in prefs} == {r["row_id"] for r in pairs} and len(prefs) == len(pairs)
-    assert [m["role"] for m in prefs[0]["chosen"]] == ["system", "user", "assistant"]
-    assert prefs[0]["chosen"][:-1] == prefs[0]["rejected"][:-1]
-    messages = pq.read_table(tmp_path / "ah/data/train_sft.parquet").to_pylist()[0]["messages"]
-    assert messages[-1]["role"] == "assistant"
-
-
-@pytest.mark.slow
-def test_trl_and_datasets_read_the_data_set(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    from datasets import load_dataset
-    from trl import is_conversational
-
-    run, recipe = made
-    export(run, recipe, "trl", tmp_path / "trl")
-    for config, columns in (("sft", {"prompt", "completion"}), ("pairs", {"prompt", "chosen", "rejected"})):
-        rows = load_dataset(str(tmp_path / "trl"), config, split="train", cache_dir=str(tmp_path / "cache"))
-        assert columns <= set(rows.column_names) and is_conversational(rows[0])
-        assert len(rows) == run.read_table("select", f"{config}.parquet").num_rows
-
-
 def test_a_folder_that_holds_something_and_an_unknown_format_are_refused(
     made: tuple[RunDir, Recipe], tmp_path: Path
 ) -> None:
@@ -220,7 +183,7 @@ def test_a_folder_that_holds_something_and_an_unknown_format_are_refused(
     (tmp_path / "x/y").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):
         export(*made, "trl", tmp_path / "x")
-    with pytest.raises(UserError, match="must be one of trl, llamafactory, alignment-handbook"):
+    with pytest.raises(UserError, match=r"one of trl, llamafactory, alignment-handbook, axolotl, ms-swift, verl$"):
         export(*made, "csv", tmp_path / "z")
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunDirectoryError, match="can't be written"):
@@ -285,6 +248,7 @@ class Hub(QuietHandler):
     calls: ClassVar[list[tuple[str, str, str | None]]] = []
     files: ClassVar[dict[str, bytes]] = {}
     refuse = 0
+    refuse_card = False
 
     def _answer(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -300,6 +264,8 @@ class Hub(QuietHandler):
         here = f"http://{self.headers['host']}/datasets/me/fused"
         if self.refuse:
             self._answer(self.refuse, {"error": f"no, {self.headers.get('authorization')}"})
+        elif self.path == "/api/validate-yaml" and self.refuse_card:
+            self._answer(400, {"warnings": [], "errors": [{"message": "bad indentation of a mapping entry"}]})
         elif self.path == "/api/repos/create":
             self._answer(200, {"url": here, "name": "me/fused", "id": "1"})
         elif self.path.endswith("/preupload/main"):
@@ -320,7 +286,7 @@ class Hub(QuietHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    Hub.calls, Hub.files, Hub.refuse = [], {}, 0
+    Hub.calls, Hub.files, Hub.refuse, Hub.refuse_card = [], {}, 0, False
     with serve(Hub) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
@@ -349,3 +315,38 @@ def test_a_hub_that_refuses_is_told_without_the_token(made: tuple[RunDir, Recipe
     assert "hf_secretsecret" not in str(error.value)
     with pytest.raises(UserError, match="must be owner/name"):
         push(*made, "fused")
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://nothing.invalid", "no url", "http://["])
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(
+    made: tuple[RunDir, Recipe], monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+    with pytest.raises(UserError, match=f"^push: {re.escape(endpoint)} can't be reached: .*HF_ENDPOINT") as error:
+        push(*made, "me/fused")
+    assert "\n" not in str(error.value) and "hf_secretsecret" not in str(error.value)
+
+
+def test_a_card_whose_yaml_the_hub_refuses_is_told_in_one_line(made: tuple[RunDir, Recipe], hub: type[Hub]) -> None:
+    hub.refuse_card = True
+    with pytest.raises(UserError, match=r"^push: the hub refused the card.*bad indentation") as error:
+        push(*made, "me/fused")
+    assert "\n" not in str(error.value) and not hub.files
+
+
+def test_a_server_that_is_no_hub_is_told_in_one_line(
+    made: tuple[RunDir, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Page(QuietHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+    with serve(Page) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+        with pytest.raises(UserError, match="or is no hub"):
+            push(*made, "me/fused")
