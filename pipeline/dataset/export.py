@@ -14,11 +14,11 @@ from ..records import PROMPT
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .card import card
-from .export_parts import DataSet, ExportFiles, Reference, jsonl
+from .export_parts import ExportFiles, PromptReference, SelectedData, jsonl
 from .json_formats import axolotl, llamafactory, ms_swift
 from .parquet_formats import alignment_handbook, trl, verl
 
-FORMATS: dict[str, Callable[[DataSet], ExportFiles]] = {
+FORMATS: dict[str, Callable[[SelectedData], ExportFiles]] = {
     "trl": trl,
     "llamafactory": llamafactory,
     "alignment-handbook": alignment_handbook,
@@ -56,7 +56,7 @@ def files_of(run: RunDir, recipe: Recipe, format_: str) -> ExportFiles:
         raise StageError("export", run.url, "the selection has not been run; `fusechat select` runs it")
     sft, pairs = (run.read_table("select", f"{name}.parquet") for name in ("sft", "pairs"))
     references = _references(run, sft, pairs) if format_ == "verl" else {}
-    exported = FORMATS[format_](DataSet(sft, pairs, references))
+    exported = FORMATS[format_](SelectedData(sft, pairs, references))
     if exported.left_out:
         exported.files["left_out.jsonl"] = jsonl(exported.left_out)
     text = card(run, recipe, sft, pairs, exported.configs, exported.usage)
@@ -64,7 +64,7 @@ def files_of(run: RunDir, recipe: Recipe, format_: str) -> ExportFiles:
     return exported
 
 
-def _references(run: RunDir, sft: pa.Table, pairs: pa.Table) -> dict[str, Reference]:
+def _references(run: RunDir, sft: pa.Table, pairs: pa.Table) -> dict[str, PromptReference]:
     """Prompt id -> gold answer and tests, of the prompts that have rows."""
     used = pa.array({*sft.column("prompt_id").to_pylist(), *pairs.column("prompt_id").to_pylist()}, pa.string())
     columns = ["gold", "tests", "entry_point"]

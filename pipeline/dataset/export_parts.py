@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..records import Message, PairRow, SftRow
 
 
-class Reference(TypedDict):
+class PromptReference(TypedDict):
     """What a prompt's answers are verified against."""
 
     gold: str | None
@@ -23,14 +23,14 @@ class Reference(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class SelectedData:
     """The selected data set, as it is exported."""
 
     sft: pa.Table
     """SFT_ROW."""
     pairs: pa.Table
     """PAIR."""
-    references: Mapping[str, Reference]
+    references: Mapping[str, PromptReference]
     """Prompt id -> reference, of the prompts that have rows."""
 
     def rows(self) -> tuple[list[SftRow], list[PairRow]]:
@@ -38,7 +38,7 @@ class DataSet:
         return self.sft.to_pylist(), self.pairs.to_pylist()
 
 
-class LeftOut(TypedDict):
+class LeftOutRow(TypedDict):
     """A row that the other trainer can't use."""
 
     table: str
@@ -62,7 +62,7 @@ class ExportFiles:
     """Data file -> number of rows."""
     empty: list[str] = field(default_factory=list)
     """Data files that would have no rows."""
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOutRow] = field(default_factory=list)
 
     def add(self, config: str, split: str, name: str, content: bytes, num: int) -> None:
         """Adds a data file, unless it has no rows."""
@@ -112,9 +112,9 @@ def turn_problem(messages: Sequence[Message]) -> str | None:
     return None
 
 
-def usable(sft: Sequence[SftRow], pairs: Sequence[PairRow]) -> tuple[list[SftRow], list[PairRow], list[LeftOut]]:
+def usable(sft: Sequence[SftRow], pairs: Sequence[PairRow]) -> tuple[list[SftRow], list[PairRow], list[LeftOutRow]]:
     """The rows with alternating turns, and those that are left out because of `turn_problem`."""
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOutRow] = []
 
     def fits(table: str, row: SftRow | PairRow) -> bool:
         problem = turn_problem(row["prompt"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from ..records import Message
-from .export_parts import DataSet, ExportFiles, jsonl, origin, usable
+from .export_parts import ExportFiles, SelectedData, jsonl, origin, usable
 
 ROLES = {"user": "human", "assistant": "gpt"}
 """Role -> ShareGPT's name."""
@@ -33,7 +33,7 @@ rows, if there are any.
 """
 
 
-def llamafactory(data: DataSet) -> ExportFiles:
+def llamafactory(data: SelectedData) -> ExportFiles:
     """ShareGPT conversations, and the dataset_info.json that defines their columns."""
     out = ExportFiles(LLAMAFACTORY_USAGE)
     sft_rows, pair_rows, out.left_out = usable(*data.rows())
@@ -87,7 +87,7 @@ datasets:
 """
 
 
-def axolotl(data: DataSet) -> ExportFiles:
+def axolotl(data: SelectedData) -> ExportFiles:
     """`messages` for `type: chat_template`; `messages`, `chosen` and `rejected` for `type: chat_template.default`."""
     out = ExportFiles(AXOLOTL_USAGE)
     sft_rows, pair_rows = data.rows()
@@ -112,7 +112,7 @@ ms-swift joins turns of one role that follow each other, and deletes rows with a
 """
 
 
-def ms_swift(data: DataSet) -> ExportFiles:
+def ms_swift(data: SelectedData) -> ExportFiles:
     """`messages`; in pairs they end with the chosen response, and `rejected_response` is the text of the other."""
     out = ExportFiles(MS_SWIFT_USAGE)
     sft_rows, pair_rows, out.left_out = usable(*data.rows())

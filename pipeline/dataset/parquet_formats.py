@@ -9,7 +9,7 @@ import pyarrow as pa
 from ..identities import fraction_of
 from ..recipe import VERIFIED_DOMAINS
 from ..records import MESSAGES, PairRow, SftRow
-from .export_parts import ORIGIN, DataSet, ExportFiles, Reference, origin, parquet
+from .export_parts import ORIGIN, ExportFiles, PromptReference, SelectedData, origin, parquet
 
 TEST_FRACTION = 0.02
 """Share of the prompts in alignment-handbook's test splits. The prompt's hash decides."""
@@ -29,7 +29,7 @@ on the completion alone, and ignores the other columns.
 """
 
 
-def trl(data: DataSet) -> ExportFiles:
+def trl(data: SelectedData) -> ExportFiles:
     """Conversational prompt + completion, and prompt + chosen + rejected, with provenance columns."""
     out = ExportFiles(TRL_USAGE)
     for name, table in (("sft", data.sft), ("pairs", data.pairs)):
@@ -57,7 +57,7 @@ token, unless `assistant_only_loss` is set.
 """
 
 
-def alignment_handbook(data: DataSet) -> ExportFiles:
+def alignment_handbook(data: SelectedData) -> ExportFiles:
     """Whole conversations as `messages`, or as `chosen` and `rejected`, in train and test splits.
 
     There is no column `prompt`: TRL would take the string for a prompt without chat template.
@@ -126,7 +126,7 @@ _RL = pa.schema(
 )
 
 
-def verl(data: DataSet) -> ExportFiles:
+def verl(data: SelectedData) -> ExportFiles:
     """Conversations as `messages` for SFT, and the prompts with gold answers or tests for reinforcement learning."""
     out = ExportFiles(VERL_USAGE)
     sft_rows, pair_rows = data.rows()
@@ -140,7 +140,7 @@ def verl(data: DataSet) -> ExportFiles:
     return out
 
 
-def _rl_row(row: SftRow | PairRow, index: int, reference: Reference | None) -> dict[str, object]:
+def _rl_row(row: SftRow | PairRow, index: int, reference: PromptReference | None) -> dict[str, object]:
     truth = None
     if reference is not None:
         truth = reference["tests"] if row["domain"] == "code" else reference["gold"]
