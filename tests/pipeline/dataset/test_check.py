@@ -212,6 +212,35 @@ def test_a_text_that_is_forged_alike_in_sample_and_select_breaks_their_hashes(ma
     assert done.exit_code == 1 and "sample: stage outputs as their manifests record" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("stage", "folder", "values"),
+    [
+        ("prompts", "prompts/train", {"gold": "forged"}),
+        ("sample", "sample", {"reject": "forged"}),
+        ("score", "score", {"rewards": [("rm", 0.9)]}),
+        ("score", "score", {"detail": "forged"}),
+        ("select", "select/candidates.parquet", {"chosen_reward": 0.9}),
+    ],
+)
+def test_the_stage_whose_files_were_changed_is_named(
+    made: tuple[RunDir, Recipe], stage: str, folder: str, values: dict[str, Any]
+) -> None:
+    run, recipe = made
+    file = folder if folder.endswith(".parquet") else run.files(folder)[0]
+    rows = run.read_table(file).to_pylist()
+    rows[0] |= values
+    rewrite(run, file, rows)
+    assert [b.row for b in check(run, recipe) if b.rule == OUTPUTS] == [stage]
+
+
+def test_responses_that_were_sampled_for_another_plan_are_honest(made: tuple[RunDir, Recipe]) -> None:
+    run, recipe = made
+    file = run.files("sample")[0]
+    row = run.read_table(file).to_pylist()[0] | {"response_id": digest("another"), "text": "another"}
+    Parts(run, "sample", RESPONSE, "response_id").write_all([row], recipe.sample.buckets)
+    assert check(run, recipe) == []
+
+
 def test_a_run_of_an_earlier_version_is_honest_until_a_text_is_forged(earlier: tuple[RunDir, Recipe]) -> None:
     run, recipe = earlier
     assert check(run, recipe) == []
