@@ -42,7 +42,9 @@ def made(request: pytest.FixtureRequest, many: tuple[RunDir, Recipe]) -> tuple[R
 
 
 def selected(run: RunDir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    return tuple(run.read_table("select", f"{n}.parquet").to_pylist() for n in ("sft", "pairs"))  # type: ignore[return-value]
+    """The SFT rows and the pairs."""
+    sft, pairs = (run.read_table("select", f"{name}.parquet").to_pylist() for name in ("sft", "pairs"))
+    return sft, pairs
 
 
 def load(folder: Path, cache: Path) -> dict[str, dict[str, Any]]:
