@@ -335,10 +335,10 @@ def test_the_identity_of_an_imported_response_proves_its_text(tmp_path: Path) ->
 def test_two_training_files_of_one_name_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
     rows = [{"id": str(i), "domain": "instruction", "prompt": f"Question {i}?"} for i in range(3)]
     carried = [{**row, "responses": {SOURCE: ["Yes."]}} for row in rows]
-    files = {"a/p.jsonl": carried[:2], "b/p.jsonl": [carried[0], carried[2]]}
+    files = {"a/p.jsonl": carried[:2], "b/p.jsonl": [rows[0], carried[2]]}
     every = {"sft_fraction": 1, "margin": {"min": 0, "max": 1}}
     run = write_imported_run(tmp_path, files, select={"instruction": every})
     rejects = run.dir.read_table("prompts/rejects.parquet").to_pylist()
-    assert [r["reason"] for r in rejects] == ["duplicate"]  # line 1 of b/p.jsonl; line 1 of a/p.jsonl is kept
+    assert [(r["id"], r["reason"]) for r in rejects] == [("b/p.jsonl:1", "duplicate")]
     assert run.dir.read_table("select/sft.parquet").num_rows == 3
     assert check(run.dir, run.recipe) == []
