@@ -26,7 +26,8 @@ from ..records import Message, PromptRow
 from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
-from .public_sets import FOLLOW_UP, FORMS, SetRow
+from .forms.form import FOLLOW_UP, SetRow
+from .forms.registry import FORMS
 
 
 @dataclass(slots=True)
