@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import InputError
 from ..identities import digest, prompt_id
 from ..prompts import rows, text
-from ..prompts.readers import PromptReader
+from ..prompts.readers import PromptReader, ReadRow
 from ..prompts.rows import UnusableError
 from ..recipe import (
     REFERENCE,
     AnySuite,
     HarnessSuite,
     JudgedSuite,
+    PromptFile,
     Prompts,
     PromptTable,
     Sampling,
@@ -26,8 +30,12 @@ from ..records import Message, PromptRow
 from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
-from .forms.form import FOLLOW_UP, SetRow
+from .forms import instruction_checks
+from .forms.form import FOLLOW_UP, RULE, Dates, SetRow
 from .forms.registry import FORMS
+
+ENDINGS = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
+"""Endings of the files in `evaluate.suite_files`."""
 
 
 @dataclass(slots=True)
@@ -43,6 +51,8 @@ class LoadedSuite:
     """Prompt id -> the reference answer in the row."""
     follow_ups: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the question that follows the model's answer (MT-Bench's second turn)."""
+    rules: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> the rule that scores its answers, if neither the math nor the code verifier does."""
     samplings: dict[str, Sampling] = field(default_factory=dict)
     """Prompt id -> its sampling parameters, if the prompts have different ones (the harness's tasks)."""
     rejects: list[tuple[str, str, str]] = field(default_factory=list)
@@ -52,7 +62,7 @@ class LoadedSuite:
     def identity(self) -> str:
         """Hash of the prompts and their gold, tests and references; part of the names of folders."""
         items = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
-        more = [sorted(self.follow_ups.items())] if self.follow_ups else []
+        more = [sorted(each.items()) for each in (self.follow_ups, self.rules) if each]
         return digest(items, sorted(self.references.items()), *more)[:12]
 
     def second_turns(self) -> dict[str, PromptRow]:
@@ -80,40 +90,87 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
         InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or no usable row is left.
     """
     loaded = LoadedSuite(suite)
-    files = [PromptReader(entry, base) for entry in entries(suite)]
+    files = [PromptReader(entry, base, any_columns=suite.form != "rows") for entry in entries(suite, base)]
     for file in files:
-        for line, raw in file.rows():
+        before = len(loaded.prompts)
+        for line, raw in _rows(suite, file):
+            if suite.limit is not None and len(loaded.prompts) - before == suite.limit:
+                break
             try:
                 if isinstance(raw, UnusableError):
                     raise raw
-                prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
+                row = _row(dict(raw), suite, config, file.entry)
             except UnusableError as unusable:
                 if config.invalid == "stop" and not unusable.always_reject:
-                    raise InputError(file.place, line, unusable.problem) from None
+                    raise InputError(file.place, line, f"{unusable.problem} (suite {suite.name})") from None
                 loaded.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
                 continue
-            identity = prompt["prompt_id"]
+            identity = row.prompt["prompt_id"]
             if identity in loaded.contents:
-                loaded.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {prompt['id']}"))
+                loaded.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {row.prompt['id']}"))
                 continue
-            loaded.prompts.append({**prompt, "language": None, "file": file.file, "line": line})
-            loaded.contents[identity] = content
-            if reference is not None:
-                loaded.references[identity] = reference
-            if follow_up is not None:
-                loaded.follow_ups[identity] = follow_up
+            loaded.prompts.append({**row.prompt, "language": None, "file": file.file, "line": line})
+            loaded.contents[identity] = row.content
+            if row.reference is not None:
+                loaded.references[identity] = row.reference
+            if row.follow_up is not None:
+                loaded.follow_ups[identity] = row.follow_up
+            if row.rule is not None:
+                loaded.rules[identity] = row.rule
     if not loaded.prompts:
         why = f"; {len(loaded.rejects)} can't be used, e.g. {': '.join(loaded.rejects[0])}" if loaded.rejects else ""
         raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} contains no usable row{why}")
+    if set(loaded.rules.values()) & set(instruction_checks.RULES) and not instruction_checks.is_installed():
+        raise InputError(f"suite {suite.name}", 0, instruction_checks.HOW_TO_GET)
     return loaded
 
 
-def entries(suite: Suite) -> list[PromptTable]:
-    """The suite's files, with the format and the id column to read them with."""
-    tables = [PromptTable(path=entry) if isinstance(entry, str) else entry for entry in suite.files]
-    if suite.form == "rows":
-        return tables
-    return [table.model_copy(update={"format": "jsonl", "id": "generated"}) for table in tables]
+def _rows(suite: Suite, file: PromptReader) -> Iterator[tuple[int, ReadRow]]:
+    """The file's rows.
+
+    Raises:
+        InputError: it can't be read. For a hub data set the message says what to do.
+    """
+    try:
+        yield from file.rows()
+    except InputError as error:
+        if file.entry.hub is None or file.path.exists():
+            raise
+        gated = re.search(r"gated|401|403", error.problem, re.IGNORECASE)
+        token = "accept its terms on the hub and set HF_TOKEN, or " if gated else ""
+        remedy = f"{token}put {suite.name}.jsonl, .parquet or .csv into a folder and set evaluate.suite_files to it"
+        raise InputError(error.file, error.line, f"suite {suite.name}: {error.problem}; {remedy}") from error
+
+
+def entries(suite: Suite, base: Path) -> list[PromptTable]:
+    """The suite's files, with the id column to read them with.
+
+    Args:
+        base: folder that relative paths are relative to.
+
+    Raises:
+        InputError: `evaluate.suite_files` has no file of the suite.
+    """
+    tables = [table for entry in suite.files for table in _tables(suite, entry, base)]
+    return tables if suite.form == "rows" else [table.model_copy(update={"id": "generated"}) for table in tables]
+
+
+def _tables(suite: Suite, entry: PromptFile, base: Path) -> list[PromptTable]:
+    if not isinstance(entry, str):
+        return [entry]
+    path = base / entry
+    if path.name != suite.name or path.is_file():
+        return [PromptTable(path=entry)]
+    # evaluate.suite_files names files without their ending, or folders
+    found = [f"{entry}{ending}" for ending in ENDINGS if path.with_name(f"{path.name}{ending}").is_file()][:1]
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.suffix in ENDINGS)
+        found += [f"{entry}/{file.relative_to(path)}" for file in inside]
+    if not found:
+        names = ", ".join(f"{path.name}{ending}" for ending in ENDINGS)
+        problem = f"suite {suite.name}: there is none of {names}, nor a folder {path.name} with such files"
+        raise InputError(str(path.parent), 0, f"{problem} (evaluate.suite_files)")
+    return [PromptTable(path=file) for file in found]
 
 
 def ask_of(suite: Suite) -> str:
@@ -126,33 +183,37 @@ def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
     """File -> hash of its content. Empty for the harness, which finds its tasks' data itself."""
     if isinstance(suite, HarnessSuite):
         return {}
-    return {file.file: file.fingerprint() for file in (PromptReader(entry, base) for entry in entries(suite))}
+    return {file.file: file.fingerprint() for file in (PromptReader(entry, base) for entry in entries(suite, base))}
 
 
-def _row(
-    raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable
-) -> tuple[PromptRow, str, str | None, str | None]:
-    """A PROMPT row without its file and line, the row's text, its reference answer, and its second turn.
+class _Row(NamedTuple):
+    """A row of a suite as it is used."""
+
+    prompt: PromptRow
+    """Without its file and line."""
+    content: str
+    """The text without the `ask` template."""
+    reference: str | None
+    follow_up: str | None
+    rule: str | None
+
+
+def _row(raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable) -> _Row:
+    """A row of a suite.
 
     Raises:
         UnusableError: the row can't be used.
     """
-    form = FORMS.get(suite.form)
-    if form is not None:
-        if missing := [key for key in form.keys if not raw.get(key)]:
-            raise UnusableError("malformed", f"form {suite.form} needs the key {missing[0]!r}")
-        try:
-            raw = {"id": raw["id"], **form.convert(raw)}
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise UnusableError("malformed", f"does not match the form {suite.form}: {error}") from None
-    reference = raw.pop(REFERENCE, None)
+    if suite.form != "rows":
+        raw = _converted(raw, suite)
+    reference, rule = raw.pop(REFERENCE, None), raw.pop(RULE, None)
     follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
     if reference is not None and not isinstance(reference, str):
         raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
     prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
     if carried:
         raise UnusableError("wrong_type", "a row of a suite must not contain responses")
-    if isinstance(suite, VerifiedSuite):
+    if isinstance(suite, VerifiedSuite) and rule is None:
         _check_verifiable(prompt)
     if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE and reference is None:
         raise UnusableError("no_reference", f"the suite's baseline is {REFERENCE}, but the row has no {REFERENCE}")
@@ -165,7 +226,26 @@ def _row(
         content = f"{content}\n{follow_up}"
     last = prompt["messages"][-1]
     last["content"] = ask_of(suite).replace("{prompt}", last["content"])
-    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up
+    return _Row({**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up, rule)
+
+
+def _converted(raw: SetRow, suite: Suite) -> SetRow:
+    """A row of a public set as a prompt row.
+
+    Raises:
+        UnusableError: it is no part of the suite, or of another format.
+    """
+    form = FORMS[suite.form]
+    if missing := [key for key in form.keys if raw.get(key) in (None, "", [])]:
+        raise UnusableError("malformed", f"form {suite.form} needs the key {missing[0]!r}")
+    try:
+        if why := form.left_out(raw, Dates(suite.since, suite.until)):
+            raise UnusableError("left_out", why, always_reject=True)
+        return {"id": raw["id"], **form.convert(raw)}
+    except KeyError as error:
+        raise UnusableError("malformed", f"form {suite.form} needs the key {error}") from None
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UnusableError("malformed", f"does not match the form {suite.form}: {error}") from None
 
 
 def _check_verifiable(prompt: PromptRow) -> None:

@@ -33,10 +33,12 @@ class PromptReader:
 
     Args:
         base: folder that relative paths are relative to.
+        any_columns: the columns need not be the fields of a prompt row: a suite's form converts the rows.
     """
 
-    def __init__(self, entry: str | PromptTable, base: Path) -> None:
+    def __init__(self, entry: str | PromptTable, base: Path, *, any_columns: bool = False) -> None:
         self.entry = PromptTable(path=entry) if isinstance(entry, str) else entry
+        self._any_columns = any_columns
         self._base = base
         self.path = base / (self.entry.path or self.entry.hub or "")
         self.place = str(self.path) if self.entry.path is not None else self.entry.name
@@ -57,6 +59,8 @@ class PromptReader:
         """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit."""
         if self.entry.hub is None:
             return self._file_hash(self.path)
+        if self._is_folder and self.entry.file is not None:
+            return self._file_hash(self._base / self.entry.hub / self.entry.file)
         if self._is_folder:
             files = sorted(f for f in self.path.rglob("*") if f.is_file())
             return digest([[str(f.relative_to(self.path)), self._file_hash(f)] for f in files])
@@ -65,7 +69,7 @@ class PromptReader:
     @property
     def _is_folder(self) -> bool:
         """Whether `hub` is a local folder in the format of a data set."""
-        return self.path.is_dir()
+        return (self._base / (self.entry.hub or "")).is_dir()
 
     @property
     def _format(self) -> str:
@@ -79,7 +83,9 @@ class PromptReader:
         return named | {column: f"responses.{source}" for source, column in self.entry.responses.items()}
 
     def _read(self) -> Iterator[tuple[int, ReadRow]]:
-        if self.entry.hub is not None:
+        if self.entry.file is not None:
+            self.path = self._hub_file()
+        elif self.entry.hub is not None:
             return self._from_hub()
         readers: dict[str, Callable[[], Iterator[tuple[int, ReadRow]]]]
         readers = {"jsonl": self._from_jsonl, "parquet": self._from_parquet, "csv": self._from_csv}
@@ -148,7 +154,8 @@ class PromptReader:
             raise InputError(self.place, 0, "empty; the first line of a CSV file names its columns")
         if repeated := sorted({c for c in header if header.count(c) > 1}):
             raise InputError(self.place, 1, f"two columns have the name {repeated[0]!r}")
-        self._check_columns(header)
+        if not self._any_columns:
+            self._check_columns(header)
 
     # --- Parquet and hub data sets
 
@@ -178,6 +185,25 @@ class PromptReader:
                 number += 1
                 yield number, row
 
+    def _hub_file(self) -> Path:
+        """The hub's file, or that of a local folder. Fetches it into the hub's cache if needed.
+
+        Raises:
+            InputError: it can't be reached, or there is no such file.
+        """
+        from httpx2 import HTTPError
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        hub, file = self.entry.hub or "", self.entry.file or ""
+        if self._is_folder:
+            return self._base / hub / file
+        try:
+            return Path(hf_hub_download(hub, file, repo_type="dataset", revision=self.entry.revision))
+        except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
+            problem = f"the file can't be fetched: {one_line(error)} ({type(error).__name__})"
+            raise InputError(f"{hub}@{self.entry.revision}", 0, problem) from error
+
     def _hub_data(self) -> Dataset:
         """The data set. Fetches it into the hub's cache if needed.
 
@@ -205,6 +231,8 @@ class PromptReader:
         Raises:
             InputError: a column is missing, unknown, or of a wrong type.
         """
+        if self._any_columns:
+            return
         self._check_columns(schema.names)
         fields: dict[str, str] = {column: field for field, column in self.entry.columns.items()}
         for column in schema.names:

@@ -46,7 +46,10 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
         if isinstance(suite, HarnessSuite):
             yield from _optional(f"evaluate.suites.{suite.name}.include_path", suite.include_path)
         else:
-            yield from _prompt_files(f"evaluate.suites.{suite.name}.files", suite.files)
+            local = f"{evaluate.suite_files}/{suite.name}"
+            files = tuple(file for file in suite.files if file != local)
+            yield from _prompt_files(f"evaluate.suites.{suite.name}.files", files)
+    yield from _optional("evaluate.suite_files", evaluate.suite_files)
 
 
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:

@@ -30,6 +30,9 @@ class PromptTable(Section):
     """Configuration of the hub data set."""
     split: str = "train"
     """Split of the hub data set."""
+    file: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A file of `hub` by its name there, e.g. `data/test.jsonl`, which is read in its format. Default: the
+    configuration and split, as the datasets library reads them."""
     format: Literal["jsonl", "parquet", "csv"] | None = None
     """Format of the file. Default: by its ending (.parquet, .csv, .tsv; all others are JSONL)."""
     columns: dict[PromptField, str] = Field(default={})
@@ -51,8 +54,10 @@ class PromptTable(Section):
     def _exactly_one(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
-        if self.path is not None and any(x in self.model_fields_set for x in ("revision", "config", "split")):
-            raise ValueError("revision, config and split go with hub")
+        if self.path is not None and any(x in self.model_fields_set for x in ("revision", "config", "split", "file")):
+            raise ValueError("revision, config, split and file go with hub")
+        if self.file is not None and any(x in self.model_fields_set for x in ("config", "split")):
+            raise ValueError("give only one of file, and config and split")
         if self.hub is not None and self.revision is None:
             raise ValueError("hub needs a revision")
         if self.hub is not None and self.format is not None:
@@ -66,6 +71,8 @@ class PromptTable(Section):
     @property
     def name(self) -> str:
         """Name for messages."""
+        if self.file is not None:
+            return f"{self.hub}/{self.file}"
         return self.path or f"{self.hub}{f'/{self.config}' if self.config else ''}/{self.split}"
 
 
