@@ -56,7 +56,7 @@ class PromptTable(Section):
             raise ValueError("give exactly one of path and hub")
         if self.path is not None and any(x in self.model_fields_set for x in ("revision", "config", "split", "file")):
             raise ValueError("revision, config, split and file go with hub")
-        if self.file is not None and any(x in self.model_fields_set for x in ("config", "split")):
+        if self.file is not None and (self.config is not None or self.split != "train"):
             raise ValueError("give only one of file, and config and split")
         if self.hub is not None and self.revision is None:
             raise ValueError("hub needs a revision")
