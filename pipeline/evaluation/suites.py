@@ -26,8 +26,11 @@ from ..records import Message, PromptRow
 from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
-from .forms.form import FOLLOW_UP, SetRow
+from . import judged_rows, reference_answers
+from .forms.form import SetRow
 from .forms.registry import FORMS
+from .judged_rows import JudgedRow
+from .reference_answers import Answers
 
 
 @dataclass(slots=True)
@@ -40,9 +43,11 @@ class LoadedSuite:
     contents: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the row's text, without the `ask` template."""
     references: dict[str, str] = field(default_factory=dict)
-    """Prompt id -> the reference answer in the row."""
+    """Prompt id -> the reference answer. A second turn's is under the identity of its item."""
     follow_ups: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the question that follows the model's answer (MT-Bench's second turn)."""
+    categories: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Prompt id -> category and subcategory, if the suite is judged; also for second turns, as in `references`."""
     samplings: dict[str, Sampling] = field(default_factory=dict)
     """Prompt id -> its sampling parameters, if the prompts have different ones (the harness's tasks)."""
     rejects: list[tuple[str, str, str]] = field(default_factory=list)
@@ -80,30 +85,33 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
         InputError: a file can't be read, a row can't be used and `config.invalid` is `stop`, or no usable row is left.
     """
     loaded = LoadedSuite(suite)
+    answers = reference_answers.load(suite, base) if isinstance(suite, JudgedSuite) else None
     files = [PromptReader(entry, base) for entry in entries(suite)]
     for file in files:
         for line, raw in file.rows():
             try:
                 if isinstance(raw, UnusableError):
                     raise raw
-                prompt, content, reference, follow_up = _row(dict(raw), suite, config, file.entry)
+                found = _row(dict(raw), suite, config, file.entry, answers)
             except UnusableError as unusable:
                 if config.invalid == "stop" and not unusable.always_reject:
                     raise InputError(file.place, line, unusable.problem) from None
                 loaded.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
                 continue
+            if found is None:
+                continue
+            prompt, content, judged = found
             identity = prompt["prompt_id"]
             if identity in loaded.contents:
                 loaded.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {prompt['id']}"))
                 continue
             loaded.prompts.append({**prompt, "language": None, "file": file.file, "line": line})
             loaded.contents[identity] = content
-            if reference is not None:
-                loaded.references[identity] = reference
-            if follow_up is not None:
-                loaded.follow_ups[identity] = follow_up
+            _add_judged(loaded, identity, judged)
     if not loaded.prompts:
         why = f"; {len(loaded.rejects)} can't be used, e.g. {': '.join(loaded.rejects[0])}" if loaded.rejects else ""
+        if isinstance(suite, JudgedSuite) and suite.categories:
+            why = f" of the categories {', '.join(suite.categories)}{why}"
         raise InputError(", ".join(f.place for f in files), 0, f"suite {suite.name} contains no usable row{why}")
     return loaded
 
@@ -126,13 +134,18 @@ def fingerprints(suite: AnySuite, base: Path) -> dict[str, str]:
     """File -> hash of its content. Empty for the harness, which finds its tasks' data itself."""
     if isinstance(suite, HarnessSuite):
         return {}
-    return {file.file: file.fingerprint() for file in (PromptReader(entry, base) for entry in entries(suite))}
+    files = [PromptReader(entry, base) for entry in entries(suite)]
+    if isinstance(suite, JudgedSuite) and (answers := reference_answers.reader(suite, base)) is not None:
+        files.append(answers)
+    return {file.file: file.fingerprint() for file in files}
 
 
 def _row(
-    raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable
-) -> tuple[PromptRow, str, str | None, str | None]:
-    """A PROMPT row without its file and line, the row's text, its reference answer, and its second turn.
+    raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable, answers: Answers | None
+) -> tuple[PromptRow, str, JudgedRow] | None:
+    """A PROMPT row without its file and line, the row's text, and what a judged suite needs beside it.
+
+    None if the suite leaves out the row's category.
 
     Raises:
         UnusableError: the row can't be used.
@@ -145,27 +158,39 @@ def _row(
             raw = {"id": raw["id"], **form.convert(raw)}
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise UnusableError("malformed", f"does not match the form {suite.form}: {error}") from None
-    reference = raw.pop(REFERENCE, None)
-    follow_up = raw.pop(FOLLOW_UP, None) if isinstance(suite, JudgedSuite) else None
-    if reference is not None and not isinstance(reference, str):
-        raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
+    judged: JudgedRow | None = JudgedRow()
+    if isinstance(suite, JudgedSuite):
+        judged = judged_rows.take(raw, suite, answers)
+    else:
+        raw.pop(REFERENCE, None)
+    if judged is None:
+        return None
     prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
     if carried:
         raise UnusableError("wrong_type", "a row of a suite must not contain responses")
     if isinstance(suite, VerifiedSuite):
         _check_verifiable(prompt)
-    if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE and reference is None:
-        raise UnusableError("no_reference", f"the suite's baseline is {REFERENCE}, but the row has no {REFERENCE}")
     content = text.content(prompt["messages"])
-    if follow_up is not None:
-        if isinstance(suite, JudgedSuite) and suite.baseline == REFERENCE:
-            raise UnusableError("no_reference", f"a {FOLLOW_UP} has no reference; its baseline must be a model")
-        second, _ = rows.prompt_row({**raw, "prompt": follow_up}, config.max_chars, config.normalise, entry)
-        follow_up = second["messages"][-1]["content"]
-        content = f"{content}\n{follow_up}"
+    if judged.follow_up is not None:
+        second, _ = rows.prompt_row({**raw, "prompt": judged.follow_up}, config.max_chars, config.normalise, entry)
+        judged = judged._replace(follow_up=second["messages"][-1]["content"])
+        content = f"{content}\n{judged.follow_up}"
     last = prompt["messages"][-1]
     last["content"] = ask_of(suite).replace("{prompt}", last["content"])
-    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, reference, follow_up
+    return {**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, judged
+
+
+def _add_judged(loaded: LoadedSuite, identity: str, judged: JudgedRow) -> None:
+    """Adds what a judged row has beside its prompt."""
+    turns = [(identity, judged.reference)]
+    if judged.follow_up is not None:
+        loaded.follow_ups[identity] = judged.follow_up
+        turns.append((second_turn(identity), judged.second_reference))
+    for turn, reference in turns:
+        if judged.category or judged.subcategory:
+            loaded.categories[turn] = (judged.category, judged.subcategory)
+        if reference is not None:
+            loaded.references[turn] = reference
 
 
 def _check_verifiable(prompt: PromptRow) -> None:

@@ -10,6 +10,10 @@ SetRow = dict[str, Any]
 
 FOLLOW_UP = "follow_up"
 """Key of the second turn's question."""
+CATEGORY = "category"
+"""Key of the category of a judged suite's row."""
+SUBCATEGORY = "subcategory"
+"""Key of its second, finer category."""
 
 
 class Form(NamedTuple):
