@@ -62,7 +62,7 @@ def rate(
 ) -> tuple[Outcomes, Judging]:
     """Ratings of all models' answers, and the cost of the judge."""
     config, first_of = _config(suite), _first_turns(suite)
-    rated: list[rating.Rated] = []
+    rated: list[rating.AnswerToRate] = []
     for m in models:
         for i, p in prompts.items():
             turns, questions = [i], [tables.conversation(p)]
@@ -70,7 +70,7 @@ def rate(
                 turns, questions = [first, i], [tables.conversation(prompts[first]), p["messages"][-1]["content"]]
             references = [suite.references[turn] for turn in turns if turn in suite.references]
             rated.append(
-                rating.Rated(
+                rating.AnswerToRate(
                     m.name,
                     i,
                     tuple(questions),

@@ -76,7 +76,7 @@ _VERDICT_IN_MATERIAL = re.compile(r"\[(?=\d+(?:\.\d+)?\])|综合(?=得分)")
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class AnswerToRate:
     """One model's answer to rate."""
 
     model: str
@@ -91,7 +91,7 @@ class Rated:
     subcategory: str = ""
 
 
-def request(rated: Rated, suite: JudgedSuite) -> list[Message]:
+def request(rated: AnswerToRate, suite: JudgedSuite) -> list[Message]:
     """The request to the judge about an answer.
 
     A rating inside the question, the answers or the references is taken apart by a space (`[[ 5]]`), so that a judge
@@ -128,7 +128,7 @@ def instruction(suite: JudgedSuite, second: bool, reference: bool) -> str:
     return str(given or own)
 
 
-def questions(rated: Sequence[Rated], suite: JudgedSuite) -> tuple[list[PromptRow], list[str | None]]:
+def questions(rated: Sequence[AnswerToRate], suite: JudgedSuite) -> tuple[list[PromptRow], list[str | None]]:
     """The requests for all answers as PROMPT rows, each text once; and the prompt id of each answer's request, None if
     it needs no judge."""
     rows: dict[str, PromptRow] = {}
@@ -144,7 +144,7 @@ def questions(rated: Sequence[Rated], suite: JudgedSuite) -> tuple[list[PromptRo
     return list(rows.values()), ids
 
 
-def outcome(rated: Rated, judged: ResponseRow | None) -> tuple[float | None, str]:
+def outcome(rated: AnswerToRate, judged: ResponseRow | None) -> tuple[float | None, str]:
     """Rating from 1 to 10, and the reason.
 
     A missing answer has the lowest rating without a judge.

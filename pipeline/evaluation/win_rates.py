@@ -50,7 +50,7 @@ def length_controlled(
 
     - The paper's third term, psi * difficulty of the instruction, is left out: the difficulties are constants that the
       authors fitted on the many models of their leaderboard. With it, the rate is the mean over the instructions.
-    - AlpacaEval adds its two verbosity-gamed baselines at a weight of 0.2, and an L1 penalty chosen by cross-validation;
+    - AlpacaEval adds its two verbosity-gamed baselines at a weight of 0.2, and a cross-validated L1 penalty;
       here, the prior at the top of this file keeps the estimate finite.
     - AlpacaEval's preference is the probability of the judge's one token, of one order; here it is the mean of the
       verdicts of both orders.
