@@ -116,11 +116,11 @@ def judged_items(
     prompts: Mapping[str, PromptRow],
     outcomes: Mapping[str, tuple[float | None, str]],
 ) -> list[ItemRow]:
-    """ITEM rows of a judged suite, with `contaminated` not yet set. The score is the preference.
+    """ITEM rows of a judged suite, with `contaminated` not yet set. The score is the preference or rating.
 
     Args:
         answers: prompt id -> the model's RESPONSE row.
-        outcomes: prompt id -> preference and reason.
+        outcomes: prompt id -> preference or rating, and reason.
     """
     return [_item(suite, model, prompt, [answers[i]], *outcomes[i]) for i, prompt in prompts.items()]
 

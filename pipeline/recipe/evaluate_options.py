@@ -11,6 +11,7 @@ from . import suite_collections
 from .fields import Name, Section
 from .model_options import Engine, Model, Placement, Sampling
 from .prompt_options import PromptFile
+from .rating_options import RatingInstructions, check_rating_request
 from .source_options import Endpoint
 
 TRAINED = ("target", "sft", "dpo")
@@ -109,32 +110,58 @@ class VerifiedSuite(Suite):
 
 
 class JudgedSuite(Suite):
-    """Prompts whose answers a judge compares with a baseline's answers, each pair in both orders."""
+    """Prompts whose answers a judge compares with a baseline's, each pair in both orders, or rates one by one."""
 
     kind: Literal["judged"]
     """A suite whose answers are judged."""
+    method: Literal["pairs", "rating"] = Field(default="pairs", exclude_if=lambda value: value == "pairs")
+    """`pairs`: answers are compared with the baseline's. `rating`: each answer is rated from 1 to 10, as the authors of
+    MT-Bench and AlignBench do."""
     judge: Name
     """Name of the judge: one of `evaluate.judges`, or a source of the recipe."""
-    baseline: Name
+    baseline: Name | None = None
     """Model whose answers the others are compared with: one of `evaluate.models`, or `reference` for the answers in the
-    rows (key `reference`)."""
-    instruction: str | None = None
-    """Request to the judge, with `{prompt}`, `{first}` and `{second}`. The judge's answer must contain one of [[A]],
-    [[B]] and [[C]], or Arena-Hard's [[A>>B]], [[A>B]], [[A=B]], [[B>A]] and [[B>>A]]. Default: fusechat's own
-    request."""
+    rows (key `reference`) or in `answers`. Required with `pairs`; `rating` has none."""
+    answers: PromptFile | None = Field(default=None, exclude_if=lambda value: value is None)
+    """File or table with reference answers, joined by the rows' ids: answers of a model as Arena-Hard and MT-Bench
+    publish them, or rows with `id` and `reference`. They replace the rows' own."""
+    categories: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Categories of rows to use (Arena-Hard, MT-Bench and AlignBench have them). Default: all rows."""
+    instruction: (
+        Annotated[
+            Annotated[str, Tag("one_text")] | Annotated[RatingInstructions, Tag("by_case")],
+            Discriminator(lambda value: "one_text" if isinstance(value, str) else "by_case"),
+        ]
+        | None
+    ) = None
+    """Request to the judge. With `pairs`, it contains `{prompt}`, `{first}` and `{second}`, and the judge's answer must
+    contain one of [[A]], [[B]] and [[C]], or Arena-Hard's [[A>>B]], [[A>B]], [[A=B]], [[B>A]] and [[B>>A]]. With
+    `rating`, it contains `{prompt}` and `{answer}`, or is given by case, and the judge's answer must contain a rating
+    like [[5]], or AlignBench's {'综合得分': 5}. Default: fusechat's own requests."""
     judge_sampling: Sampling = Sampling(temperature=0, max_tokens=1024)
     """Sampling parameters of the judgements."""
     control: Literal["none", "length", "style"] = "length"
     """What the win rate is corrected for: `length` as in AlpacaEval 2, or `style` (length, headers, bold, lists) as in
-    Arena-Hard."""
+    Arena-Hard. Only with `pairs`."""
 
     @model_validator(mode="after")
-    def _instruction(self) -> Self:
+    def _judged(self) -> Self:
+        if self.form not in ("rows", *JUDGED_FORMS):
+            raise ValueError(f"form {self.form} is verified, not judged")
+        if self.method == "rating":
+            for key in ("baseline", "control"):
+                if key in self.model_fields_set and getattr(self, key) not in (None, "none"):
+                    raise ValueError(f"{key} goes with method: pairs; a rating compares with no other answer")
+            if isinstance(self.instruction, str):
+                check_rating_request(self.instruction, "instruction")
+            return self
+        if self.baseline is None:
+            raise ValueError("method: pairs needs a baseline: one of evaluate.models, or reference")
+        if isinstance(self.instruction, RatingInstructions):
+            raise ValueError("instruction is one text with method: pairs; texts by case go with method: rating")
         for field in ("{prompt}", "{first}", "{second}"):
             if self.instruction is not None and field not in self.instruction:
                 raise ValueError(f"instruction must contain {field}")
-        if self.form not in ("rows", *JUDGED_FORMS):
-            raise ValueError(f"form {self.form} is verified, not judged")
         return self
 
 

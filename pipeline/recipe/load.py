@@ -31,6 +31,8 @@ TAGS = {
     "verified",
     "judged",
     "harness",
+    "one_text",
+    "by_case",
 }
 """Tags of union members (kinds of sources, rewards, ...), which pydantic includes in the location of an error."""
 

@@ -156,7 +156,7 @@ class Recipe(Section):
             if suite.judge not in (*judges, *sources):
                 allowed = ", ".join((*judges, *sources))
                 raise ValueError(f"evaluate.suites.{i}.judge: {suite.judge!r} is not one of {allowed}")
-            if suite.baseline not in (*evaluate.names, REFERENCE):
+            if suite.baseline not in (*evaluate.names, REFERENCE, None):
                 allowed = ", ".join((*evaluate.names, REFERENCE))
                 raise ValueError(f"evaluate.suites.{i}.baseline: {suite.baseline!r} is not one of {allowed}")
 

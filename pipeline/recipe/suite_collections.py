@@ -96,6 +96,9 @@ def _completed(suite: Mapping[str, Any], judge: str | None, limit: int | None, f
         own = [t for t in tables if not (isinstance(t, Mapping) and t.get("hub"))]
         if len(own) < len(tables):
             entry["files"] = [f"{files}/{entry.get('name')}", *own]
+    answers = entry.get("answers")
+    if files is not None and isinstance(answers, Mapping) and answers.get("hub"):
+        entry["answers"] = f"{files}/{entry.get('name')}_answers"
     return entry
 
 

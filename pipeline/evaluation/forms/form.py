@@ -11,6 +11,10 @@ SetRow = dict[str, Any]
 
 FOLLOW_UP = "follow_up"
 """Key of the second turn's question."""
+CATEGORY = "category"
+"""Key of the category of a judged suite's row."""
+SUBCATEGORY = "subcategory"
+"""Key of its second, finer category."""
 RULE = "rule"
 """Key of the rule (`rules.RULES`) that scores the answer, if neither the math nor the code verifier does."""
 NO_GOLD = " "

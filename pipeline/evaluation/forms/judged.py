@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from ...recipe import REFERENCE
-from .form import FOLLOW_UP, Form, SetRow
+from .form import CATEGORY, FOLLOW_UP, SUBCATEGORY, Form, SetRow
 
 
 def _alpaca_eval(raw: SetRow) -> SetRow:
-    return {"domain": "instruction", "prompt": raw["instruction"], "reference": raw.get("output")}
+    return {"domain": "instruction", "prompt": raw["instruction"], REFERENCE: raw.get("output")}
 
 
 def _arena_hard(raw: SetRow) -> SetRow:
-    prompt = raw.get("prompt") or raw["turns"][0]["content"]
-    return {"domain": "instruction", "prompt": prompt, "id": str(raw.get("uid") or raw["question_id"])}
+    """v0.1 as first published (`question_id`, `turns`), as published since v2 (`uid`, `prompt`), and v2."""
+    kept = {"id": str(raw.get("uid") or raw["question_id"]), CATEGORY: raw.get("category")}
+    return {"domain": "instruction", "prompt": raw.get("prompt") or raw["turns"][0]["content"], **kept}
 
 
 def _mt_bench(raw: SetRow) -> SetRow:
+    """`reference` is a list with an answer for each turn. Most rows have none."""
     first, *more = raw["turns"]
     return {
         "domain": "instruction",
         "prompt": first,
         "id": str(raw["question_id"]),
         FOLLOW_UP: more[0] if more else None,
+        REFERENCE: raw.get("reference"),
+        CATEGORY: raw.get("category"),
     }
 
 
 def _align_bench(raw: SetRow) -> SetRow:
     kept = {"id": str(raw["question_id"]), REFERENCE: raw.get("reference") or None}
-    return {"domain": "chinese", "prompt": raw["question"], **kept}
+    categories = {CATEGORY: raw.get("category"), SUBCATEGORY: raw.get("subcategory")}
+    return {"domain": "chinese", "prompt": raw["question"], **kept, **categories}
 
 
 JUDGED: dict[str, Form] = {
