@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..prompts.readers import PromptReader
-from ..prompts.rows import UnusableError
+from ..prompts.unusable import UnusableError
 from ..recipe import REFERENCE, JudgedSuite
 from . import suite_files
 
@@ -43,16 +43,16 @@ def load(suite: JudgedSuite, base: Path) -> Answers | None:
         return None
     answers: Answers = {}
     for file in readers(suite, base):
-        for line, raw in suite_files.rows(_name(suite), file):
+        for place, _, line, raw in suite_files.lines(_name(suite), file):
             if isinstance(raw, UnusableError):
-                raise InputError(file.place, line, raw.problem)
+                raise InputError(place, line, raw.problem)
             try:
                 identity, texts = _answer(raw)
             except (KeyError, IndexError, TypeError, AttributeError, ValueError):
                 allowed = "uid, question_id or id; and choices with turns, messages with an answer, or reference"
-                raise InputError(file.place, line, f"holds no answer; a line has {allowed}") from None
+                raise InputError(place, line, f"holds no answer; a line has {allowed}") from None
             if answers.setdefault(identity, texts) != texts:
-                raise InputError(file.place, line, f"a second answer to {identity!r:.80}, other than the first")
+                raise InputError(place, line, f"a second answer to {identity!r:.80}, other than the first")
     return answers
 
 

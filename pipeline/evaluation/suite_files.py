@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..prompts.readers import PromptReader, ReadRow
+from ..prompts.files import COMPRESSED_ENDINGS, FORMATS, files_of
+from ..prompts.readers import Line, PromptReader
 from ..recipe import PromptFile, PromptTable, Suite
 
-ENDINGS = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
+ENDINGS = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", *sorted(COMPRESSED_ENDINGS)))
 """Endings of the files in `evaluate.suite_files`."""
 
 
@@ -29,7 +29,7 @@ def readers(suite: Suite, base: Path) -> list[PromptReader]:
     return [PromptReader(table.model_copy(update={"id": "generated"}), base, any_columns=True) for table in found]
 
 
-def rows(name: str, file: PromptReader) -> Iterator[tuple[int, ReadRow]]:
+def lines(name: str, file: PromptReader) -> Iterator[Line]:
     """The file's rows.
 
     Args:
@@ -39,13 +39,11 @@ def rows(name: str, file: PromptReader) -> Iterator[tuple[int, ReadRow]]:
         InputError: it can't be read. For a hub data set the message says what to do.
     """
     try:
-        yield from file.rows()
+        yield from file.lines()
     except InputError as error:
         if file.entry.hub is None or file.path.exists():
             raise
-        gated = re.search(r"gated|401|403", error.problem, re.IGNORECASE)
-        token = "accept its terms on the hub and set HF_TOKEN, or " if gated else ""
-        remedy = f"{token}put {name}.jsonl, .parquet or .csv into a folder and set evaluate.suite_files to it"
+        remedy = f"or put {name}.jsonl, .parquet or .csv into a folder and set evaluate.suite_files to it"
         raise InputError(error.file, error.line, f"suite {name}: {error.problem}; {remedy}") from error
 
 
@@ -65,10 +63,9 @@ def tables(name: str, entry: PromptFile, base: Path) -> list[PromptTable]:
         return [PromptTable(path=entry)]
     found = [f"{entry}{ending}" for ending in ENDINGS if path.with_name(f"{name}{ending}").is_file()][:1]
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix in ENDINGS)
-        found += [f"{entry}/{file.relative_to(path)}" for file in inside]
+        found += [f"{entry}/{file.relative_to(path)}" for file in files_of(path)]
     if not found:
-        names = ", ".join(f"{name}{ending}" for ending in ENDINGS)
+        names = ", ".join(f"{name}{ending}" for ending in FORMATS)
         problem = f"suite {name}: there is none of {names}, nor a folder {name} with such files (evaluate.suite_files)"
         raise InputError(str(path.parent), 0, problem)
     return [PromptTable(path=file) for file in found]

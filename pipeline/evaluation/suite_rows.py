@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..identities import prompt_id
 from ..prompts import rows, text
-from ..prompts.rows import UnusableError
+from ..prompts.unusable import UnusableError
 from ..recipe import REFERENCE, JudgedSuite, Prompts, PromptTable, Suite, VerifiedSuite
 from ..records import PromptRow
 from ..verify.forms.form import parse_form
@@ -59,7 +59,7 @@ def convert(raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable, answ
     if judged is None:
         return None
     prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
-    if carried:
+    if carried.responses:
         raise UnusableError("wrong_type", "a row of a suite must not contain responses")
     if isinstance(suite, VerifiedSuite) and rule is None:
         _check_verifiable(prompt)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..identities import digest
-from ..prompts.rows import UnusableError
+from ..prompts.unusable import UnusableError
 from ..recipe import AnySuite, HarnessSuite, JudgedSuite, Prompts, Sampling, VerifiedSuite
 from ..records import Message, PromptRow
 from . import reference_answers, suite_files, suite_rows
@@ -73,7 +73,7 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
     files = suite_files.readers(suite, base)
     for file in files:
         before = len(loaded.prompts)
-        for line, raw in suite_files.rows(suite.name, file):
+        for place, name, number, raw in suite_files.lines(suite.name, file):
             if suite.limit is not None and len(loaded.prompts) - before == suite.limit:
                 break
             try:
@@ -82,16 +82,16 @@ def load(suite: VerifiedSuite | JudgedSuite, base: Path, config: Prompts) -> Loa
                 row = suite_rows.convert(dict(raw), suite, config, file.entry, answers)
             except UnusableError as unusable:
                 if config.invalid == "stop" and not unusable.always_reject:
-                    raise InputError(file.place, line, f"{unusable.problem} (suite {suite.name})") from None
-                loaded.rejects.append((f"{file.file}:{line}", unusable.reason, unusable.problem))
+                    raise InputError(place, number, f"{unusable.problem} (suite {suite.name})") from None
+                loaded.rejects.append((f"{name}:{number}", unusable.reason, unusable.problem))
                 continue
             if row is None:
                 continue
             identity = row.prompt["prompt_id"]
             if identity in loaded.contents:
-                loaded.rejects.append((f"{file.file}:{line}", "duplicate", f"same prompt as {row.prompt['id']}"))
+                loaded.rejects.append((f"{name}:{number}", "duplicate", f"same prompt as {row.prompt['id']}"))
                 continue
-            loaded.prompts.append({**row.prompt, "language": None, "file": file.file, "line": line})
+            loaded.prompts.append({**row.prompt, "language": None, "file": name, "line": number})
             _add(loaded, identity, row)
     if not loaded.prompts:
         why = f"; {len(loaded.rejects)} can't be used, e.g. {': '.join(loaded.rejects[0])}" if loaded.rejects else ""

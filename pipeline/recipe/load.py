@@ -33,6 +33,11 @@ TAGS = {
     "harness",
     "one_text",
     "by_case",
+    "value",
+    "values",
+    "condition",
+    "response_column",
+    "scored_column",
 }
 """Tags of union members (kinds of sources, rewards, ...), which pydantic includes in the location of an error."""
 

@@ -11,6 +11,7 @@ from .model_options import Model
 from .prompt_options import PromptFile
 from .reward_options import OwnReward
 from .schema import Recipe
+from .table_options import PromptTable
 
 
 class NamedPath(NamedTuple):
@@ -53,6 +54,16 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
     yield from _optional("evaluate.suite_files", evaluate.suite_files)
 
 
+def tables(recipe: Recipe) -> Iterator[PromptTable]:
+    """The recipe's tables of prompts and of suites."""
+    entries = [*recipe.prompts.entries]
+    for suite in recipe.evaluate.suites:
+        entries += () if isinstance(suite, HarnessSuite) else suite.files
+    for entry in entries:
+        if isinstance(entry, PromptTable):
+            yield entry
+
+
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:
     """The recipe's models, each with the name by which errors call it."""
     for source in recipe.served:
@@ -79,6 +90,8 @@ def model_paths(recipe: Recipe) -> Iterator[NamedPath]:
 def _prompt_files(key: str, entries: tuple[PromptFile, ...]) -> Iterator[NamedPath]:
     for i, entry in enumerate(entries):
         yield from _optional(f"{key}.{i}", entry if isinstance(entry, str) else entry.path)
+        if isinstance(entry, PromptTable) and entry.function is not None:
+            yield NamedPath(f"{key}.{i}.function", entry.function.rpartition(":")[0])
 
 
 def _optional(key: str, path: str | None) -> Iterator[NamedPath]:

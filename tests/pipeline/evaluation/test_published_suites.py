@@ -241,7 +241,7 @@ def test_ifbench_without_its_package_says_how_to_get_it(tmp_path: Path) -> None:
 
 def test_a_suite_without_its_local_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with pytest.raises(InputError, match=r"data: suite gsm8k: there is none of gsm8k.jsonl, .*suite_files\)"):
+    with pytest.raises(InputError, match=r"data: suite gsm8k: there is none of gsm8k.parquet, .*suite_files\)"):
         read(tmp_path, "gsm8k")
 
 
@@ -252,7 +252,7 @@ def test_a_hub_that_cannot_be_reached_names_the_suite_and_what_to_do(
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     for name in ("gsm8k", "livecodebench"):
         with pytest.raises(
-            InputError, match=f"suite {name}: .*; put {name}.jsonl, .* set evaluate.suite_files"
+            InputError, match=f"suite {name}: .*; or put {name}.jsonl, .* set evaluate.suite_files"
         ) as error:
             read(tmp_path, name, suite_files=None)
         assert "\n" not in str(error.value)
