@@ -33,12 +33,17 @@ def harness_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite
 
 def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> list[ItemRow]:
     """The items of a verified suite."""
-    name, prompts = suite.config.name, {p["prompt_id"]: p for p in suite.prompts}
+    config, prompts = suite.config, {p["prompt_id"]: p for p in suite.prompts}
+    assert isinstance(config, VerifiedSuite)
+    name, recipe = config.name, run.recipe
+    if config.timeout_s is not None:
+        limits = recipe.score.verify.model_copy(update={"timeout_s": config.timeout_s})
+        recipe = recipe.model_copy(update={"score": recipe.score.model_copy(update={"verify": limits})})
     by_model = suite_answers(run, models, suite)
     rows = [r for responses in by_model.values() for r in responses]
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
     with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
-        verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
+        verdicts = verify(run.dir, folder, rows, prompts, recipe, show)
     scores = rule_scores(suite, rows)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
