@@ -25,6 +25,7 @@ from .content_types import (
     StageSummary,
     Yields,
 )
+from .paper_table import paper_table
 
 NUM_EXAMPLES = 12
 
@@ -40,6 +41,7 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     funnel: Funnel | None = _read_json(run, "select", "funnel.json")
     metrics: HeldoutMetrics | None = _read_json(run, "evaluate", "metrics.json")
     windows = {d: recipe.select.rule(d).margin for d in DOMAINS}
+    suites = benchmarks.load_benchmarks(run)
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -55,7 +57,8 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
         "windows": {d: (window.min, window.max) for d, window in windows.items()},
         "curves": {s: _loss_curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
         "metrics": metrics,
-        "benchmarks": benchmarks.load_benchmarks(run),
+        "benchmarks": suites,
+        "paper": paper_table(suites, recipe.target.model.hub),
         "headline": _headline(metrics),
         "examples": _examples(run),
         "stages": _stages(run),

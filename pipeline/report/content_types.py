@@ -10,6 +10,7 @@ from ..records import AnswerRow
 from ..scoring.agreement import AgreementReport, RewardRelations
 from ..selection.funnel import Funnel
 from .benchmarks import Benchmarks
+from .paper_table import PaperTable
 
 
 class FunnelRow(TypedDict):
@@ -86,6 +87,7 @@ class ReportContent(TypedDict):
     curves: dict[str, list[tuple[int, float]]]
     metrics: HeldoutMetrics | None
     benchmarks: Benchmarks | None
+    paper: PaperTable | None
     headline: str
     examples: list[Example]
     stages: list[StageSummary]
