@@ -121,6 +121,7 @@ def test_the_report_prints_it_as_html_and_as_text(tmp_path: Path) -> None:
     report.write(run, load(packaged_recipes() / "fusechat3-llama3.1-8b.yaml"))
     page = run.local_path("report", "report.html").read_text("utf-8")
     assert "<td>MT-Bench, 1 to 10</td><td>8.4</td><td>8.5</td><td>9.0</td><td>+0.6</td><td>5.0</td>" in page
+    assert "The figures of the FuseChat-3.0 paper (arXiv 2503.04222) for Llama-3.1-8B-Instruct" in page
     assert "<b>f</b>" not in page
     assert "5af2badba59fc4561202e19a7311ec119a19a73b" in page
     assert ">5.00 (5.00 to 5.00), 12 chars<" in page
@@ -136,4 +137,4 @@ def test_the_report_prints_it_as_html_and_as_text(tmp_path: Path) -> None:
     other.write_table(table, "evaluate", "items.parquet")
     other.write_json(found, "evaluate", "suites.json")
     report.write(other, load(packaged_recipes() / "demo.yaml"))
-    assert "paper: before" not in other.local_path("report", "report.html").read_text("utf-8")
+    assert "FuseChat-3.0 paper" not in other.local_path("report", "report.html").read_text("utf-8")
