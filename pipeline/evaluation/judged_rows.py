@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..prompts.rows import UnusableError
+from ..prompts.unusable import UnusableError
 from ..recipe import REFERENCE, JudgedSuite
 from .forms.form import CATEGORY, FOLLOW_UP, SUBCATEGORY, SetRow
 from .reference_answers import Answers

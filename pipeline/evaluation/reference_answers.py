@@ -8,19 +8,29 @@ from typing import Any
 
 from ..errors import InputError
 from ..prompts.readers import PromptReader
-from ..prompts.rows import UnusableError
-from ..recipe import REFERENCE, JudgedSuite, PromptTable
+from ..prompts.unusable import UnusableError
+from ..recipe import REFERENCE, JudgedSuite
+from . import suite_files
 
 Answers = dict[str, tuple[str, ...]]
 """Id of a suite's row -> the answer to each of its turns."""
 
 
-def reader(suite: JudgedSuite, base: Path) -> PromptReader | None:
-    """The reader of the suite's `answers`; None if it has none."""
-    entry = suite.answers
-    if entry is None:
-        return None
-    return PromptReader(PromptTable(path=entry, format="jsonl") if isinstance(entry, str) else entry, base)
+def readers(suite: JudgedSuite, base: Path) -> list[PromptReader]:
+    """The readers of the suite's `answers`; empty if it has none.
+
+    Raises:
+        InputError: `evaluate.suite_files` has no file of them.
+    """
+    if suite.answers is None:
+        return []
+    found = suite_files.tables(_name(suite), suite.answers, base)
+    return [PromptReader(table, base, any_columns=True) for table in found]
+
+
+def _name(suite: JudgedSuite) -> str:
+    """The name of the file in `evaluate.suite_files`."""
+    return f"{suite.name}_answers"
 
 
 def load(suite: JudgedSuite, base: Path) -> Answers | None:
@@ -29,20 +39,20 @@ def load(suite: JudgedSuite, base: Path) -> Answers | None:
     Raises:
         InputError: a line can't be read, contains no answer, or contradicts an earlier line.
     """
-    file = reader(suite, base)
-    if file is None:
+    if suite.answers is None:
         return None
     answers: Answers = {}
-    for line, raw in file.rows():
-        if isinstance(raw, UnusableError):
-            raise InputError(file.place, line, raw.problem)
-        try:
-            identity, texts = _answer(raw)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-            allowed = "uid, question_id or id; and choices with turns, messages with an answer, or reference"
-            raise InputError(file.place, line, f"holds no answer; a line has {allowed}") from None
-        if answers.setdefault(identity, texts) != texts:
-            raise InputError(file.place, line, f"a second answer to {identity!r:.80}, other than the first")
+    for file in readers(suite, base):
+        for place, _, line, raw in suite_files.lines(_name(suite), file):
+            if isinstance(raw, UnusableError):
+                raise InputError(place, line, raw.problem)
+            try:
+                identity, texts = _answer(raw)
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+                allowed = "uid, question_id or id; and choices with turns, messages with an answer, or reference"
+                raise InputError(place, line, f"holds no answer; a line has {allowed}") from None
+            if answers.setdefault(identity, texts) != texts:
+                raise InputError(place, line, f"a second answer to {identity!r:.80}, other than the first")
     return answers
 
 

@@ -8,11 +8,15 @@ from ..recipe import HarnessSuite, JudgedSuite, VerifiedSuite
 from ..records import ItemRow, OverlapRow, ResponseRow
 from ..run import Run
 from ..scoring.verification import verify
-from . import harness, judging, suites, tables
+from . import harness, judging, suite_rows, suites, tables
+from .forms import rules
 from .models_under_test import ModelUnderTest
 from .result_types import Judging, SuiteDescription
 from .suite_prompts import answers, groups, second_turns_of, suite_answers
 from .suites import LoadedSuite
+
+RuleScore = tuple[float | None, str]
+"""Score and reason; no score if the check failed itself."""
 
 
 def harness_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> list[ItemRow]:
@@ -35,10 +39,29 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
     with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
         verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
+    scores = rule_scores(suite, rows)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
-        items += tables.verified_items(name, model, responses, prompts, verdicts)
+        items += tables.verified_items(name, model, responses, prompts, verdicts, scores)
     return items
+
+
+def rule_scores(suite: LoadedSuite, responses: Sequence[ResponseRow]) -> dict[str, RuleScore]:
+    """Response id -> score and reason, of the answers that a rule scores."""
+    gold = {p["prompt_id"]: p["gold"] or "" for p in suite.prompts}
+    return {
+        r["response_id"]: _rule_score(suite.rules[r["prompt_id"]], gold[r["prompt_id"]], r["text"])
+        for r in responses
+        if r["prompt_id"] in suite.rules and not r["reject"]
+    }
+
+
+def _rule_score(rule: str, gold: str, response: str) -> RuleScore:
+    try:
+        score = rules.score(rule, gold, response)
+    except Exception as error:  # noqa: BLE001 - a package's check of one answer must not end the evaluation
+        return None, f"error: {type(error).__name__}: {error}"[:200]
+    return score, "correct" if score == 1 else "partly" if score else "wrong"
 
 
 def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> tuple[list[ItemRow], Judging]:
@@ -90,7 +113,7 @@ def describe(
         "more_samplings": samplings[1:],
         "samples": config.samples if isinstance(config, VerifiedSuite) else 1,
         "seed": run.recipe.seed,
-        "ask": None if isinstance(config, HarnessSuite) else suites.ask_of(config),
+        "ask": None if isinstance(config, HarnessSuite) else suite_rows.ask_of(config),
         "tasks": list(config.tasks) if isinstance(config, HarnessSuite) else None,
         "baseline": config.baseline if isinstance(config, JudgedSuite) else None,
         "control": config.control if isinstance(config, JudgedSuite) and config.method == "pairs" else None,

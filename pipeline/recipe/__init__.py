@@ -18,7 +18,7 @@ from .evaluate_options import (
 )
 from .fields import DOMAINS, VERIFIED_DOMAINS, Cpus, Domain, Name, Section, StageName
 from .model_options import Engine, Model, Placement, Sampling, Wheels
-from .prompt_options import Contamination, NearDuplicates, Normalise, PromptField, PromptFile, Prompts, PromptTable
+from .prompt_options import Contamination, NearDuplicates, Normalise, PromptFile, Prompts
 from .rating_options import RatingInstructions
 from .reward_options import (
     ArmoRMReward,
@@ -34,6 +34,7 @@ from .score_options import COMBINED, Combination, Score, Verify
 from .select_options import DomainRule, Margin, Select
 from .size_options import Size, Work
 from .source_options import AnySource, Endpoint, EndpointSource, ImportedSource, Policy, Sample, Source
+from .table_options import Condition, Extract, PromptField, PromptTable, ResponseColumn, ResponseRows, Topic
 from .training_options import Dpo, Lora, Optimization, Sft, Target, Training
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "ClassifierReward",
     "Cluster",
     "Combination",
+    "Condition",
     "Contamination",
     "Cpus",
     "Domain",
@@ -59,6 +61,7 @@ __all__ = [
     "Engine",
     "Evaluate",
     "EvaluatedModel",
+    "Extract",
     "HarnessSuite",
     "ImportedSource",
     "Judge",
@@ -81,6 +84,8 @@ __all__ = [
     "Prompts",
     "RatingInstructions",
     "Recipe",
+    "ResponseColumn",
+    "ResponseRows",
     "RewardModel",
     "Sample",
     "Sampling",
@@ -96,6 +101,7 @@ __all__ = [
     "SuiteContamination",
     "SuiteForm",
     "Target",
+    "Topic",
     "Training",
     "VerifiedSuite",
     "Verify",

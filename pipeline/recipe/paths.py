@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .evaluate_options import EvaluatedModel, HarnessSuite
+from .evaluate_options import EvaluatedModel, HarnessSuite, JudgedSuite
 from .model_options import Model
 from .prompt_options import PromptFile
 from .reward_options import OwnReward
 from .schema import Recipe
+from .table_options import PromptTable
 
 
 class NamedPath(NamedTuple):
@@ -46,7 +47,21 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
         if isinstance(suite, HarnessSuite):
             yield from _optional(f"evaluate.suites.{suite.name}.include_path", suite.include_path)
         else:
-            yield from _prompt_files(f"evaluate.suites.{suite.name}.files", suite.files)
+            key, local = f"evaluate.suites.{suite.name}", f"{evaluate.suite_files}/{suite.name}"
+            yield from _prompt_files(f"{key}.files", tuple(file for file in suite.files if file != local))
+            if isinstance(suite, JudgedSuite) and suite.answers not in (None, f"{local}_answers"):
+                yield from _prompt_files(f"{key}.answers", (suite.answers,))
+    yield from _optional("evaluate.suite_files", evaluate.suite_files)
+
+
+def tables(recipe: Recipe) -> Iterator[PromptTable]:
+    """The recipe's tables of prompts and of suites."""
+    entries = [*recipe.prompts.entries]
+    for suite in recipe.evaluate.suites:
+        entries += () if isinstance(suite, HarnessSuite) else suite.files
+    for entry in entries:
+        if isinstance(entry, PromptTable):
+            yield entry
 
 
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:
@@ -75,6 +90,8 @@ def model_paths(recipe: Recipe) -> Iterator[NamedPath]:
 def _prompt_files(key: str, entries: tuple[PromptFile, ...]) -> Iterator[NamedPath]:
     for i, entry in enumerate(entries):
         yield from _optional(f"{key}.{i}", entry if isinstance(entry, str) else entry.path)
+        if isinstance(entry, PromptTable) and entry.function is not None:
+            yield NamedPath(f"{key}.{i}.function", entry.function.rpartition(":")[0])
 
 
 def _optional(key: str, path: str | None) -> Iterator[NamedPath]:

@@ -10,6 +10,7 @@ from ..cluster.placement import Need, Resources
 from ..cluster.preemption import preemption, sigterm_received
 from ..cluster.ray_data import FLUSH_S
 from ..cluster.services import Deployments
+from ..models.branches import DATA_SETS, KINDS
 from ..recipe import precision, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
@@ -35,7 +36,7 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
         _announce(run, stages)
         if not only_prompts:
             run.check_capacity()
-        run.pin_branches(resolve=not only_prompts)
+        run.pin_branches(DATA_SETS if only_prompts else KINDS)
         worked = {}
         try:
             for stage in STAGES:

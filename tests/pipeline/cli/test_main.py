@@ -99,7 +99,7 @@ def test_the_plan_needs_neither_weights_nor_cluster(place: Path, fusechat: Comma
     assert head.startswith("prompts: 1 (1 ")
     assert "--pilot 64" in result.out
     assert "training: " in result.out
-    assert " missing, " in result.out
+    assert "\ndisk " in result.out
 
 
 def test_help_answers_at_once_since_it_imports_little(tmp_path: Path) -> None:
