@@ -63,6 +63,8 @@ def test_mt_bench_has_references_for_three_categories(tmp_path: Path) -> None:
     assert [found.follow_ups[p["prompt_id"]] for p in found.prompts] == [f"And number {i}?" for i in range(10)]
     own = load(tmp_path, rows, form="mt_bench", method="rating")
     assert references(own)[3] == "hint 3"
+    on_the_hub = [{"reference": [], **row} for row in rows]  # lighteval/mt-bench
+    assert load(tmp_path, on_the_hub, form="mt_bench", method="rating").references == own.references
     assert references(own)[5] is None  # extraction has hints, but its judge sees none
     compared = load(tmp_path, rows, form="mt_bench", baseline="target")
     assert compared.references == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ HARD = {"kind": "judged", "form": "arena_hard", "judge": "reads", "baseline": "r
 RATED = {"kind": "judged", "method": "rating", "judge": "reads", "group": "rated"}
 SUITES: list[dict[str, Any]] = [
     {"name": "alpaca_eval_2", "kind": "judged", "form": "alpaca_eval", "judge": "reads", "baseline": "reference",
-     "files": ["alpaca_eval.jsonl"]},
+     "files": ["alpaca_eval.json"]},
     {**HARD, "name": "arena_hard", "files": ["first/question.jsonl"], "answers": "first/gpt-4-0314.jsonl"},
     {**HARD, "name": "arena_hard_v2", "files": ["v2/question.jsonl"], "answers": "v2/o3-mini.jsonl",
      "categories": ["hard_prompt"]},
@@ -86,7 +87,7 @@ def judge(text: str) -> str:
 
 
 def recipe(folder: Path, url: str) -> Path:
-    judged_sets.write_lines(folder / "alpaca_eval.jsonl", judged_sets.alpaca_eval())
+    (folder / "alpaca_eval.json").write_text(json.dumps(judged_sets.alpaca_eval(), indent=1))
     made = {"first": judged_sets.arena_hard_first(), "v2": judged_sets.arena_hard(), "mt": judged_sets.mt_bench()}
     for name, answers in (("first", "gpt-4-0314"), ("v2", "o3-mini"), ("mt", "gpt-4")):
         (folder / name).mkdir()
@@ -165,4 +166,4 @@ def test_published_files_become_figures(tmp_path: Path, service: Service) -> Non
     answers.write_text(answers.read_text().replace('"reference 3"', '"another reference"'))
     changed = run_fusechat("evaluate", path, env=alone)
     assert changed.returncode == 0, changed.stdout
-    assert len(service.asked) == before + 2  # only that question's first turn is rated again, for both models
+    assert len(service.asked) == before + 2 * 2  # that question's turns are rated again, of both models
