@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from ..prompts.download import is_address
 from ..prompts.files import COMPRESSED_ENDINGS, FORMATS, files_of
 from ..prompts.readers import Line, PromptReader
 from ..recipe import PromptFile, PromptTable, Suite
@@ -41,7 +42,7 @@ def lines(name: str, file: PromptReader) -> Iterator[Line]:
     try:
         yield from file.lines()
     except InputError as error:
-        if file.entry.hub is None or file.path.exists():
+        if file.path.exists() or not (file.entry.hub or is_address(file.entry.path or "")):
             raise
         remedy = f"or put {name}.jsonl, .parquet or .csv into a folder and set evaluate.suite_files to it"
         raise InputError(error.file, error.line, f"suite {name}: {error.problem}; {remedy}") from error

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import InputError
 from ..identities import digest, file_hash
 from ..recipe import PromptTable
-from . import hub
+from . import download, hub
 from .column_types import type_problem
 from .file_rows import BATCH_ROWS, ReadRow, csv_header, csv_rows, json_rows, parquet_rows, parquet_schema
 from .files import FORMATS, ending, files_of
@@ -49,8 +49,9 @@ class PromptReader:
         self.entry = PromptTable(path=entry) if isinstance(entry, str) else entry
         self._any_columns = any_columns
         self._base = base
+        self._address = self.entry.path if download.is_address(self.entry.path or "") else None
         self.path = base / (self.entry.path or self.entry.hub or "")
-        self.place = str(self.path) if self.entry.path is not None else self.entry.name
+        self.place = str(self.path) if self.entry.path is not None and self._address is None else self.entry.name
         """Name of the file or data set in error messages."""
         self.file = file or (self.path.name if self.entry.path is not None else self.entry.name)
         """Name of the file or data set in records and rejects."""
@@ -86,8 +87,11 @@ class PromptReader:
         table.check_columns()
 
     def fingerprint(self) -> str:
-        """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit."""
-        if self.entry.hub is not None and not self._is_folder:
+        """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit; for an
+        address the address."""
+        if self._address is not None:
+            content = self._address
+        elif self.entry.hub is not None and not self._is_folder:
             content = f"{self.entry.hub}@{self.entry.revision}"
         elif self.entry.file is not None:
             content = _hash(self.path / self.entry.file)
@@ -123,6 +127,10 @@ class PromptReader:
             for number, row in self._from_hub(table):
                 yield self.place, self.file, number, row
             return
+        if self._address is not None:
+            for number, row in self._from_file(download.fetched(self._address), table):
+                yield self.place, self.file, number, row
+            return
         for path in self._files:
             alone = path == self.path
             file = self.file if alone else f"{self.file}/{path.name}" if self.path.is_dir() else path.name
@@ -130,7 +138,8 @@ class PromptReader:
                 yield str(path), file, number, row
 
     def _from_file(self, path: Path, table: TableRows) -> Iterator[tuple[int, ReadRow]]:
-        kind = self.entry.format or FORMATS.get(ending(path), "jsonl")
+        named = path if self._address is None else self.path  # a fetched file has another name
+        kind = self.entry.format or FORMATS.get(ending(named), "jsonl")
         if kind == "parquet":
             schema = parquet_schema(path)
             self._check_schema(schema, str(path))

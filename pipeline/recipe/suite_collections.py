@@ -93,13 +93,18 @@ def _completed(suite: Mapping[str, Any], judge: str | None, limit: int | None, f
         entry["limit"] = limit
     tables = entry.get("files")
     if files is not None and isinstance(tables, list | tuple):
-        own = [t for t in tables if not (isinstance(t, Mapping) and t.get("hub"))]
-        if len(own) < len(tables):
-            entry["files"] = [f"{files}/{entry.get('name')}", *own]
-    answers = entry.get("answers")
-    if files is not None and isinstance(answers, Mapping) and answers.get("hub"):
+        local = [t for t in tables if not _is_remote(t)]
+        if len(local) < len(tables):
+            entry["files"] = [f"{files}/{entry.get('name')}", *local]
+    if files is not None and _is_remote(entry.get("answers")):
         entry["answers"] = f"{files}/{entry.get('name')}_answers"
     return entry
+
+
+def _is_remote(table: Any) -> bool:
+    """Whether a file or table is on the hub or has a web address."""
+    place = (table.get("hub") and "://") or table.get("path") if isinstance(table, Mapping) else table
+    return isinstance(place, str) and "://" in place
 
 
 def with_names(schema: dict[str, Any]) -> None:

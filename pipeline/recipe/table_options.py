@@ -133,8 +133,9 @@ class PromptTable(Section):
     """A prompt file or hub data set with settings of its own, such as columns with other names."""
 
     path: str | None = None
-    """A file, a folder whose files are read in the order of their names, or a glob pattern such as `shards/*.parquet`.
-    Relative paths start at the recipe's folder. Give exactly one of `path` and `hub`."""
+    """A file, a folder whose files are read in the order of their names, a glob pattern such as `shards/*.parquet`, or
+    the `https://` address of a file, which is fetched once. Relative paths start at the recipe's folder. Give exactly
+    one of `path` and `hub`."""
     hub: str | None = None
     """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
     revision: str | None = None

@@ -16,6 +16,7 @@ import example_recipe
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from http_server import QuietHandler, serve
 from published_suites import SETS, Case, livebench_math, livecodebench, mmlu_redux, packed
 
 from fusechat.pipeline.errors import InputError
@@ -271,3 +272,44 @@ def test_a_local_folder_in_the_hubs_form_is_read_as_the_hub_is(tmp_path: Path) -
     before = suites.fingerprints(suite, tmp_path)
     write(tmp_path / "set", "test", rows[:2], ".jsonl")
     assert suites.fingerprints(suite, tmp_path) != before
+
+
+def test_a_file_at_an_address_is_fetched_once_and_read_in_its_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.DOWNLOADED_DATASETS_PATH", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    write(tmp_path, "rows", [SETS["gsm8k"]["gsm8k"](i).row for i in range(3)], ".parquet")
+    content = (tmp_path / "rows.parquet").read_bytes()
+    asked = []
+
+    class Server(QuietHandler):
+        def _answer(self, *, with_content: bool) -> None:
+            found = self.path == "/a/rows.parquet"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(content) if found else 0))
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            if found and with_content:
+                asked.append(self.path)
+                self.wfile.write(content)
+
+        def do_HEAD(self) -> None:
+            self._answer(with_content=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_content=True)
+
+    prompts = example_recipe.make_recipe().prompts
+    with serve(Server) as url:
+        for _ in range(2):
+            suite = VerifiedSuite(name="own", kind="verified", form="gsm8k", files=(f"{url}/a/rows.parquet",))
+            found = suites.load(suite, tmp_path, prompts)
+            assert [(p["file"], p["line"]) for p in found.prompts] == [("rows.parquet", i) for i in (1, 2, 3)]
+        assert asked == ["/a/rows.parquet"]
+        assert suites.fingerprints(suite, tmp_path) == {"rows.parquet": f"{url}/a/rows.parquet"}
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+        assert len(suites.load(suite, tmp_path, prompts).prompts) == 3
+        missing = suite.model_copy(update={"files": (f"{url}/b",)})
+        with pytest.raises(InputError, match=r"/b: suite own: can't be fetched: .*; or put own.jsonl"):
+            suites.load(missing, tmp_path, prompts)

@@ -15,7 +15,7 @@ from fusechat.pipeline.recipe.paths import input_paths
 
 OWN = {"name": "own", "kind": "verified", "files": ["own.jsonl"]}
 PAPER = {
-    "instruction following": ["alpaca_eval", "arena_hard", "mt_bench", "align_bench"],
+    "instruction following": ["alpaca_eval_2", "arena_hard", "mt_bench", "align_bench"],
     "general": ["livebench", "mmlu_pro", "mmlu_redux", "gpqa_diamond"],
     "mathematics": ["gsm8k", "math", "amc23"],
     "coding": ["humaneval", "mbpp", "livecodebench"],
@@ -84,6 +84,17 @@ def test_local_files_take_the_place_of_hub_data_sets_alone(tmp_path: Path) -> No
     assert paths == [("evaluate.suites.own.files.0", "own.jsonl"), ("evaluate.suite_files", "data")]
 
 
+def test_local_files_take_the_place_of_addresses_and_of_answers_too(tmp_path: Path) -> None:
+    recipe = read(tmp_path, ["mt_bench", "arena_hard", "alpaca_eval_2"], suite_files="data", suite_judge="a")
+    judged = [s for s in recipe.evaluate.suites if isinstance(s, JudgedSuite)]
+    assert [(s.files, s.answers) for s in judged] == [
+        (("data/mt_bench",), "data/mt_bench_answers"),
+        (("data/arena_hard",), "data/arena_hard_answers"),
+        (("data/alpaca_eval_2",), None),
+    ]
+    assert [n.path for n in input_paths(recipe) if n.key.startswith("evaluate")] == ["data"]
+
+
 def test_what_is_dumped_has_the_suites_and_reads_the_same(tmp_path: Path) -> None:
     recipe = read(tmp_path, "fusechat3", suite_judge="a", suite_limit=3)
     dumped = recipe.evaluate.model_dump(mode="json")
@@ -97,7 +108,7 @@ BAD = [
     ("gsm9k", {}, "evaluate.suites: no collection or suite 'gsm9k'; there are fusechat3, modern, fusechat3/"),
     (["modern/gsm8k"], {}, "evaluate.suites: no collection or suite 'modern/gsm8k'"),
     (["../demo"], {}, "evaluate.suites: no collection or suite '../demo'"),
-    ("fusechat3", {}, "evaluate.suites: alpaca_eval, arena_hard, mt_bench, align_bench need a judge: set "),
+    ("fusechat3", {}, "evaluate.suites: alpaca_eval_2, arena_hard, mt_bench, align_bench need a judge: set "),
     ("gsm8k", {"suite_judge": "b"}, "evaluate.suite_judge: 'b' is not one of a (given: 'b')"),
     (["mmlu_redux", {**OWN, "kind": "verify"}], {}, "evaluate.suites.1.kind: must be one of 'verified', "),
     (["modern/aime25", {**OWN, "fom": "x"}], {}, "evaluate.suites.1.fom: unknown key; allowed here: ask, files, "),
