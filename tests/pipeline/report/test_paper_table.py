@@ -21,6 +21,7 @@ FOURTEEN = (
     "gsm8k", "math", "amc23", "humaneval", "mbpp", "livecodebench",
 )  # fmt: skip
 RATED = ("mt_bench", "align_bench")
+HOSTILE = "<script>document.title='owned'</script>\n```\n# heading\n\u202eevil {{ 7*7 }} & 5%"
 
 
 def results(names: tuple[str, ...], models: tuple[str, ...] = ("target", "sft", "dpo"), **changes: Any) -> Any:
@@ -111,6 +112,24 @@ def test_there_is_no_table_for_other_targets_or_suites() -> None:
     assert paper_table(results(("own",))[1], HUB) is None
     assert paper_table(None, HUB) is None
     assert paper_table(found, "meta-llama/llama-3.1-8b-instruct") is not None  # the hub knows no case
+
+
+def test_what_a_judge_says_is_shown_safely(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    table, found = results(("mt_bench", "gsm8k"))
+    rows = [{**row, "why": HOSTILE, "text": HOSTILE, "prompt": HOSTILE} for row in table.to_pylist()]
+    for row in rows[::7]:
+        row["score"] = None
+    table = tables.items_table(rows, {})
+    found = suite_results(table, found["suites"], found["models"], {})
+    run.write_table(table, "evaluate", "items.parquet")
+    run.write_json(found, "evaluate", "suites.json")
+    report.write(run, load(packaged_recipes() / "fusechat3-llama3.1-8b.yaml"))
+    page = run.local_path("report", "report.html").read_text("utf-8")
+    section = page[page.index("Ratings by the judge") : page.index("Sampling and judging")]
+    assert "<script" not in page
+    assert "&lt;script&gt;" in section
+    assert "\u202e" not in page
 
 
 def test_the_report_prints_it_as_html_and_as_text(tmp_path: Path) -> None:
