@@ -23,8 +23,7 @@ def fetched(address: str) -> Path:
     from datasets import DownloadConfig, DownloadManager
 
     try:
-        return Path(
-            DownloadManager(download_config=DownloadConfig(disable_tqdm=True, use_etag=False)).download(address)
-        )
+        config = DownloadConfig(disable_tqdm=True, use_etag=False)
+        return Path(DownloadManager(download_config=config).download(address))
     except Exception as error:
         raise InputError(address, 0, f"can't be fetched: {one_line(error)} ({type(error).__name__})") from error
