@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import judged_sets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_line import run_fusechat
 from hub_server import Hub, serve_hub
@@ -45,9 +47,9 @@ def write_suites(folder: Path) -> None:
     """Two rows of each of the paper's benchmarks in its published format, as `evaluate.suite_files` finds them."""
     for name, files in SETS.items():
         for file, make in {} if name in MODERN else files.items():
-            path = folder / f"{file}.jsonl"
+            path = folder / f"{file}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            judged_sets.write_lines(path, [make(i).row for i in (1, 2)])
+            pq.write_table(pa.Table.from_pylist([make(i).row for i in (1, 2)]), path)
     arena, arena_answers = judged_sets.arena_hard_first()
     bench, bench_answers = judged_sets.mt_bench()
     rows = {"alpaca_eval_2": judged_sets.alpaca_eval()[:2], "align_bench": judged_sets.align_bench()[:2]}
@@ -105,7 +107,8 @@ def test_one_command_leads_from_the_published_data_sets_to_the_report(folder: Pa
         counted = table["prompts"] + table["merged"] + sum(table["left_out"].values()) + sum(table["rejected"].values())
         assert counted == table["rows"], table
     num_prompts = sum(table["prompts"] for table in tables)
-    assert num_prompts == json.loads((folder / "run/select/funnel.json").read_text())["num_prompts"]
+    num_rejected = sum(sum(table["rejected"].values()) for table in tables)
+    assert num_prompts + num_rejected == json.loads((folder / "run/select/funnel.json").read_text())["num_prompts"]
 
     commits = run.read_json("run.json")["commits"]
     assert commits["datasets/greengerong/leetcode@main"] == hub.commit("greengerong/leetcode")
