@@ -49,6 +49,10 @@ def take(raw: SetRow, suite: JudgedSuite, answers: Answers | None) -> JudgedRow 
         if follow_up is not None and second is None:
             problem = f"a {FOLLOW_UP} has no reference in {place}; give answers with two turns, or a model as baseline"
             raise UnusableError("no_reference", problem)
+    try:
+        "".join(filter(None, (first, second, category, subcategory))).encode()
+    except UnicodeEncodeError as error:
+        raise UnusableError("not_unicode", f"{REFERENCE} holds a lone surrogate", always_reject=True) from error
     return JudgedRow(first, follow_up, second, category, subcategory)
 
 

@@ -58,9 +58,9 @@ def load(suite: JudgedSuite, base: Path) -> Answers | None:
 
 def _answer(raw: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """A line's id and its answers, in any of the published formats."""
-    identity = next(raw[key] for key in ("uid", "question_id", "id") if raw.get(key) is not None)
+    identity = next((raw[key] for key in ("uid", "question_id", "id") if raw.get(key) is not None), None)
     texts = tuple(_texts(raw))
-    if not texts or not all(isinstance(text, str) for text in texts):
+    if identity is None or not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError
     return str(identity), texts
 

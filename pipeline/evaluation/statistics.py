@@ -81,9 +81,11 @@ def mean_interval(values: Sequence[float], weights: Sequence[float] | None = Non
 def _mean(values: Sequence[float], weights: Sequence[float] | None) -> tuple[float, np.ndarray]:
     """Weighted mean, and each value's influence on it: what it adds to the mean's error, times the number of values."""
     array = np.asarray(values, dtype=float)
-    share = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=float) / np.mean(weights)
-    mean = float((share * array).mean())
-    return mean, share * (array - mean)
+    if weights is None:
+        mean = float(array.mean())
+        return mean, array - mean
+    mean = float(np.average(array, weights=weights))
+    return mean, np.asarray(weights, dtype=float) / np.mean(weights) * (array - mean)
 
 
 def _half(influences: np.ndarray) -> float:

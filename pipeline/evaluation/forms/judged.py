@@ -17,14 +17,14 @@ def _arena_hard(raw: SetRow) -> SetRow:
 
 
 def _mt_bench(raw: SetRow) -> SetRow:
-    """`reference` is a list with an answer for each turn. Most rows have none."""
+    """`reference` is a list with an answer for each turn. Most rows have none, on the hub an empty list."""
     first, *more = raw["turns"]
     return {
         "domain": "instruction",
         "prompt": first,
         "id": str(raw["question_id"]),
         FOLLOW_UP: more[0] if more else None,
-        REFERENCE: raw.get("reference"),
+        REFERENCE: raw.get("reference") or None,
         CATEGORY: raw.get("category"),
     }
 
