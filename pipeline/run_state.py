@@ -52,7 +52,7 @@ class RunState:
         """
         if self._stored:
             self._check_same("recipe", self._stored.get("recipe"), self._original.name)
-            self._check_same("target", self._stored.get("target"), self._original.target.model_dump(mode="json"))
+            self._check_same("target", self._stored.get("target"), self._target)
 
     def precision_changes(self) -> Iterator[str]:
         """Yields a message for each precision that changed since the run began."""
@@ -64,7 +64,7 @@ class RunState:
         """Writes run.json."""
         content = RunJSON(
             recipe=self._original.name,
-            target=self._original.target.model_dump(mode="json"),
+            target=self._target,
             settings=self._original.model_dump(mode="json"),
             precision=self._precisions,
             unmarked=self.unmarked,
@@ -72,6 +72,11 @@ class RunState:
         if (commits := self.commits) is not None:
             content["commits"] = commits
         self._dir.write_json(content, FILE)
+
+    @property
+    def _target(self) -> dict[str, object]:
+        """The target without its system-message policy. If that changes, the run repeats trainings and answers only."""
+        return self._original.target.model_dump(mode="json", exclude={"system"})
 
     def _check_same(self, key: str, stored: object, given: object) -> None:
         if stored != given:

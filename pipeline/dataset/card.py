@@ -41,13 +41,21 @@ LICENCES = {
 NO_LICENCE = "not known to fusechat: see the model's own card"
 
 
-def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: Mapping[str, Mapping[str, str]]) -> str:
+def card(
+    run: RunDir,
+    recipe: Recipe,
+    sft: pa.Table,
+    pairs: pa.Table,
+    configs: Mapping[str, Mapping[str, str]],
+    usage: str,
+) -> str:
     """README.md with the hub's YAML front matter.
 
     Args:
         sft: SFT_ROW.
         pairs: PAIR.
         configs: name of a configuration -> split -> path of its file.
+        usage: how a trainer loads the files.
     """
     head = {
         "pretty_name": recipe.name,
@@ -67,6 +75,7 @@ def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: M
         f"{len(sft)} SFT rows and {len(pairs)} preference pairs, selected from the responses of {len(recipe.sources)} "
         "models by the rule of FuseChat-3.0 (arXiv 2503.04222). Both sides of a pair are by one source. Each row names "
         "its prompt, source, revision, template, parameters, seed, reward and verdict.\n",
+        f"## How a trainer loads it\n\nFOLDER is the folder of this file.\n{usage}",
         "## Composition\n",
         _composition(sft, pairs),
         "## What became of the prompts\n",

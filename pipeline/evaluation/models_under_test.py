@@ -82,11 +82,12 @@ def _trained(run: Run, name: str) -> ModelUnderTest:
     """The target, or the model that a training stage made from it."""
     target = run.recipe.target.model
     revision = run.model_revision(target) if name == "target" else run.fingerprint(name)
+    system = run.recipe.target.system
     return ModelUnderTest(
         name=name,
-        source=_deployment(run, name),
+        source=_deployment(run, name).model_copy(update={"system": system}),
         revision=run.with_precision(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
-        template=template_identity(run.target_template, "keep"),
+        template=template_identity(run.target_template, system),
         model=target if name == "target" else run.trained_model(name),
         chat_template=run.target_template,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..errors import StageError, one_line
 from ..recipe import HarnessSuite, JudgedSuite, VerifiedSuite
 from ..records import ItemRow, OverlapRow, ResponseRow
 from ..run import Run
@@ -33,12 +34,18 @@ def harness_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite
 
 def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> list[ItemRow]:
     """The items of a verified suite."""
-    name, prompts = suite.config.name, {p["prompt_id"]: p for p in suite.prompts}
+    config, prompts = suite.config, {p["prompt_id"]: p for p in suite.prompts}
+    assert isinstance(config, VerifiedSuite)
+    name, recipe = config.name, run.recipe
+    if config.timeout_s is not None:
+        limits = recipe.score.verify.model_copy(update={"timeout_s": config.timeout_s})
+        recipe = recipe.model_copy(update={"score": recipe.score.model_copy(update={"verify": limits})})
     by_model = suite_answers(run, models, suite)
     rows = [r for responses in by_model.values() for r in responses]
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
     with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
-        verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
+        # The folder's name depends on gold answers and tests.
+        verdicts = verify(run.dir, folder, rows, prompts, recipe, show, run.progress.log, keep_unmarked=True)
     scores = rule_scores(suite, rows)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
@@ -47,20 +54,30 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
 
 
 def rule_scores(suite: LoadedSuite, responses: Sequence[ResponseRow]) -> dict[str, RuleScore]:
-    """Response id -> score and reason, of the answers that a rule scores."""
+    """Response id -> score and reason, of the answers that a rule scores.
+
+    Raises:
+        StageError: a package that checks the answers lacks an instruction, or data.
+    """
     gold = {p["prompt_id"]: p["gold"] or "" for p in suite.prompts}
-    return {
-        r["response_id"]: _rule_score(suite.rules[r["prompt_id"]], gold[r["prompt_id"]], r["text"])
-        for r in responses
-        if r["prompt_id"] in suite.rules and not r["reject"]
-    }
+    try:
+        return {
+            r["response_id"]: _rule_score(suite.rules[r["prompt_id"]], gold[r["prompt_id"]], r["text"])
+            for r in responses
+            if r["prompt_id"] in suite.rules and not r["reject"]
+        }
+    except LookupError as error:
+        problem = one_line(error).replace("*", "").strip()
+        raise StageError("evaluate", f"suite {suite.config.name}", f"no check: {problem}"[:300]) from error
 
 
 def _rule_score(rule: str, gold: str, response: str) -> RuleScore:
     try:
         score = rules.score(rule, gold, response)
-    except Exception as error:  # noqa: BLE001 - a package's check of one answer must not end the evaluation
-        return None, f"error: {type(error).__name__}: {error}"[:200]
+    except Exception as error:
+        if type(error) is LookupError:  # no instruction or data; an IndexError is about the answer
+            raise
+        return None, f"error: {type(error).__name__}"
     return score, "correct" if score == 1 else "partly" if score else "wrong"
 
 

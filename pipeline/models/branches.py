@@ -12,12 +12,15 @@ from pydantic import BaseModel
 
 from ..errors import FusechatError, StageError, one_line
 from ..recipe import Model, PromptTable, Recipe
-from ..recipe.paths import models, tables
+from ..recipe.paths import models, suite_tables, tables
 
 Kind = Literal["model", "dataset"]
-MODELS: tuple[Kind, ...] = ("model",)
-DATA_SETS: tuple[Kind, ...] = ("dataset",)
-KINDS: tuple[Kind, ...] = (*MODELS, *DATA_SETS)
+Part = Literal["models", "prompts", "suites"]
+"""A part of the recipe that names repositories of the hub."""
+MODELS: tuple[Part, ...] = ("models",)
+PROMPTS: tuple[Part, ...] = ("prompts",)
+SUITES: tuple[Part, ...] = ("suites",)
+ALL = (*MODELS, *PROMPTS, *SUITES)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DATASETS = "datasets/"
 """Prefix of a data set's id, as in its address on the hub. A model's id has none."""
@@ -36,7 +39,7 @@ def pinned(
     say: Callable[[str], None],
     *,
     base: Path,
-    resolve: Collection[Kind] = KINDS,
+    resolve: Collection[Part] = ALL,
 ) -> tuple[Recipe, dict[str, str]]:
     """The recipe with a commit in place of every hub branch and tag of models and data sets, and the commit of each.
 
@@ -44,19 +47,23 @@ def pinned(
         commits: `hub@revision`, or `datasets/hub@revision` -> commit, of a run that has begun; these are kept.
         say: gets one line for each branch that has moved since.
         base: folder that relative paths are relative to. A data set that is a folder there has no commit.
-        resolve: of what the hub is asked; otherwise only `commits` are applied.
+        resolve: the parts of the recipe whose branches the hub is asked for; `commits` are applied to all.
 
     Raises:
         StageError: the hub can't be reached, and its cache does not contain the branch.
     """
     known = dict(commits)
     if resolve:
-        named: list[tuple[str, Model | PromptTable]] = list(models(recipe)) if "model" in resolve else []
-        if "dataset" in resolve:
-            named += [(t.name, t) for t in tables(recipe) if t.hub is not None and not (base / t.hub).is_dir()]
+        named: list[tuple[str, Model | PromptTable]] = list(models(recipe)) if "models" in resolve else []
+        sets = [
+            *(tables(recipe) if "prompts" in resolve else ()),
+            *(suite_tables(recipe) if "suites" in resolve else ()),
+        ]
+        named += [(t.name, t) for t in sets if t.hub is not None and not (base / t.hub).is_dir()]
         new = {name: who for who, node in named if (name := branch(node)) is not None and name not in known}
         with ThreadPoolExecutor(max_workers=MAX_LOOKUPS) as lookups:
-            asked = [name for name in commits if kind_of(name) in resolve]
+            kinds = {"model" if part == "models" else "dataset" for part in resolve}
+            asked = [name for name in commits if kind_of(name) in kinds]
             moved = lookups.map(_moved_to, asked)
             looked_up = {name: lookups.submit(commit_of, name) for name in new}
             for name, now in zip(asked, moved, strict=True):

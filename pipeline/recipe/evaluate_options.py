@@ -101,6 +101,8 @@ class VerifiedSuite(Suite):
     samples: int = Field(default=1, ge=1)
     """Number of answers per prompt. A prompt's score is the share of right answers; a missing answer is wrong. More
     than one requires a temperature above 0."""
+    timeout_s: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Time limit of one check, in processor seconds. Default: `score.verify.timeout_s`."""
 
     @model_validator(mode="after")
     def _verifiable(self) -> Self:

@@ -55,13 +55,15 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
 
 
 def tables(recipe: Recipe) -> Iterator[PromptTable]:
-    """The recipe's tables of prompts and of suites."""
-    entries = [*recipe.prompts.entries]
+    """The recipe's tables of prompts."""
+    yield from (entry for entry in recipe.prompts.entries if isinstance(entry, PromptTable))
+
+
+def suite_tables(recipe: Recipe) -> Iterator[PromptTable]:
+    """The tables of the recipe's suites."""
     for suite in recipe.evaluate.suites:
-        entries += () if isinstance(suite, HarnessSuite) else suite.files
-    for entry in entries:
-        if isinstance(entry, PromptTable):
-            yield entry
+        if not isinstance(suite, HarnessSuite):
+            yield from (entry for entry in suite.files if isinstance(entry, PromptTable))
 
 
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:

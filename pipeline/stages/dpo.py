@@ -23,7 +23,7 @@ def run(context: Run) -> Outcome:
     folder = training.training_folder(config_hash("dpo", settings(context)), fingerprints(context, INPUTS))
     steps = training.StepProgress(context.progress, "dpo")
     result = train(
-        context.dir.read_table("select", "pairs.parquet"),
+        training.selected_rows(context, "pairs.parquet"),
         model=context.trained_model("sft"),
         output=context.dir.local_path("dpo", folder),
         config=context.recipe.dpo,

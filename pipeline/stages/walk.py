@@ -10,11 +10,11 @@ from ..cluster.placement import Need, Resources
 from ..cluster.preemption import preemption, sigterm_received
 from ..cluster.ray_data import FLUSH_S
 from ..cluster.services import Deployments
-from ..models.branches import DATA_SETS, KINDS
+from ..models.branches import MODELS, PROMPTS, SUITES
 from ..recipe import precision, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
-from . import graph
+from . import graph, score
 from .sample import sample_missing
 
 
@@ -32,11 +32,13 @@ def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, 
     only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
+        if "score" in stages and run.dir.manifest("score") is None:
+            score.check(run.recipe)
         run.claim()
         _announce(run, stages)
         if not only_prompts:
             run.check_capacity()
-        run.pin_branches(DATA_SETS if only_prompts else KINDS)
+        run.pin_branches([*(() if only_prompts else MODELS), *PROMPTS, *(SUITES if "evaluate" in stages else ())])
         worked = {}
         try:
             for stage in STAGES:

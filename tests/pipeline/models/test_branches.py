@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from rich.console import Console
 
 from fusechat.pipeline.errors import StageError
-from fusechat.pipeline.models.branches import DATA_SETS, KINDS, Kind
+from fusechat.pipeline.models.branches import ALL, PROMPTS, Part
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import EvaluatedModel
 from fusechat.pipeline.recipe.load import load
@@ -97,7 +97,7 @@ class Opened:
 def opened(recipe: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Opened]:
     """Opens the recipe's run, as the walk does."""
 
-    def open_run(address: str = hub, *, resolve: tuple[Kind, ...] = KINDS) -> Opened:
+    def open_run(address: str = hub, *, resolve: tuple[Part, ...] = ALL) -> Opened:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(recipe.parent / "hub"))
@@ -195,7 +195,7 @@ def test_the_branch_of_a_data_set_becomes_its_commit_too(recipe: Path, opened: C
     ]
     recipe.write_text(yaml.safe_dump(tree))
     Hub.branches["datasets/org/set@main"] = SECOND
-    assert opened(resolve=DATA_SETS).models == ["main", "v1", "main"]
+    assert opened(resolve=PROMPTS).models == ["main", "v1", "main"]
     kept = json.loads((recipe.parent / "run/run.json").read_text())
     assert kept["commits"] == {"datasets/org/set@main": SECOND}
     assert Hub.asked == ["datasets/org/set@main"]
