@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..errors import StageError, one_line
 from ..recipe import HarnessSuite, JudgedSuite, VerifiedSuite
 from ..records import ItemRow, OverlapRow, ResponseRow
 from ..run import Run
@@ -53,20 +54,30 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
 
 
 def rule_scores(suite: LoadedSuite, responses: Sequence[ResponseRow]) -> dict[str, RuleScore]:
-    """Response id -> score and reason, of the answers that a rule scores."""
+    """Response id -> score and reason, of the answers that a rule scores.
+
+    Raises:
+        StageError: a package that checks the answers lacks an instruction, or data.
+    """
     gold = {p["prompt_id"]: p["gold"] or "" for p in suite.prompts}
-    return {
-        r["response_id"]: _rule_score(suite.rules[r["prompt_id"]], gold[r["prompt_id"]], r["text"])
-        for r in responses
-        if r["prompt_id"] in suite.rules and not r["reject"]
-    }
+    try:
+        return {
+            r["response_id"]: _rule_score(suite.rules[r["prompt_id"]], gold[r["prompt_id"]], r["text"])
+            for r in responses
+            if r["prompt_id"] in suite.rules and not r["reject"]
+        }
+    except LookupError as error:
+        problem = one_line(error).replace("*", "").strip()
+        raise StageError("evaluate", f"suite {suite.config.name}", f"no check: {problem}"[:300]) from error
 
 
 def _rule_score(rule: str, gold: str, response: str) -> RuleScore:
     try:
         score = rules.score(rule, gold, response)
-    except Exception as error:  # noqa: BLE001 - a package's check of one answer must not end the evaluation
-        return None, f"error: {type(error).__name__}: {error}"[:200]
+    except Exception as error:
+        if type(error) is LookupError:  # no instruction or data; an IndexError is about the answer
+            raise
+        return None, f"error: {type(error).__name__}"
     return score, "correct" if score == 1 else "partly" if score else "wrong"
 
 
@@ -92,9 +103,9 @@ def _add_second_turns(
 ) -> None:
     """Adds the answers to second turns, under the identity of the second turn's item."""
     for model in models:
-        pinned, parts, turns = second_turns_of(run, model, suite)
-        second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
-        responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
+        for pinned, parts, turns in second_turns_of(run, model, suite):
+            second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
+            responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
 
 
 def describe(

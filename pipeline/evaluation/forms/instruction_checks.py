@@ -42,10 +42,12 @@ def _follows(wanted: Mapping[str, Any], index: int, text: str) -> bool:
     """Whether the text follows one instruction.
 
     Raises:
-        KeyError: the package does not know the instruction.
+        LookupError: the package does not know the instruction, or its data are missing.
     """
     name, kwargs = wanted["names"][index], wanted["kwargs"][index]
     registry: dict[str, Any] = importlib.import_module(f"{PACKAGE}.instructions_registry").INSTRUCTION_DICT
+    if name not in registry:
+        raise LookupError(f"the package {PACKAGE} knows no instruction {name!r:.80}")
     check = registry[name](name)
     check.build_description(**kwargs)
     if "prompt" in (check.get_instruction_args() or {}):

@@ -19,7 +19,7 @@ import pytest
 from http_server import QuietHandler, serve
 from published_suites import SETS, Case, livebench_math, livecodebench, mmlu_redux, packed
 
-from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.evaluation import suite_items, suites, tables
 from fusechat.pipeline.recipe import Recipe, VerifiedSuite, load
 from fusechat.pipeline.recipe.suite_collections import expanded
@@ -238,6 +238,18 @@ def test_ifbench_without_its_package_says_how_to_get_it(tmp_path: Path) -> None:
     write(tmp_path / "data", "ifbench", [SETS["ifbench"]["ifbench"](1).row], ".jsonl")
     with pytest.raises(InputError, match=r"^suite ifbench: it needs the package ifbench: pip install git\+https"):
         read(tmp_path, "ifbench")
+
+
+@pytest.mark.usefixtures("with_ifbench")
+def test_a_check_that_fails_itself_gives_no_score_and_one_without_its_data_ends_the_evaluation(tmp_path: Path) -> None:
+    rows = [SETS["ifbench"]["ifbench"](i).row for i in (1, 2)]
+    rows[0]["kwargs"] = [{"keywords": "a"}]  # of another instruction
+    write(tmp_path / "data", "ifbench", rows, ".jsonl")
+    assert scores(read(tmp_path, "ifbench"), ["word1", "word2"]) == [None, 1.0]
+    rows[0]["instruction_id_list"] = ["test:unknown"]
+    write(tmp_path / "data", "ifbench", rows, ".jsonl")
+    with pytest.raises(StageError, match=r"suite ifbench: no check: .*test:unknown"):
+        scores(read(tmp_path, "ifbench"), ["word1", "word2"])
 
 
 def test_a_suite_without_its_local_file_says_so(tmp_path: Path) -> None:
