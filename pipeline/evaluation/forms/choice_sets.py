@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from ...identities import digest
-from .form import Dates, Form, SetRow
+from .form import RULE, Dates, Form, SetRow
 
 MAX_CHOICES = 10
-"""The verifier reads the letters A to J."""
+"""The rule `choice` reads the letters A to J."""
 ASK = '{prompt}\n\nReason step by step, and end with "The answer is (X)", where X is the letter of the right option.'
 """Template of the request for a letter."""
 OK = "ok"
@@ -30,7 +30,8 @@ def _choice(question: str, options: Sequence[str], right: int) -> SetRow:
     if not 0 <= right < len(options):
         raise ValueError(f"the answer is option {right}, there are {len(options)}")
     lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
-    return {"domain": "math", "prompt": "\n".join([question.strip(), "", *lines]), "gold": ascii_uppercase[right]}
+    prompt = "\n".join([question.strip(), "", *lines])
+    return {"domain": "instruction", "prompt": prompt, "gold": ascii_uppercase[right], RULE: "choice"}
 
 
 def _mmlu_pro(raw: SetRow) -> SetRow:

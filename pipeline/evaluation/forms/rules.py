@@ -10,7 +10,9 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 
+from .choices import chosen
 from .instruction_checks import ifbench, instructions_followed
+from .marked import bold, boxed, last_line, tagged
 
 Rule = Callable[[str, str], float]
 """Takes the gold and an answer; returns a score from 0 to 1."""
@@ -36,37 +38,9 @@ def score(rule: str, gold: str, response: str) -> float:
     return RULES[rule](gold, answer[-MAX_CHARS:])
 
 
-# --- what is marked in an answer
-
-
-def _tagged(text: str, tag: str) -> str | None:
-    """The text in the last pair of tags."""
-    end = text.rfind(f"</{tag}>")
-    start = text.rfind(f"<{tag}>", 0, max(end, 0))
-    return text[start + len(tag) + 2 : end] if end > start >= 0 else None
-
-
-def _boxed(text: str) -> str | None:
-    """The text in the last complete box, without LaTeX's commands for text."""
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if start < 0:
-        return None
-    begin = text.index("{", start)
-    depth = 0
-    for i in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return re.sub(r"\\[a-z]+\{|[{}$\\]", "", text[begin + 1 : i]).strip()
-    return None
-
-
-def _bold(text: str) -> list[str]:
-    """The texts between pairs of two or three asterisks, in their order."""
-    return [part.strip(" *\n") for part in re.split(r"\*{2,3}", text)[1::2]]
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2].strip()
+def choice(gold: str, answer: str) -> float:
+    """The letter of a multiple-choice answer."""
+    return float(chosen(answer) == gold)
 
 
 # --- mathematics
@@ -75,23 +49,23 @@ def _last_line(text: str) -> str:
 def contest_choice(gold: str, answer: str) -> float:
     """The letter in the last solution tag, box, run of four or more, or line, whichever is found first."""
     runs = re.findall(r"(?<![A-Z])([A-F])\1{3,}(?![A-Z])", answer)
-    marked = [_tagged(answer, "solution"), runs[-1] if runs else None, _boxed(answer)]
-    found = next((m.strip() for m in marked if m is not None and m.strip()), _last_line(answer))
+    marked = [tagged(answer, "solution"), runs[-1] if runs else None, boxed(answer)]
+    found = next((m.strip() for m in marked if m is not None and m.strip()), last_line(answer))
     letters = set(re.sub(r"[^A-Za-z]", "", found).upper())
     return float(letters == {gold.strip().upper()})
 
 
 def contest_number(gold: str, answer: str) -> float:
     """The number in the last solution tag, or as a whole number in the last 50 characters."""
-    tagged = _tagged(answer, "solution")
-    text = tagged if tagged is not None else answer.strip()[-50:]
+    solution = tagged(answer, "solution")
+    text = solution if solution is not None else answer.strip()[-50:]
     return float(re.search(rf"(?<!\d){re.escape(gold.strip())}(?!\d)", text) is not None)
 
 
 def number_list(gold: str, answer: str) -> float:
     """1 minus the edit distance to the list of numbers, by the longer list; the list is behind the last "Answer:"."""
     behind = re.split(r"answer\s*:", answer, flags=re.IGNORECASE)[-1] if re.search(r"(?i)answer\s*:", answer) else None
-    text = behind if behind is not None else _boxed(answer) or _last_line(answer)
+    text = behind if behind is not None else boxed(answer) or last_line(answer)
     line = next((li for li in text.split("\n") if re.search(r"\d", li)), "")
     found, wanted = re.findall(r"\d+", line), re.findall(r"\d+", gold)
     return 1 - _distance(found, wanted) / max(len(found), len(wanted), 1)
@@ -112,7 +86,7 @@ def _distance(a: Sequence[object], b: Sequence[object]) -> int:
 
 def three_words(gold: str, answer: str) -> float:
     """yes, no or unknown, three times in order: in the solution tag, in bold, in a box, or the last such list."""
-    for text in (_tagged(answer, "solution"), " ".join(_bold(answer)), _boxed(answer)):
+    for text in (tagged(answer, "solution"), " ".join(bold(answer)), boxed(answer)):
         words = re.findall(r"\b(yes|no|unknown)\b", (text or "").lower())
         if words:
             return float(words[-3:] == _words(gold))
@@ -126,19 +100,19 @@ def _words(text: str) -> list[str]:
 
 def names_in_order(gold: str, answer: str) -> float:
     """The names in the last bold texts, one each, or all in the last one."""
-    bold, names = [b.lower() for b in _bold(answer)], gold.lower().split()
-    if not bold:
+    parts, names = [part.lower() for part in bold(answer)], gold.lower().split()
+    if not parts:
         return 0.0
-    if len(bold) >= len(names) and all(name in text for name, text in zip(names, bold[-len(names) :], strict=True)):
+    if len(parts) >= len(names) and all(name in part for name, part in zip(names, parts[-len(names) :], strict=True)):
         return 1.0
-    places = [bold[-1].find(name) for name in names]
+    places = [parts[-1].find(name) for name in names]
     return float(-1 not in places and places == sorted(set(places)))
 
 
 def bold_answer(gold: str, answer: str) -> float:
     """The answer is one of the last three bold texts, or in the last box. Numbers may be words."""
     wanted = gold.strip().lower()
-    for text in [*(b.lower() for b in _bold(answer)[-3:]), (_boxed(answer) or "").lower()]:
+    for text in [*(b.lower() for b in bold(answer)[-3:]), (boxed(answer) or "").lower()]:
         text = text.strip(" .")
         if text == wanted or NUMBER_WORDS.get(text) == wanted:
             return 1.0
@@ -164,7 +138,7 @@ def _number_word(digits: str) -> str | None:
 def word_groups(gold: str, answer: str) -> float:
     """The share of groups of four that are right, in the bold text with the most right ones."""
     wanted = _groups(gold)
-    candidates = [*_bold(answer.replace("\n", " ")), *filter(None, [_tagged(answer, "solution")])]
+    candidates = [*bold(answer.replace("\n", " ")), *filter(None, [tagged(answer, "solution")])]
     return max((sum(g in _groups(c) for g in wanted) / len(wanted) for c in candidates), default=0.0)
 
 
@@ -175,7 +149,7 @@ def _groups(text: str) -> list[frozenset[str]]:
 
 def sentence_order(gold: str, answer: str) -> float:
     """1 minus the edit distance between the orders of sentences, by the number of sentences."""
-    text = _tagged(answer, "PLOT_SUMMARY")
+    text = tagged(answer, "PLOT_SUMMARY")
     if text is None:
         text = answer.partition("<PLOT_SUMMARY>")[2] or answer
     wanted, found = _sentences(gold), _sentences(text.replace("**End of Plot Summary**", ""))
@@ -193,8 +167,8 @@ def _sentences(text: str) -> list[str]:
 
 def contains(gold: str, answer: str) -> float:
     """The text is in the solution tag, or in the answer. Line breaks don't count."""
-    tagged = _tagged(answer, "solution")
-    return float(_one_line(gold) in _one_line(tagged if tagged is not None else answer))
+    solution = tagged(answer, "solution")
+    return float(_one_line(gold) in _one_line(solution if solution is not None else answer))
 
 
 def _one_line(text: str) -> str:
@@ -206,13 +180,13 @@ def _one_line(text: str) -> str:
 
 def label(gold: str, answer: str) -> float:
     """The box or the answer ends with the label, without case, spaces and punctuation."""
-    wanted, found = (re.sub(r"[\W_]", "", t.lower()) for t in (gold, _boxed(answer) or answer))
+    wanted, found = (re.sub(r"[\W_]", "", t.lower()) for t in (gold, boxed(answer) or answer))
     return float(found.endswith(wanted))
 
 
 def join_map(gold: str, answer: str) -> float:
     """The F1 score of the pairs of columns in a dict."""
-    wanted, found = _dict(gold), _dict(_tagged(answer, "solution") or answer)
+    wanted, found = _dict(gold), _dict(tagged(answer, "solution") or answer)
     right = sum(wanted.get(k) == v for k, v in found.items())
     wrong, missing = len(found) - right, sum(found.get(k) != v for k, v in wanted.items())
     return round(2 * right / (2 * right + wrong + missing), 2) if found else 0.0
@@ -231,6 +205,7 @@ def _dict(text: str) -> dict[str, str]:
 
 
 RULES: dict[str, Rule] = {
+    "choice": choice,
     "contest_choice": contest_choice,
     "contest_number": contest_number,
     "number_list": number_list,

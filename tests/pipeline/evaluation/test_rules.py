@@ -52,8 +52,48 @@ def test_a_rule_finds_the_answer_as_its_authors_do(rule: str, gold: str, answer:
     assert rules.score(rule, gold, answer) == pytest.approx(score)
 
 
-HOSTILE = ["<solution>" * 30_000, "**" * 50_000, "\\boxed{" * 20_000, "{" * 60_000, "a." * 50_000, "A" * 100_000,
-           "answer:" * 20_000, "({" * 30_000, "yes, " * 20_000, "\\boxed{" + "9" * 100_000 + "}"]  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("The answer is (B).", "B"),
+        ("**The answer is (C)**", "C"),
+        ("The answer is: C", "C"),
+        ("Thus, the answer is **(D)**.", "D"),
+        ("The answer is (D) It cannot be determined.", "D"),
+        ("The answer is (A) At least 5 meters", "A"),
+        ("The answer is (D) A or B", "D"),
+        ("The answer is (C), both are wrong", "C"),
+        ("The answer is A because a cat is one.", "A"),
+        ("the correct answer is option J", "J"),
+        ("Correct answer: B. The cat", "B"),
+        ("The correct option is (C)", "C"),
+        ("(C) is correct, since (A) fails.", "C"),
+        ("\\boxed{\\text{B}}", "B"),
+        ("The answer is $\\boxed{(B)}$.", "B"),
+        ("\\boxed{D. cannot be determined}", "D"),
+        ("The final answer is $\\textbf{(A)}$", "A"),
+        ("First I took the answer to be (A). The answer is (C).", "C"),
+        ("<think>The answer is (A).</think>The answer is (B).", "B"),
+        ("It follows.\n\n(B)", "B"),
+        ("B. The cat", "B"),
+        ("The answer is (B) or (C)", None),
+        ("The answer is (B) and (C)", None),
+        ("The answer is I think a mystery", None),
+        ("The answer is A long story", None),
+        ("The answer is 5", None),
+        ("", None),
+    ],
+)
+def test_the_letter_of_a_multiple_choice_answer(answer: str, letter: str | None) -> None:
+    right = [gold for gold in "ABCDEFGHIJ" if rules.score("choice", gold, answer)]
+    assert right == ([letter] if letter else [])
+
+
+HOSTILE = [
+    "<solution>" * 30_000, "**" * 50_000, "\\boxed{" * 20_000, "{" * 60_000, "a." * 50_000, "A" * 100_000,
+    "answer:" * 20_000, "({" * 30_000, "yes, " * 20_000, "\\boxed{" + "9" * 100_000 + "}",
+    "The answer is (" * 20_000, "answer " * 30_000, "( A " * 30_000, " " * 100_000, "answer" + " " * 100_000,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", [name for name in rules.RULES if name not in ("ifbench", "instructions_followed")])
