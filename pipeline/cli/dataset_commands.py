@@ -38,6 +38,8 @@ def margins(
         raise UserError(f"margins: --plot {plot}: the name must end in .png or .svg")
     directory, recipe = locate_run(run)
     candidates = load(directory)
+    if recipe.dataset is not None and not candidates.height:
+        raise UserError("margins: the pairs of this data set have no scores, so they have no margins")
     rows = yields(candidates, recipe.select, min_, max_)
     if as_json:
         typer.echo(json.dumps([asdict(y) for y in rows]))

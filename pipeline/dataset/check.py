@@ -17,6 +17,7 @@ from ..selection.apply_rule import in_sft_share
 from ..selection.funnel import REMOVED
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
+from .imported_check import check_imported
 from .row_checks import (
     NO_REJECTS,
     ONE_REASON,
@@ -38,6 +39,8 @@ def check(run: RunDir, recipe: Recipe) -> list[Violation]:
     """
     if not run.exists("select", "pairs.parquet") or not run.exists("select", "sft.parquet"):
         raise StageError("check", run.url, "the selection has not been run; `fusechat select` runs it")
+    if recipe.dataset is not None:
+        return check_imported(run, recipe)
     agreement: AgreementReport = run.read_json("score", "agreement.json")
     sft: list[SftRow] = run.read_table("select", "sft.parquet").to_pylist()
     pairs: list[PairRow] = run.read_table("select", "pairs.parquet").to_pylist()

@@ -80,7 +80,7 @@ def _source(run: Run, pinned: PinnedSource) -> ModelUnderTest:
 
 def _trained(run: Run, name: str) -> ModelUnderTest:
     """The target, or the model that a training stage made from it."""
-    target = run.recipe.target.model
+    target = run.target.model
     revision = run.model_revision(target) if name == "target" else run.fingerprint(name)
     return ModelUnderTest(
         name=name,

@@ -138,7 +138,7 @@ def work_of(
 
 
 def describe(recipe: Recipe, base: Path, directory: RunDir, prompts: pa.Table, lengths: Lengths) -> str:
-    """The estimates of both trainings as text.
+    """The estimates of the recipe's trainings as text.
 
     Args:
         base: folder that the target's relative path starts at. For the other arguments see `work_of`.
@@ -146,12 +146,14 @@ def describe(recipe: Recipe, base: Path, directory: RunDir, prompts: pa.Table, l
     Raises:
         CapacityError: a training does not fit on its devices; the message names settings with which it would fit.
     """
+    if recipe.target is None or not recipe.trainings:
+        return "training: none; the recipe has no sft and no dpo"
     shape, cluster = target_shape(recipe.target.model, base), recipe.training
     device = device_of(cluster, recipe.cluster.address)
     by_name = "" if shape.exact else " (from its name; activations as of a Llama of that size)"
     workers = f"{cluster.num_workers} worker{'s' if cluster.num_workers > 1 else ''}"
     lines = [f"training: {shape.parameters / 1e9:.3g}G parameters{by_name}, {workers}, {device.name}"]
-    for stage, config in (("sft", recipe.sft), ("dpo", recipe.dpo)):
+    for stage, config in recipe.trainings.items():
         if device.memory is None:
             need, of = memory(shape, config, cluster), ""
         else:

@@ -115,7 +115,7 @@ class Intake:
                 self.train.add(row)
                 for response in carried:
                     self.carried.add(response)
-        if not self.train.num:
+        if self._config.train and not self.train.num:
             names = [PromptReader(entry, self._base).file for entry in self._config.train]
             counts = ", ".join(f"{num} {reason}" for reason, num in self.rejected.items())
             raise InputError(", ".join(names), 0, "no usable prompt" + (f" ({counts})" if counts else ""))

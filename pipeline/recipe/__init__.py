@@ -1,6 +1,7 @@
 """The recipe: its models, one file per section (*_options.py), and the loader of recipe files (load.py)."""
 
 from .cluster_options import Cluster, Serve
+from .dataset_options import DatasetField, DatasetForm, DatasetTable, ReadyDataset
 from .evaluate_options import (
     JUDGED_FORMS,
     REFERENCE,
@@ -22,10 +23,12 @@ from .prompt_options import Contamination, NearDuplicates, Normalise, PromptFiel
 from .reward_options import (
     ArmoRMReward,
     ClassifierReward,
+    ImportedReward,
     JudgeReward,
     LikelihoodReward,
     OwnReward,
     RewardModel,
+    ScoredModel,
     level_orders,
 )
 from .schema import Recipe
@@ -50,6 +53,9 @@ __all__ = [
     "Combination",
     "Contamination",
     "Cpus",
+    "DatasetField",
+    "DatasetForm",
+    "DatasetTable",
     "Domain",
     "DomainRule",
     "Dpo",
@@ -59,6 +65,7 @@ __all__ = [
     "Evaluate",
     "EvaluatedModel",
     "HarnessSuite",
+    "ImportedReward",
     "ImportedSource",
     "Judge",
     "JudgeReward",
@@ -78,11 +85,13 @@ __all__ = [
     "PromptFile",
     "PromptTable",
     "Prompts",
+    "ReadyDataset",
     "Recipe",
     "RewardModel",
     "Sample",
     "Sampling",
     "Score",
+    "ScoredModel",
     "Section",
     "Select",
     "Serve",

@@ -2,6 +2,8 @@
 
 from .dataset_records import (
     CANDIDATE_PAIR,
+    IMPORTED_PAIR,
+    IMPORTED_SFT_ROW,
     OUTCOME,
     PAIR,
     SFT_ROW,
@@ -25,11 +27,13 @@ from .prompt_records import (
 )
 from .response_records import FINISHED, RESPONSE, ResponseRow, WantedResponse
 from .score_records import (
+    IMPORTED_SCORE,
     OBJECTIVES,
     REWARD,
     SCORE,
     VALUES,
     VERDICT,
+    ImportedScoreRow,
     RewardRow,
     ScoreRow,
     VerdictRow,
@@ -40,6 +44,9 @@ __all__ = [
     "CANDIDATE_PAIR",
     "CARRIED",
     "FINISHED",
+    "IMPORTED_PAIR",
+    "IMPORTED_SCORE",
+    "IMPORTED_SFT_ROW",
     "ITEM",
     "MESSAGES",
     "OBJECTIVES",
@@ -58,6 +65,7 @@ __all__ = [
     "CandidatePairRow",
     "CarriedRow",
     "Domain",
+    "ImportedScoreRow",
     "ItemRow",
     "Message",
     "OutcomeRow",

@@ -73,6 +73,10 @@ class ReportContent(TypedDict):
     seed: int
     funnel: Funnel | None
     funnel_rows: list[FunnelRow]
+    counted: str
+    """What the funnel counts."""
+    imported: bool
+    """Whether the rows were imported ready to train on, so that there are no responses and rewards to show."""
     agreement: AgreementReport | None
     responses: list[ResponseCounts]
     relations: RewardRelations

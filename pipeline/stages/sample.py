@@ -46,5 +46,5 @@ def sample_missing(context: Run, pilot: int | None = None) -> int:
 
     train = context.prompts("train")
     wants = [generate.Want(s, train, f"sample {s.source.name}") for s in context.pinned_sources]
-    used_by_rewards = {r.source for r in context.recipe.rewards if not isinstance(r, OwnReward)}
+    used_by_rewards = {r.source for r in context.recipe.scored_models if not isinstance(r, OwnReward)}
     return generate.draw(context, "sample", "sample", wants, services, pilot, keep=used_by_rewards)

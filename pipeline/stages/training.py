@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def target_settings(context: Run) -> list[object]:
-    """The target's weights and template."""
+    """The target's weights and template; empty if the recipe has no target."""
     target = context.recipe.target
+    if target is None:
+        return []
     return [context.model_revision(target.model), template_identity(context.target_template, "keep")]
 
 

@@ -10,22 +10,27 @@ from ..cluster.placement import Need, Resources
 from ..cluster.preemption import preemption, sigterm_received
 from ..cluster.ray_data import FLUSH_S
 from ..cluster.services import Deployments
-from ..recipe import precision, sizes
+from ..recipe import precision, sections, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
 from . import graph
 from .sample import sample_missing
 
 
-def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, bool]:
+def walk(run: Run, stages: Sequence[str] | None = None, pilot: int = 0) -> dict[str, bool]:
     """Brings the stages up to date; returns stage -> whether it had work to do.
 
     Args:
+        stages: default: all that the recipe calls for.
         pilot: afterwards, sample this many prompts from each source that misses some.
 
     Raises:
+        RecipeError: the recipe lacks the section that a stage needs.
         FusechatError: see errors.py. Finished work is kept.
     """
+    stages = sections.called(run.recipe) if stages is None else stages
+    for stage in stages:
+        sections.check(run.recipe, stage)
     connect.set_quiet_env()
     run.make_deployments = run.make_deployments or deployments
     only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster

@@ -210,7 +210,7 @@ def test_a_mistake_with_keys_is_one_line_and_changes_nothing(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sede": 1}, "fusechat: r.yaml: sede: unknown key; allowed here: cluster, dpo, "),
+        ({"sede": 1}, "fusechat: r.yaml: sede: unknown key; allowed here: cluster, dataset, dpo, "),
         ({"seed": "many"}, "fusechat: r.yaml: seed: Input should be a valid integer"),
         (
             {"rewards": [{"name": "judge", "kind": "likelihood", "source": "b"}]},
