@@ -19,11 +19,13 @@ def plan(
     """Estimate the cost of sampling and training: samples, tokens, GPUs, disk, memory and time."""
     from ..planning.sampling_cost import describe, sampled_lengths
     from ..planning.training_cost import describe as describe_training
+    from ..recipe import sections
     from ..stages.walk import walk
 
     run = open_run(recipe, set_)
-    walk(run, ("prompts",), pilot)
+    walk(run, sections.read_stages(run.recipe), pilot)
     run.pin_branches(resolve=False)
-    typer.echo(describe(run))
+    if "sample" in run.recipe.stages:
+        typer.echo(describe(run))
     prompts = run.prompts("train").read(columns=["domain", "messages"])
     typer.echo(describe_training(run.recipe, run.base, run.dir, prompts, sampled_lengths(run)))

@@ -13,9 +13,12 @@ from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .row_checks import NO_REJECTS, ONE_REASON, REWARDS, TEXTS, TRACEABLE, Violation
 
+IMPORTED_RULES = (TEXTS, REWARDS, NO_REJECTS, TRACEABLE, ONE_REASON)
+"""The rules that apply: those about sources, verdicts, windows and shares do not, because the rows came ready."""
+
 
 def check_imported(run: RunDir, recipe: Recipe) -> list[Violation]:
-    """All violations. The rules about sources, scores, margins and shares do not apply: the rows came ready.
+    """All violations of IMPORTED_RULES.
 
     Every identity is the hash of the texts, so a text that was changed after the import is found.
     """

@@ -28,6 +28,12 @@ def called(recipe: Recipe) -> tuple[str, ...]:
     return recipe.stages
 
 
+def read_stages(recipe: Recipe) -> tuple[str, ...]:
+    """The stages that only read the user's files, and need neither models nor a cluster."""
+    reading = ("prompts", "select") if recipe.dataset is not None else ("prompts",)
+    return tuple(stage for stage in recipe.stages if stage in reading)
+
+
 def check(recipe: Recipe, stage: str) -> None:
     """Checks that the recipe calls for a stage.
 

@@ -31,16 +31,18 @@ def walk(run: Run, stages: Sequence[str] | None = None, pilot: int = 0) -> dict[
     stages = sections.called(run.recipe) if stages is None else stages
     for stage in stages:
         sections.check(run.recipe, stage)
+    if pilot:
+        sections.check(run.recipe, "sample")
     connect.set_quiet_env()
     run.make_deployments = run.make_deployments or deployments
-    only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
+    only_reads = set(stages) <= set(sections.read_stages(run.recipe)) and not pilot
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
         run.claim()
         _announce(run, stages)
-        if not only_prompts:
+        if not only_reads:
             run.check_capacity()
-        run.pin_branches(resolve=not only_prompts)
+        run.pin_branches(resolve=not only_reads)
         worked = {}
         try:
             for stage in STAGES:
