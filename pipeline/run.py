@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -16,7 +16,7 @@ from .cluster.preemption import catch_sigterm
 from .cluster.services import Deployments, MakeDeployments, SourceService
 from .errors import FusechatError, InputError, RecipeError, StageError, UserError
 from .identities import digest
-from .models.branches import pinned
+from .models.branches import ALL, Part, pinned
 from .models.pinned_source import PinnedSource, template_identity
 from .models.resolve import resolve
 from .models.revision import revision
@@ -127,14 +127,14 @@ class Run:
             found.append(PinnedSource(source=source, revision=weights, template=template, seed=self.recipe.seed))
         return found
 
-    def pin_branches(self, *, resolve: bool = True) -> None:
+    def pin_branches(self, resolve: Collection[Part] = ALL) -> None:
         """Replaces hub branches and tags by the commits that they name, and stores those in run.json.
 
         A run that has begun keeps its commits, and reports each branch that has moved since. A run directory of
         version 0.1.0 contains no commits. Its identities contain the branch's name and do not change.
 
         Args:
-            resolve: asks the hub; otherwise only stored commits are used.
+            resolve: the parts of the recipe whose branches the hub is asked for. Stored commits are used for all.
 
         Raises:
             FusechatError: the hub can't be reached, and its cache does not contain the branch.
@@ -142,7 +142,7 @@ class Run:
         stored = self._state.commits
         if stored is None:
             return
-        self.recipe, commits = pinned(self.recipe, stored, self.progress.log, resolve=resolve)
+        self.recipe, commits = pinned(self.recipe, stored, self.progress.log, base=self.base, resolve=resolve)
         if commits != stored:
             self._state.store_commits(commits)
 

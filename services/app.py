@@ -51,13 +51,14 @@ def build_app(run: Run, groups: bool = False) -> Application:
     from ray import serve
 
     from fusechat.pipeline.cluster.ray_internals import ModelCard
+    from fusechat.pipeline.models.branches import MODELS
 
     from . import gateway
     from .llm import build_source
     from .reward_models import build_reward
     from .verifier import build_verifier
 
-    run.pin_branches()
+    run.pin_branches(MODELS)
     recipe = run.recipe
     settings, concurrency = recipe.serve, recipe.sample.concurrency
     models = {s.name: s.model for s in recipe.served}

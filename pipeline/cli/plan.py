@@ -1,7 +1,8 @@
-"""`fusechat plan`: estimates the cost of sampling and training."""
+"""`fusechat plan`: estimates the cost of a recipe before it runs."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -16,16 +17,24 @@ def plan(
         int, typer.Option(min=0, help="First sample this many prompts from each source; the responses are kept.")
     ] = 0,
 ) -> None:
-    """Estimate the cost of sampling and training: samples, tokens, GPUs, disk, memory and time."""
-    from ..planning.sampling_cost import describe, sampled_lengths
-    from ..planning.training_cost import describe as describe_training
+    """Estimate the cost of a recipe: tokens, GPU-hours, memory, disk and time. It needs neither models nor, if the
+    recipe says how many rows to expect, its data."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would print each attempt to reach the hub
+    from ..errors import FusechatError
+    from ..planning.prompt_counts import counted, expected, is_unreachable
+    from ..planning.report import describe
     from ..recipe import sections
     from ..stages.walk import walk
 
     run = open_run(recipe, set_)
-    walk(run, sections.read_stages(run.recipe), pilot)
-    run.pin_branches(resolve=False)
-    if "sample" in run.recipe.stages:
-        typer.echo(describe(run))
-    prompts = run.prompts("train").read(columns=["domain", "messages"])
-    typer.echo(describe_training(run.recipe, run.base, run.dir, prompts, sampled_lengths(run)))
+    try:
+        walk(run, sections.read_stages(run.recipe), pilot)
+        run.pin_branches(())
+        counts = counted(run)
+    except FusechatError as error:
+        if pilot or not is_unreachable(error):
+            raise
+        run.pin_branches(())
+        counts = expected(run, error)
+    for i, block in enumerate(describe(run, counts)):
+        typer.echo(f"\n{block}" if i else block)

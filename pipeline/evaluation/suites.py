@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..identities import digest, prompt_id
 from ..prompts import rows, text
 from ..prompts.readers import PromptReader
-from ..prompts.rows import UnusableError
+from ..prompts.unusable import UnusableError
 from ..recipe import (
     REFERENCE,
     AnySuite,
@@ -149,7 +149,7 @@ def _row(
     if reference is not None and not isinstance(reference, str):
         raise UnusableError("wrong_type", f"{REFERENCE} must be a string, got {type(reference).__name__}")
     prompt, carried = rows.prompt_row(raw, config.max_chars, config.normalise, entry)
-    if carried:
+    if carried.responses:
         raise UnusableError("wrong_type", "a row of a suite must not contain responses")
     if isinstance(suite, VerifiedSuite):
         _check_verifiable(prompt)

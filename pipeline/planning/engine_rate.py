@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from ..machine.accelerators import ACCELERATORS, Accelerator, size_in_name
-from ..recipe import Source
+from ..machine.accelerators import ACCELERATORS, Accelerator
+from ..recipe import Engine, Placement, Source
+from . import model_shapes
 
 CPU = Accelerator(0.02, 0.1)
 BANDWIDTH_SHARE, COMPUTE_SHARE = 0.6, 0.4
 """Shares of the data sheet's bandwidth and compute that decoding reaches."""
 
+CPU_PEAK, CPU_SHARE = 0.5e12, 0.3
+"""Operations/s of one core, and the share of them that a pass over whole texts reaches, such as training; the demo's
+training on two cores with AMX reaches a third (docs/performance.md)."""
+
 
 def modelled_rate(source: Source, concurrency: int) -> float:
+    """Tokens/s of one replica of a source."""
+    return decoding_rate(parameters_of(source), source.engine, source.placement, concurrency)
+
+
+def decoding_rate(parameters: float, engine: Engine, placement: Placement, concurrency: int) -> float:
     """Tokens/s of one replica. A decoding step is limited by either memory bandwidth or compute; see `Accelerator`."""
-    _, hardware = hardware_of(source)
-    parameters = parameters_of(source)
-    workers = source.engine.tensor_parallel_size
+    _, hardware = hardware_of(placement)
+    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
     read_s = 2 * parameters / (hardware.bandwidth * 1e12 * BANDWIDTH_SHARE * workers)
     compute_s = 2 * parameters * concurrency / (hardware.compute * 1e12 * COMPUTE_SHARE * workers)
     return concurrency / max(read_s, compute_s)
 
 
-def hardware_of(source: Source) -> tuple[str, Accelerator]:
-    """Name and data sheet of the source's hardware. A GPU of unknown type counts as an H100."""
-    if not source.placement.num_gpus:
+def reading_rate(parameters: float, workers: int, placement: Placement) -> float:
+    """Tokens/s of a forward pass over whole texts: two operations per parameter and token, limited by compute."""
+    if placement.num_gpus:
+        reached = hardware_of(placement)[1].compute * 1e12 * COMPUTE_SHARE
+    else:
+        reached = CPU_PEAK * CPU_SHARE * placement.num_cpus
+    return reached * workers / (2 * parameters)
+
+
+def hardware_of(placement: Placement) -> tuple[str, Accelerator]:
+    """Name and data sheet of the hardware. A GPU of unknown type counts as an H100."""
+    if not placement.num_gpus:
         return "a CPU", CPU
-    kind = source.placement.accelerator_type or ""
+    kind = placement.accelerator_type or ""
     return (kind, ACCELERATORS[kind]) if kind in ACCELERATORS else ("an H100", ACCELERATORS["H100"])
 
 
 def parameters_of(source: Source) -> float:
-    """Number of parameters, read from the model's name; see `size_in_name`."""
-    return size_in_name(source.model.hub or source.model.path or source.name)
+    """Number of parameters: the published one, else read from the model's name."""
+    return model_shapes.parameters_of(source.model, source.name)

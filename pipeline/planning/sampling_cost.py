@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..cluster.placement import Need, Resources, place
-from ..machine.accelerators import CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS
+from ..machine.accelerators import SHARE_OF_MAX_TOKENS
 from ..recipe import EndpointSource, Policy, Source
 from ..records import RESPONSE
 from ..run import Run
@@ -19,6 +19,8 @@ from ..sampling import plan
 from ..sampling.throughput import ThroughputStats
 from ..storage.parts import Parts
 from .engine_rate import hardware_of, modelled_rate, parameters_of
+from .prompt_counts import PromptCounts, counted
+from .text_tables import aligned, clock, short, size
 
 BYTES_A_TOKEN = 2.0
 """Compressed bytes on disk per response token, if nothing was measured."""
@@ -59,44 +61,63 @@ class Estimate:
     """How the rate was obtained."""
 
 
-def estimate(run: Run) -> tuple[list[Estimate], float]:
+def estimate(run: Run, counts: PromptCounts | None = None) -> tuple[list[Estimate], float]:
     """Estimates each source, and the seconds until all sources are done.
+
+    Args:
+        counts: the prompts; by default those of the run directory.
 
     Raises:
         StageError: the prompts have not been read.
     """
+    counts = counted(run) if counts is None else counts
     responses = Parts(run.dir, "sample", RESPONSE, "response_id")
-    plans = plan.plan(run.pinned_sources, run.prompts("train"), responses, run.recipe.sample.buckets)
-    prompt_tokens = _prompt_tokens(run)
     measured = _measured(responses)
     measured_row = _bytes_a_row(responses)
     estimates = []
-    for planned, pinned in zip(plans, run.pinned_sources, strict=True):
-        source = pinned.source
+    for (total, missing_by_domain), pinned in zip(_missing(run, counts, responses), run.pinned_sources, strict=True):
+        source, missing = pinned.source, missing_by_domain.total()
         known = [measured[source.name, d] for d in source.samples if (source.name, d) in measured]
         tokens = 0.0
         for domain in source.samples:
             guess = SHARE_OF_MAX_TOKENS * source.sampling_for(domain).max_tokens
-            tokens += planned.missing_by_domain[domain] * measured.get((source.name, domain), (guess, 0.0))[0]
+            tokens += missing_by_domain[domain] * measured.get((source.name, domain), (guess, 0.0))[0]
         mean_prompt = sum(p for _, p in known) / len(known) if known else 0.0
-        prefill = sum(n * (mean_prompt or prompt_tokens.get(d, 0.0)) for d, n in planned.missing_by_domain.items())
-        seconds, rate, basis = _seconds(run, source, tokens, prefill, planned.missing)
-        row = measured_row or BYTES_A_ROW + BYTES_A_TOKEN * tokens / max(planned.missing, 1)
+        prefill = sum(
+            missing_by_domain[d] * (mean_prompt or count.tokens)
+            for d, count in counts.train.items()
+            if d in source.samples
+        )
+        seconds, rate, basis = _seconds(run, source, tokens, prefill, missing)
+        row = measured_row or BYTES_A_ROW + BYTES_A_TOKEN * tokens / max(missing, 1)
         estimates.append(
             Estimate(
                 name=source.name,
-                samples=planned.total,
-                missing=planned.missing,
+                samples=total,
+                missing=missing,
                 tokens=tokens,
                 prefill=prefill,
                 gpus=_gpus(source),
-                disk=row * planned.missing,
-                seconds=seconds if planned.missing else 0.0,
+                disk=row * missing,
+                seconds=seconds if missing else 0.0,
                 rate=rate,
                 basis=basis + ("" if known else f", {SHARE_OF_MAX_TOKENS:g} of max_tokens per response"),
             )
         )
     return estimates, _total(run, estimates)
+
+
+def _missing(run: Run, counts: PromptCounts, responses: Parts) -> list[tuple[int, Counter[str]]]:
+    """For each source: the samples of the whole recipe, and how many of them are missing by domain."""
+    if not counts.expected:
+        plans = plan.plan(run.pinned_sources, run.prompts("train"), responses, run.recipe.sample.buckets)
+        return [(planned.total, planned.missing_by_domain) for planned in plans]
+    found = []
+    for pinned in run.pinned_sources:
+        samples = pinned.source.samples
+        wanted = Counter[str]({d: round(c.rows) * samples.get(d, 0) for d, c in counts.train.items()})
+        found.append((wanted.total(), wanted))
+    return found
 
 
 def _gpus(source: Policy) -> float:
@@ -105,18 +126,6 @@ def _gpus(source: Policy) -> float:
     engine, placement = source.engine, source.placement
     workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
     return placement.num_gpus * workers * placement.replicas
-
-
-def _prompt_tokens(run: Run) -> dict[str, float]:
-    """Domain -> mean prompt tokens, estimated from characters."""
-    sums: dict[str, list[int]] = {}
-    parts = run.prompts("train")
-    for bucket in range(run.recipe.sample.buckets):
-        for row in parts.read(bucket, columns=["domain", "messages"]).to_pylist():
-            total = sums.setdefault(row["domain"], [0, 0])
-            total[0] += sum(len(m["content"]) for m in row["messages"])
-            total[1] += 1
-    return {d: chars / num / CHARS_PER_TOKEN for d, (chars, num) in sums.items()}
 
 
 def sampled_lengths(run: Run) -> Lengths:
@@ -165,7 +174,7 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     else:
         rate = replicas * modelled_rate(source, run.recipe.sample.concurrency)
         work = tokens / rate
-        basis = f"estimated for {hardware_of(source)[0]} and {_short(parameters_of(source))} parameters"
+        basis = f"estimated for {hardware_of(source.placement)[0]} and {short(parameters_of(source))} parameters"
     batch_s = tokens / max(missing, 1) * run.recipe.sample.concurrency / rate
     return start_s + FLOW_S + work + DRAIN * min(batch_s, work), rate, basis
 
@@ -195,18 +204,31 @@ def _endpoint_seconds(source: EndpointSource, tokens: float, prefill: float, mis
 
 
 def _total(run: Run, estimates: Sequence[Estimate]) -> float:
-    """Seconds until the last source is done, when sources that do not fit at the same time run one after the other."""
+    """Seconds until the last source is done on this machine or, if the recipe does not fit on it, on a cluster on
+    which all sources run at the same time."""
     from ..cluster.connect import local_nodes
+    from ..cluster.needs import reserved_needs, serving_needs
+
+    needs = {n.name: n for n in serving_needs(run.recipe)}
+    nodes = local_nodes(run.recipe.cluster) if run.recipe.cluster.address is None else None
+    waiting = [needs[e.name] for e in estimates if e.seconds and e.name in needs]
+    if nodes is not None and not all(place([need, *reserved_needs()], nodes) for need in waiting):
+        nodes = None
+    return seconds_on(run, estimates, nodes)
+
+
+def seconds_on(run: Run, estimates: Sequence[Estimate], nodes: Sequence[Resources] | None) -> float:
+    """Seconds until the last source is done, when sources that do not fit at the same time run one after the other.
+
+    Args:
+        nodes: as for `simulate`.
+    """
     from ..cluster.needs import reserved_needs, serving_needs
 
     waiting = {e.name: e.seconds for e in estimates if e.seconds}
     if not waiting:
         return 0.0
-    needs = {n.name: n for n in serving_needs(run.recipe)}
-    nodes = local_nodes(run.recipe.cluster) if run.recipe.cluster.address is None else None
-    if nodes is not None and not all(place([needs[n], *reserved_needs()], nodes) for n in waiting if n in needs):
-        nodes = None  # the recipe is for another cluster, not for this machine
-    return RAY_S + simulate(waiting, needs, nodes, reserved_needs())
+    return RAY_S + simulate(waiting, {n.name: n for n in serving_needs(run.recipe)}, nodes, reserved_needs())
 
 
 def simulate(
@@ -233,48 +255,31 @@ def simulate(
     return now
 
 
-def describe(run: Run) -> str:
-    """The estimates as a text table."""
-    estimates, total = estimate(run)
-    counts = Counter(run.prompts("train").read(columns=["domain"]).column("domain").to_pylist())
-    lines = [f"prompts: {sum(counts.values())} ({', '.join(f'{n} {d}' for d, n in counts.items())})", ""]
-    head = ("source", "samples", "missing", "tokens", "GPUs", "disk", "tokens/s", "time", "basis")
-    rows = [
-        (
-            e.name,
-            f"{e.samples}",
-            f"{e.missing}",
-            _short(e.tokens),
-            f"{e.gpus:g}",
-            f"{e.disk / 1e6:.1f} MB",
-            f"{e.rate:.0f}" if e.rate else "?",
-            _time(e.seconds),
-            e.basis,
-        )
-        for e in estimates
-    ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
-    samples, disk = sum(e.samples for e in estimates), sum(e.disk for e in estimates)
-    lines += [
-        "",
-        f"all: {samples} samples, {sum(e.missing for e in estimates)} missing, "
-        f"{_short(sum(e.tokens for e in estimates))} tokens to generate, {disk / 1e6:.1f} MB, "
-        f"time {_time(total)}, including engine starts and waiting for resources",
+def describe(estimates: Sequence[Estimate], total: float) -> list[str]:
+    """The estimates as lines of text: a table, and where its numbers come from."""
+    head = ("sampling", "samples", "missing", "prompt", "tokens", "tokens/s", "GPUs", "GPU-hours", "time", "disk")
+    rows = [head]
+    for e in estimates:
+        rate = f"{e.rate:.0f}" if e.rate else "?"
+        hours = f"{e.gpus * e.seconds / 3600:.1f}"
+        work = (f"{e.samples}", f"{e.missing}", short(e.prefill), short(e.tokens))
+        rows.append((e.name, *work, rate, f"{e.gpus:g}", hours, clock(e.seconds), size(e.disk)))
+    samples, missing = sum(e.samples for e in estimates), sum(e.missing for e in estimates)
+    prompt, tokens = short(sum(e.prefill for e in estimates)), short(sum(e.tokens for e in estimates))
+    hours = f"{gpu_hours(estimates):.1f}"
+    disk = size(sum(e.disk for e in estimates))
+    rows.append(("all", f"{samples}", f"{missing}", prompt, tokens, "", "", hours, clock(total), disk))
+    lines = [
+        *aligned(rows),
+        "prompt: tokens of the prompts, once for each sample; tokens: to generate for what is missing; time: with the",
+        "engine's start, of all sources with waiting for resources. How the rates were obtained:",
+        *(f"  {e.name}: {e.basis}" for e in estimates),
     ]
     if any(not e.basis.startswith("measured") for e in estimates):
         lines.append("`--pilot 64` samples 64 prompts from each source, keeps the responses, and measures the rates")
-    return "\n".join(lines)
+    return lines
 
 
-def _short(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+def gpu_hours(estimates: Sequence[Estimate]) -> float:
+    """GPU-hours of all sources."""
+    return sum(e.gpus * e.seconds for e in estimates) / 3600

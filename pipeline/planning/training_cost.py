@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from ..machine.accelerators import ACCELERATORS, CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS, size_in_name
+from ..machine.accelerators import ACCELERATORS, CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS
 from ..machine.hardware import machine_memory
-from ..models import cache, resolve
-from ..recipe import DOMAINS, Dpo, Model, Optimization, Recipe, Source, Training
+from ..recipe import DOMAINS, Dpo, Optimization, Recipe, Source, StageName, Training
 from ..storage.run_dir import RunDir
-from .memory import GIB, Shape, check, describe_memory, memory, shape_by_size, shape_of
+from .engine_rate import CPU_PEAK, CPU_SHARE
+from .memory import GIB, Memory, Shape, check, describe_memory, memory
+from .model_shapes import model_shape
+from .prompt_counts import Counts
+from .published_shapes import PUBLISHED
 from .sampling_cost import Lengths
+from .text_tables import short
 
-MFU = {"gpu": 0.35, "cpu": 0.3}
+MFU = {"gpu": 0.35, "cpu": CPU_SHARE}
 """Model FLOPs utilization: expected share of the peak operations/s."""
-CPU_PEAK = 0.5e12
-"""Operations/s of one core; the demo's training on two cores with AMX reaches a third of that (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,27 +77,11 @@ def device_of(cluster: Training, address: str | None) -> Device:
     return Device(name=name, memory=share, peak=CPU_PEAK * cluster.num_cpus)
 
 
-def target_shape(model: Model, base: Path) -> Shape:
-    """The target's shape: read from its folder if it is on this machine, else estimated from the size in its name.
-
-    Args:
-        base: folder that the model's relative path starts at.
-    """
-    if model.path is not None:
-        return shape_of(resolve.resolve(model, base=base))
-    if model.wheels is not None:
-        folder = cache.cache_folder() / "models" / model.wheels.sha256
-        return shape_of(folder) if (folder / "config.json").exists() else shape_by_size(size_in_name(str(model.wheels)))
-    return shape_by_size(size_in_name(str(model.hub)))
-
-
-def work_of(
-    config: Optimization, recipe: Recipe, directory: RunDir, prompts: pa.Table, lengths: Lengths
-) -> TrainingWork:
+def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: Counts, lengths: Lengths) -> TrainingWork:
     """The rows of a stage: the selected rows, or before selection the most that its rule can select.
 
     Args:
-        prompts: training prompts, with domain and messages.
+        prompts: training prompts by domain.
         lengths: mean lengths of the sampled responses.
     """
     pairs = isinstance(config, Dpo)
@@ -113,15 +97,13 @@ def work_of(
         limit = sequences * config.max_length
         mean = sum(min(n, limit) for n in sizes) / max(len(sizes), 1)
         return TrainingWork(rows=len(selected), tokens=mean, basis="as selected")
-    rows = prompts.to_pylist()
     num_rows, tokens = 0.0, 0.0
     for domain in DOMAINS:
-        of_domain = [row for row in rows if row["domain"] == domain]
+        of_domain = prompts.get(domain)
         rule = recipe.select.rule(domain)
         share = (1 - rule.sft_fraction) if pairs else 1.0 if rule.fallback_to_sft else rule.sft_fraction
-        if not of_domain or not share:
+        if of_domain is None or not share:
             continue
-        prompt = sum(len(m["content"]) for row in of_domain for m in row["messages"]) / len(of_domain) / CHARS_PER_TOKEN
         measured = [lengths[s.name, domain][0] for s in recipe.sources if (s.name, domain) in lengths]
         guesses = [
             SHARE_OF_MAX_TOKENS * s.sampling_for(domain).max_tokens
@@ -129,16 +111,34 @@ def work_of(
             if isinstance(s, Source) and domain in s.samples
         ]
         responses = measured or guesses or [SHARE_OF_MAX_TOKENS * config.max_length]
-        length = min(prompt + sum(responses) / len(responses), config.max_length)
-        num_rows += share * len(of_domain) * rule.rows
-        tokens += share * len(of_domain) * rule.rows * sequences * length
+        length = min(of_domain.tokens + sum(responses) / len(responses), config.max_length)
+        num_rows += share * of_domain.rows * rule.rows
+        tokens += share * of_domain.rows * rule.rows * sequences * length
     return TrainingWork(
         rows=num_rows, tokens=tokens / max(num_rows, 1), basis="at most" + ("" if lengths else ", lengths guessed")
     )
 
 
-def describe(recipe: Recipe, base: Path, directory: RunDir, prompts: pa.Table, lengths: Lengths) -> str:
-    """The estimates of the recipe's trainings as text.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCost:
+    """The cost of SFT or of DPO."""
+
+    stage: StageName
+    config: Optimization
+    memory: Memory
+    work: TrainingWork
+    hours: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of all epochs."""
+        return self.work.rows * self.work.tokens * self.config.num_epochs
+
+
+def training_costs(
+    recipe: Recipe, base: Path, directory: RunDir, prompts: Counts, lengths: Lengths
+) -> list[TrainingCost]:
+    """The costs of the recipe's trainings.
 
     Args:
         base: folder that the target's relative path starts at. For the other arguments see `work_of`.
@@ -146,27 +146,46 @@ def describe(recipe: Recipe, base: Path, directory: RunDir, prompts: pa.Table, l
     Raises:
         CapacityError: a training does not fit on its devices; the message names settings with which it would fit.
     """
-    if recipe.target is None or not recipe.trainings:
-        return "training: none; the recipe has no sft and no dpo"
-    shape, cluster = target_shape(recipe.target.model, base), recipe.training
+    if recipe.target is None:
+        return []
+    shape, cluster = model_shape(recipe.target.model, base), recipe.training
     device = device_of(cluster, recipe.cluster.address)
-    by_name = "" if shape.exact else " (from its name; activations as of a Llama of that size)"
-    workers = f"{cluster.num_workers} worker{'s' if cluster.num_workers > 1 else ''}"
-    lines = [f"training: {shape.parameters / 1e9:.3g}G parameters{by_name}, {workers}, {device.name}"]
+    costs = []
     for stage, config in recipe.trainings.items():
         if device.memory is None:
-            need, of = memory(shape, config, cluster), ""
+            need = memory(shape, config, cluster)
         else:
             need = check(stage, shape, config, cluster, device.memory, device.name)
-            of = f" of {device.memory / GIB:.1f}"
         work = work_of(config, recipe, directory, prompts, lengths)
         num_hours = hours(shape, config, cluster, work, device.peak, MFU["gpu" if cluster.num_gpus else "cpu"])
-        lines.append(
-            f"{stage}: {need.total / GIB:.1f}{of} GiB per worker ({describe_memory(need)}); "
-            f"about {num_hours:.2g} hours, "
-            f"{work.rows:.0f} {'pairs' if stage == 'dpo' else 'rows'} of {work.tokens:.0f} tokens ({work.basis}), "
-            f"{config.num_epochs:g} epoch{'s' if config.num_epochs != 1 else ''}"
-        )
+        costs.append(TrainingCost(stage=stage, config=config, memory=need, work=work, hours=num_hours))
+    return costs
+
+
+def describe(recipe: Recipe, base: Path, costs: list[TrainingCost]) -> list[str]:
+    """The estimates of the trainings as lines of text; none without trainings.
+
+    Args:
+        base: folder that the target's relative path starts at.
+    """
+    if recipe.target is None or not costs:
+        return []
+    shape, cluster = model_shape(recipe.target.model, base), recipe.training
+    device = device_of(cluster, recipe.cluster.address)
+    size = "as published" if recipe.target.model.hub in PUBLISHED else "from its folder"
+    if not shape.exact:
+        size = "from its name; activations as of a Llama of that size"
+    workers = f"{cluster.num_workers} worker{'s' if cluster.num_workers > 1 else ''}"
+    lines = [f"training: {shape.parameters / 1e9:.3g}G parameters ({size}), {workers}, {device.name}"]
+    for cost in costs:
+        of = "" if device.memory is None else f" of {device.memory / GIB:.1f}"
+        epochs = f"{cost.config.num_epochs:g} epoch{'s' if cost.config.num_epochs != 1 else ''}"
+        lines += [
+            f"{cost.stage}: {cost.work.rows:.0f} {'pairs' if cost.stage == 'dpo' else 'rows'} of "
+            f"{cost.work.tokens:.0f} tokens ({cost.work.basis}), {epochs}, {short(cost.tokens)} tokens in all; "
+            f"about {cost.hours:.2g} hours",
+            f"  memory: {cost.memory.total / GIB:.1f}{of} GiB per worker ({describe_memory(cost.memory)})",
+        ]
     if device.memory is None:
         lines.append("set training.accelerator_type to compare this with the memory of the devices")
-    return "\n".join(lines)
+    return lines

@@ -17,11 +17,22 @@ def type_problem(field: str, kind: pa.DataType) -> str | None:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
 
 
 def _is_list_of_texts(kind: pa.DataType) -> bool:
@@ -39,13 +50,13 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "entry_point": _TEXT,
     "template": _TEXT,
     "id": _TEXT_OR_INTEGER,
-    "gold": _TEXT_OR_INTEGER,
+    "gold": (_is_text, pa.types.is_integer, pa.types.is_floating),
     "tests": (_is_text, _is_list_of_texts),
     "messages": (_is_conversation,),
 }
 _ALLOWED_WORDS = dict.fromkeys(("prompt", "domain", "entry_point", "template"), "text") | {
     "id": "text or whole numbers",
-    "gold": "text or whole numbers",
+    "gold": "text or numbers",
     "tests": "text or a list of texts",
     "messages": "a list of role and content",
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..identities import digest, prompt_id
 from ..recipe import DOMAINS, Normalise, PromptTable
-from ..records import CarriedRow, Domain, Message, PromptRow
-from . import text
+from ..records import CarriedRow, Domain, ImportedScoreRow, Message, PromptRow
+from . import text, turns
+from .unusable import UnusableError
 
 RawRow = dict[str, Any]
 """A row as the file contains it: JSON values by key."""
@@ -24,28 +26,23 @@ KEYS = {
     "template",
     "template_seen",
     "responses",
+    "scores",
 }
-ROLES = {"system", "user", "assistant"}
-SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
-"""Speaker in ShareGPT's format (`from` and `value`) -> role."""
 
 
-class UnusableError(Exception):
-    """A row can't be used.
+class Carried(NamedTuple):
+    """The responses that a row contains, and their scores."""
 
-    Args:
-        always_reject: makes the row a reject. Otherwise it stops the run, unless `prompts.invalid` is `reject`.
-    """
-
-    def __init__(self, reason: str, problem: str, *, always_reject: bool = False) -> None:
-        self.reason, self.problem, self.always_reject = reason, problem, always_reject
-        super().__init__(problem)
+    responses: dict[str, list[str]]
+    """Source -> responses."""
+    scores: dict[str, dict[str, list[float | None]]]
+    """Reward -> source -> one score for each of its responses."""
 
 
 def prompt_row(
     raw: RawRow, max_chars: int, normalise: Normalise | None = None, entry: PromptTable | None = None
-) -> tuple[PromptRow, dict[str, list[str]]]:
-    """A PROMPT row (file, line and language not yet set), and the row's responses by source.
+) -> tuple[PromptRow, Carried]:
+    """A PROMPT row (file, line and language not yet set), and the row's responses.
 
     Args:
         entry: the recipe's entry of the file, if it has more than a path.
@@ -54,7 +51,8 @@ def prompt_row(
         UnusableError: the row can't be used.
     """
     if unknown := sorted(set(raw) - KEYS):
-        raise UnusableError("unknown_key", f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}")
+        way_out = "columns maps others, e.g. columns: {messages: conversations}"
+        raise UnusableError("unknown_key", f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}; {way_out}")
     for key in ("id", "domain", "prompt", "gold", "tests", "entry_point", "template"):
         if raw.get(key) is not None and not isinstance(raw[key], str):
             raise UnusableError("wrong_type", f"{key} must be a string, got {type(raw[key]).__name__}")
@@ -89,7 +87,8 @@ def prompt_row(
         "file": "",
         "line": 0,
     }
-    return row, _responses(raw)
+    responses = _responses(raw)
+    return row, Carried(responses, _scores(raw, responses))
 
 
 def _domain(raw: RawRow, messages: list[Message], entry: PromptTable | None) -> Domain:
@@ -107,26 +106,73 @@ def _domain(raw: RawRow, messages: list[Message], entry: PromptTable | None) -> 
 
 def _responses(raw: RawRow) -> dict[str, list[str]]:
     responses = raw.get("responses") or {}
-    if not isinstance(responses, dict) or not all(
-        isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in responses.values()
-    ):
+    if not isinstance(responses, dict):
+        raise UnusableError("wrong_type", "responses maps the name of a source to a list of texts")
+    responses = {source: texts for source, texts in responses.items() if texts is not None}
+    if not all(isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in responses.values()):
         raise UnusableError("wrong_type", "responses maps the name of a source to a list of texts")
     return responses
 
 
-def carried_rows(prompt: PromptRow, responses: dict[str, list[str]]) -> list[CarriedRow]:
-    """The CARRIED rows of a prompt's responses."""
+def _scores(raw: RawRow, responses: Mapping[str, list[str]]) -> dict[str, dict[str, list[float | None]]]:
+    scores = raw.get("scores") or {}
+    problem = "scores maps the name of a reward to sources, and each source to a list with one number per response"
+    if not isinstance(scores, dict) or not all(isinstance(by_source, dict) for by_source in scores.values()):
+        raise UnusableError("wrong_type", problem)
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for reward, by_source in scores.items():
+        for source, values in by_source.items():
+            if not isinstance(values, list) or len(values) != len(responses.get(source, ())):
+                raise UnusableError("wrong_type", problem)
+            if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
+                raise UnusableError("wrong_type", problem)
+            found.setdefault(reward, {})[source] = [None if v is None else float(v) for v in values]
+    return found
+
+
+def carried_rows(prompt: PromptRow, responses: Mapping[str, list[str]], counts: dict[str, int]) -> list[CarriedRow]:
+    """The CARRIED rows of a prompt's responses.
+
+    Args:
+        counts: source -> number of responses that earlier rows of this prompt had; is updated.
+    """
+    found: list[CarriedRow] = []
+    for source, texts in responses.items():
+        for content in texts:
+            index = counts.get(source, 0)
+            counts[source] = index + 1
+            found.append(
+                {
+                    "carried_id": digest(prompt["prompt_id"], source, index, content),
+                    "prompt_id": prompt["prompt_id"],
+                    "domain": prompt["domain"],
+                    "source": source,
+                    "sample_index": index,
+                    "text": content,
+                }
+            )
+    return found
+
+
+def score_rows(
+    carried: list[CarriedRow], scores: Mapping[str, Mapping[str, list[float | None]]]
+) -> list[ImportedScoreRow]:
+    """The IMPORTED_SCORE rows of a row's responses, given in the order of `carried_rows`."""
+    by_source: dict[str, list[CarriedRow]] = {}
+    for row in carried:
+        by_source.setdefault(row["source"], []).append(row)
     return [
         {
-            "carried_id": digest(prompt["prompt_id"], source, index, text),
-            "prompt_id": prompt["prompt_id"],
-            "domain": prompt["domain"],
-            "source": source,
-            "sample_index": index,
-            "text": text,
+            "score_id": digest(row["carried_id"], reward),
+            "carried_id": row["carried_id"],
+            "prompt_id": row["prompt_id"],
+            "reward": reward,
+            "value": value,
         }
-        for source, texts in responses.items()
-        for index, text in enumerate(texts)
+        for reward, values_by_source in scores.items()
+        for source, values in values_by_source.items()
+        for row, value in zip(by_source.get(source, ()), values, strict=True)
+        if value is not None
     ]
 
 
@@ -138,35 +184,20 @@ def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]
     """
     if (raw.get("prompt") is None) == (raw.get("messages") is None):
         raise UnusableError("no_prompt", "give exactly one of prompt and messages")
-    messages = raw.get("messages")
-    if messages is None:
-        messages = [{"role": "user", "content": raw["prompt"]}]
-    elif isinstance(messages, list):
-        messages = [_from_sharegpt(m) for m in messages]
-    if (
-        not isinstance(messages, list)
-        or not all(
-            isinstance(m, dict) and set(m) == {"role", "content"} and all(isinstance(v, str) for v in m.values())
-            for m in messages
-        )
-        or any(m["role"] not in ROLES for m in messages)
-    ):
-        raise UnusableError("wrong_type", f"messages is a list of role ({', '.join(sorted(ROLES))}) and content")
+    if raw.get("messages") is None:
+        messages = [Message(role="user", content=raw["prompt"])]
+    else:
+        messages = turns.messages_of(raw["messages"], extra_keys=entry is not None and bool(entry.columns))
     if entry is not None and entry.last_answer == "drop":
         while messages and messages[-1]["role"] == "assistant":
-            messages = messages[:-1]
-    if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+            messages.pop()
+    if messages and (role := messages[-1]["role"]) != "user":
+        way_out = "; last_answer: drop removes it" if role == "assistant" else ""
+        problem = f"the conversation must end with the user's turn, it ends with the {role}'s{way_out}"
+        raise UnusableError("ends_with_answer" if role == "assistant" else "no_user_turn", problem, always_reject=True)
+    if not messages or not messages[-1]["content"].strip():
         raise UnusableError("empty", "the prompt is empty", always_reject=True)
-    return [Message(role=m["role"], content=m["content"]) for m in messages]
-
-
-def _from_sharegpt(message: object) -> object:
-    """Converts a turn in ShareGPT's format to role and content. Returns anything else unchanged."""
-    if isinstance(message, dict) and set(message) == {"from", "value"}:
-        speaker = message["from"]
-        role = SPEAKERS.get(speaker, speaker) if isinstance(speaker, str) else speaker
-        return {"role": role, "content": message["value"]}
-    return message
+    return messages
 
 
 def _normalised(messages: list[Message], config: Normalise | None) -> list[Message]:

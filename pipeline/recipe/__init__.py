@@ -19,7 +19,7 @@ from .evaluate_options import (
 )
 from .fields import DOMAINS, VERIFIED_DOMAINS, Cpus, Domain, Name, Section, StageName
 from .model_options import Engine, Model, Placement, Sampling, Wheels
-from .prompt_options import Contamination, NearDuplicates, Normalise, PromptField, PromptFile, Prompts, PromptTable
+from .prompt_options import Contamination, NearDuplicates, Normalise, PromptFile, Prompts
 from .reward_options import (
     ArmoRMReward,
     ClassifierReward,
@@ -36,6 +36,7 @@ from .score_options import COMBINED, Combination, Score, Verify
 from .select_options import DomainRule, Margin, Select
 from .size_options import Size, Work
 from .source_options import AnySource, Endpoint, EndpointSource, ImportedSource, Policy, Sample, Source
+from .table_options import Condition, Extract, PromptField, PromptTable, ResponseColumn, ResponseRows, Topic
 from .training_options import Dpo, Lora, Optimization, Sft, Target, Training
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "ClassifierReward",
     "Cluster",
     "Combination",
+    "Condition",
     "Contamination",
     "Cpus",
     "DatasetField",
@@ -64,6 +66,7 @@ __all__ = [
     "Engine",
     "Evaluate",
     "EvaluatedModel",
+    "Extract",
     "HarnessSuite",
     "ImportedReward",
     "ImportedSource",
@@ -87,6 +90,8 @@ __all__ = [
     "Prompts",
     "ReadyDataset",
     "Recipe",
+    "ResponseColumn",
+    "ResponseRows",
     "RewardModel",
     "Sample",
     "Sampling",
@@ -103,6 +108,7 @@ __all__ = [
     "SuiteContamination",
     "SuiteForm",
     "Target",
+    "Topic",
     "Training",
     "VerifiedSuite",
     "Verify",

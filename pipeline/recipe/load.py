@@ -31,6 +31,11 @@ TAGS = {
     "verified",
     "judged",
     "harness",
+    "value",
+    "values",
+    "condition",
+    "response_column",
+    "scored_column",
 }
 """Tags of union members (kinds of sources, rewards, ...), which pydantic includes in the location of an error."""
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .dataset_options import DatasetTable
 from .evaluate_options import EvaluatedModel, HarnessSuite
 from .model_options import Model
 from .prompt_options import PromptFile
 from .reward_options import OwnReward
 from .schema import Recipe
+from .table_options import PromptTable
 
 
 class NamedPath(NamedTuple):
@@ -54,6 +56,20 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
             yield from _prompt_files(f"evaluate.suites.{suite.name}.files", suite.files)
 
 
+def tables(recipe: Recipe) -> Iterator[PromptTable | DatasetTable]:
+    """The recipe's tables of prompts, and those of an SFT set and pairs."""
+    yield from (entry for entry in recipe.prompts.entries if isinstance(entry, PromptTable))
+    if recipe.dataset is not None:
+        yield from (t for t in (*recipe.dataset.sft, *recipe.dataset.pairs) if isinstance(t, DatasetTable))
+
+
+def suite_tables(recipe: Recipe) -> Iterator[PromptTable]:
+    """The tables of the recipe's suites."""
+    for suite in recipe.evaluate.suites:
+        if not isinstance(suite, HarnessSuite):
+            yield from (entry for entry in suite.files if isinstance(entry, PromptTable))
+
+
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:
     """The recipe's models, each with the name by which errors call it."""
     for source in recipe.served:
@@ -81,6 +97,8 @@ def model_paths(recipe: Recipe) -> Iterator[NamedPath]:
 def _prompt_files(key: str, entries: tuple[PromptFile, ...]) -> Iterator[NamedPath]:
     for i, entry in enumerate(entries):
         yield from _optional(f"{key}.{i}", entry if isinstance(entry, str) else entry.path)
+        if isinstance(entry, PromptTable) and entry.function is not None:
+            yield NamedPath(f"{key}.{i}.function", entry.function.rpartition(":")[0])
 
 
 def _optional(key: str, path: str | None) -> Iterator[NamedPath]:

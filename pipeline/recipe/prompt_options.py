@@ -1,4 +1,4 @@
-"""Recipe sections for prompt files and for the intake of their rows."""
+"""Recipe sections for prompt sets and for the intake of their rows. A single table is in table_options.py."""
 
 from __future__ import annotations
 
@@ -11,63 +11,8 @@ from pydantic import (
     model_validator,
 )
 
-from .fields import Domain, Name, Section
-
-PromptField = Literal["id", "domain", "prompt", "messages", "gold", "tests", "entry_point", "template"]
-
-
-class PromptTable(Section):
-    """A prompt file or hub data set with settings of its own, such as columns with other names."""
-
-    path: str | None = None
-    """A JSONL, Parquet or CSV file. Relative paths start at the recipe's folder. Give exactly one of `path` and
-    `hub`."""
-    hub: str | None = None
-    """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
-    revision: str | None = None
-    """Commit, tag or branch of `hub`. Only a commit never changes. Required with `hub`."""
-    config: str | None = None
-    """Configuration of the hub data set."""
-    split: str = "train"
-    """Split of the hub data set."""
-    format: Literal["jsonl", "parquet", "csv"] | None = None
-    """Format of the file. Default: by its ending (.parquet, .csv, .tsv; all others are JSONL)."""
-    columns: dict[PromptField, str] = Field(default={})
-    """Field of a prompt row -> column. Other columns are then ignored. Whole numbers are converted to text, and `tests`
-    may be a list. Default: the columns have the names of the fields."""
-    responses: dict[Name, str] = Field(default={})
-    """Name of an imported source -> column with its response, or with a list of responses. Requires `columns`."""
-    domain: Domain | Literal["auto"] | None = None
-    """Domain of rows that have none. `auto`: code if the row has tests, math if it has gold, chinese if at least half
-    of the letters are Chinese, else instruction."""
-    id: Literal["column", "generated"] = "column"
-    """Where a row's id comes from: its column, or generated from the file's name and the row's number."""
-    limit: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    """Number of rows to read from the start. Default: all rows."""
-    last_answer: Literal["keep", "drop"] = "keep"
-    """`drop` removes the assistant's turns from the end of a conversation. A prompt must end with the user's turn."""
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of path and hub")
-        if self.path is not None and any(x in self.model_fields_set for x in ("revision", "config", "split")):
-            raise ValueError("revision, config and split go with hub")
-        if self.hub is not None and self.revision is None:
-            raise ValueError("hub needs a revision")
-        if self.hub is not None and self.format is not None:
-            raise ValueError("format goes with path")
-        if "id" in self.columns and self.id == "generated":
-            raise ValueError("give only one of id: generated and columns.id")
-        if self.responses and not self.columns:
-            raise ValueError("responses needs columns: name the column of the prompt too")
-        return self
-
-    @property
-    def name(self) -> str:
-        """Name for messages."""
-        return self.path or f"{self.hub}{f'/{self.config}' if self.config else ''}/{self.split}"
-
+from .fields import Domain, Section
+from .table_options import PromptTable
 
 PromptFile = Annotated[
     Annotated[str, Tag("file")] | Annotated[PromptTable, Tag("table")],

@@ -15,11 +15,13 @@ from .dataset_records import (
 from .evaluation_records import ANSWER, ITEM, OVERLAP, AnswerRow, ItemRow, OverlapRow
 from .prompt_records import (
     CARRIED,
+    IMPORTED_SCORE,
     MESSAGES,
     PROMPT,
     REJECT,
     CarriedRow,
     Domain,
+    ImportedScoreRow,
     Message,
     PromptRow,
     RejectRow,
@@ -27,13 +29,11 @@ from .prompt_records import (
 )
 from .response_records import FINISHED, RESPONSE, ResponseRow, WantedResponse
 from .score_records import (
-    IMPORTED_SCORE,
     OBJECTIVES,
     REWARD,
     SCORE,
     VALUES,
     VERDICT,
-    ImportedScoreRow,
     RewardRow,
     ScoreRow,
     VerdictRow,

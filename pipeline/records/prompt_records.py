@@ -76,6 +76,27 @@ class CarriedRow(TypedDict):
     text: str
 
 
+IMPORTED_SCORE = pa.schema(
+    [
+        pa.field("score_id", pa.string(), nullable=False),
+        pa.field("carried_id", pa.string(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("reward", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+    ]
+)
+
+
+class ImportedScoreRow(TypedDict):
+    """A row of IMPORTED_SCORE: the score of a response that a prompt row contained."""
+
+    score_id: str
+    carried_id: str
+    prompt_id: str
+    reward: str
+    value: float
+
+
 def plain_prompt(prompt_id: str, id_: str, domain: Domain, messages: list[Message], file: str, line: int) -> PromptRow:
     """A PROMPT row without gold answer, tests, template and language."""
     return {

@@ -73,25 +73,6 @@ class RewardRow(TypedDict):
     gate: NotRequired[list[float] | None]
 
 
-IMPORTED_SCORE = pa.schema(
-    [
-        pa.field("carried_id", pa.string(), nullable=False),  # of the imported response (CARRIED)
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("reward", pa.string(), nullable=False),  # name of the reward
-        pa.field("value", pa.float64(), nullable=False),
-    ]
-)
-
-
-class ImportedScoreRow(TypedDict):
-    """A row of IMPORTED_SCORE: a score that an imported response brought along."""
-
-    carried_id: str
-    prompt_id: str
-    reward: str
-    value: float
-
-
 SCORE = pa.schema(
     [
         pa.field("response_id", pa.string(), nullable=False),

@@ -19,7 +19,7 @@ def of(run: Run, name: str, responses: Sequence[ResponseRow]) -> dict[str, Rewar
     Args:
         name: of the reward.
     """
-    scores: list[ImportedScoreRow] = _parts(run).read(unique=False).to_pylist()
+    scores: list[ImportedScoreRow] = _parts(run).read().to_pylist()
     values = {row["carried_id"]: row["value"] for row in scores if row["reward"] == name}
     carried: list[CarriedRow] = Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read().to_pylist()
     by_response = {
@@ -43,4 +43,4 @@ def _row(response_id: str, score: float | None) -> RewardRow:
 
 
 def _parts(run: Run) -> Parts:
-    return Parts(run.dir, "prompts/scores", IMPORTED_SCORE, "carried_id")
+    return Parts(run.dir, "prompts/scores", IMPORTED_SCORE, "score_id")

@@ -32,10 +32,14 @@ def run(context: Run) -> Outcome:
         context.dir.remove(["prompts/manifest.json"])
     intake = Intake(*where)
     intake.read()
+    for table in intake.tables:
+        context.progress.log(f"prompts {table.line()}")
     counts = {"train": intake.train.num, "heldout": intake.heldout.num, "rejected": intake.num_rejects}
     for reason in ("duplicate", "near_duplicate", "contaminated"):
         if intake.rejected[reason]:
             counts[reason.replace("_", " ")] = intake.rejected[reason]
     if intake.carried.num:
         counts["carried responses"] = intake.carried.num
+    if merged := sum(table.merged for table in intake.tables):
+        counts["merged"] = merged
     return Outcome(intake.digest(), counts)

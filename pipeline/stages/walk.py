@@ -10,6 +10,7 @@ from ..cluster.placement import Need, Resources
 from ..cluster.preemption import preemption, sigterm_received
 from ..cluster.ray_data import FLUSH_S
 from ..cluster.services import Deployments
+from ..models.branches import MODELS, PROMPTS, SUITES
 from ..recipe import precision, sections, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
@@ -42,7 +43,7 @@ def walk(run: Run, stages: Sequence[str] | None = None, pilot: int = 0) -> dict[
         _announce(run, stages)
         if not only_reads:
             run.check_capacity()
-        run.pin_branches(resolve=not only_reads)
+        run.pin_branches([*(() if only_reads else MODELS), *PROMPTS, *(SUITES if "evaluate" in stages else ())])
         worked = {}
         try:
             for stage in STAGES:

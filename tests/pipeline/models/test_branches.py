@@ -17,6 +17,7 @@ from huggingface_hub import constants
 from rich.console import Console
 
 from fusechat.pipeline.errors import StageError
+from fusechat.pipeline.models.branches import ALL, PROMPTS, Part
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe import EvaluatedModel
 from fusechat.pipeline.recipe.load import load
@@ -35,7 +36,7 @@ class Hub(BaseHTTPRequestHandler):
         """Quiet."""
 
     def do_GET(self) -> None:
-        name = self.path.split("?")[0].removeprefix("/api/models/")
+        name = self.path.split("?")[0].removeprefix("/api/models/").removeprefix("/api/")
         repository, _, revision = name.partition("/revision/")
         self.asked.append(f"{repository}@{revision}")
         commit = self.branches.get(f"{repository}@{revision}")
@@ -96,14 +97,14 @@ class Opened:
 def opened(recipe: Path, hub: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Opened]:
     """Opens the recipe's run, as the walk does."""
 
-    def open_run(address: str = hub, *, resolve: bool = True) -> Opened:
+    def open_run(address: str = hub, *, resolve: tuple[Part, ...] = ALL) -> Opened:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(recipe.parent / "hub"))
         out = io.StringIO()
         run = Run(load(recipe), recipe.parent, Progress(Console(file=out, soft_wrap=True)))
         run.claim()
-        run.pin_branches(resolve=resolve)
+        run.pin_branches(resolve)
         beside, written = run.recipe.evaluate.models[1], run.original_recipe.evaluate.models[1]
         assert isinstance(beside, EvaluatedModel) and isinstance(written, EvaluatedModel)
         found = [run.recipe.source("a").model, run.recipe.target.model, beside.model]
@@ -147,10 +148,10 @@ def test_a_run_that_has_begun_needs_no_hub(opened: Callable[..., Opened]) -> Non
 
 
 def test_reading_prompts_asks_nobody_and_takes_what_is_kept(opened: Callable[..., Opened]) -> None:
-    assert opened(resolve=False).models == ["main", "v1", "main"] and not Hub.asked
+    assert opened(resolve=()).models == ["main", "v1", "main"] and not Hub.asked
     resolved = opened()
     Hub.asked.clear()
-    assert opened(resolve=False).models == resolved.models and not Hub.asked
+    assert opened(resolve=()).models == resolved.models and not Hub.asked
 
 
 def test_a_branch_that_cannot_be_looked_up_is_one_line(opened: Callable[..., Opened]) -> None:
@@ -176,10 +177,27 @@ def test_a_run_directory_without_commits_keeps_the_names_of_its_branches(
     recipe: Path, opened: Callable[..., Opened]
 ) -> None:
     """Version 0.1.0 wrote such ones: its identities contain the branch."""
-    opened(resolve=False)
+    opened(resolve=())
     file = recipe.parent / "run/run.json"
     kept = json.loads(file.read_text())
     del kept["commits"]
     file.write_text(json.dumps(kept))
     assert opened().models == ["main", "v1", "main"] and not Hub.asked
     assert "commits" not in json.loads(file.read_text())
+
+
+def test_the_branch_of_a_data_set_becomes_its_commit_too(recipe: Path, opened: Callable[..., Opened]) -> None:
+    tree = yaml.safe_load(recipe.read_text())
+    (recipe.parent / "set").mkdir()
+    tree["prompts"]["train"] += [
+        {"hub": "org/set", "revision": "main", "columns": {"prompt": "q"}},
+        {"hub": "set", "revision": "main", "columns": {"prompt": "q"}},  # a folder has no commit
+    ]
+    recipe.write_text(yaml.safe_dump(tree))
+    Hub.branches["datasets/org/set@main"] = SECOND
+    assert opened(resolve=PROMPTS).models == ["main", "v1", "main"]
+    kept = json.loads((recipe.parent / "run/run.json").read_text())
+    assert kept["commits"] == {"datasets/org/set@main": SECOND}
+    assert Hub.asked == ["datasets/org/set@main"]
+    Hub.branches["datasets/org/set@main"] = BY_HAND
+    assert f"datasets/org/set@main: has moved to {BY_HAND}; this run stays with {SECOND}" in opened().said

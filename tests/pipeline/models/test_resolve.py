@@ -15,10 +15,9 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from http_server import QuietHandler, serve
+from hub_server import Hub, serve_hub
 
 from fusechat.pipeline.errors import FusechatError, InputError
 from fusechat.pipeline.models import resolve as models
@@ -372,60 +371,32 @@ def test_without_a_network_the_network_is_blamed(index: Path, tmp_path: Path, mo
 # A stand-in for the hub
 
 
-class Hub(QuietHandler):
-    """The three routes of the hub that fetching a snapshot uses."""
-
-    FILES: ClassVar = {
-        "config.json": b"{}",
-        "model.safetensors": b"weights",
-        "consolidated-00001.safetensors": b"weights again",
-        "params.json": b"{}",
-        "chat_template.jinja": b"{{ messages }}",
-        "README.md": b"words",
-    }
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        name = path.rsplit("/", 1)[-1]
-        files = {k: v for k, v in self.FILES.items() if "noweights" not in path or not k.endswith(".safetensors")}
-        if path.startswith("/api/models/org/gated"):
-            self._answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
-        elif path.startswith("/api/models/org/") and "/tree/" in path:
-            tree = [{"type": "file", "path": n, "size": len(c), "oid": _oid(c)} for n, c in files.items()]
-            self._answer(200, json.dumps(tree).encode())
-        elif path.startswith("/api/models/org/") and name == "v1":
-            info = {"id": "org/m", "sha": "c" * 40, "siblings": [{"rfilename": n} for n in files]}
-            self._answer(200, json.dumps(info).encode())
-        elif "/resolve/" in path and name in files:
-            more = 5 if "cut" in path else 0
-            headers = {"ETag": f'"{_oid(files[name])}"', "X-Repo-Commit": "c" * 40}
-            self._answer(200, files[name], headers, promised=len(files[name]) + more)
-        else:
-            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-
-    def _answer(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None, promised: int | None = None
-    ) -> None:
-        self.send_response(status)
-        for key, value in {**(headers or {}), "Content-Length": str(promised or len(body))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-        self.close_connection = True
-
-
-def _oid(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "consolidated-00001.safetensors": b"weights again",
+    "params.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "README.md": b"words",
+}
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[str]:
-    with serve(Hub) as url:
-        yield url
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    root = tmp_path_factory.mktemp("hub")
+    names = [f"org/{name}" for name in ("m", "gated", "noweights", "cut")]
+    for name in names:
+        folder = root / "models" / name
+        folder.mkdir(parents=True)
+        for file, content in FILES.items():
+            if name != "org/noweights" or not file.endswith(".safetensors"):
+                (folder / file).write_bytes(content)
+    with serve_hub(root) as served:
+        for name in names:
+            served.commit(name, "models", branch="v1")
+        served.gated["org/gated"] = "hf_token"
+        served.cut.add("org/cut")
+        yield served
 
 
 ASK = """
@@ -440,16 +411,15 @@ except FusechatError as error:
 """
 
 
-def ask(hub: str, name: str, home: Path) -> str:
+def ask(hub: Hub, name: str, home: Path) -> str:
     """In a process of its own: the hub's client reads its address when it is imported."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_OFFLINE"))}
-    env |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([sys.executable, "-c", ASK, name], env=env, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", ASK, name]
+    done = subprocess.run(command, env=hub.env(home), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.removesuffix("\n")
 
 
-def test_a_snapshot_holds_the_transformers_folder_and_no_second_copy(hub: str, tmp_path: Path) -> None:
+def test_a_snapshot_holds_the_transformers_folder_and_no_second_copy(hub: Hub, tmp_path: Path) -> None:
     folder = Path(ask(hub, "org/m", tmp_path))
     assert sorted(f.name for f in folder.iterdir()) == ["chat_template.jinja", "config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == b"weights"
@@ -458,20 +428,20 @@ def test_a_snapshot_holds_the_transformers_folder_and_no_second_copy(hub: str, t
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("org/gated", "Access is restricted"),
+        ("org/gated", "Access to model org/gated is restricted"),
         ("other/none", "can't be fetched from the hub"),
         ("org/noweights", "contains no config.json with safetensors"),
         ("org/cut", "can't be fetched from the hub"),
         ("not a/valid/id", "can't be fetched from the hub"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(name: str, says: str, hub: str, tmp_path: Path) -> None:
+def test_what_the_hub_refuses_is_one_line(name: str, says: str, hub: Hub, tmp_path: Path) -> None:
     answer = ask(hub, name, tmp_path)
     assert answer.startswith(f"FusechatError {name}@v1") and says in answer and "\n" not in answer
 
 
 def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    answer = ask("http://127.0.0.1:9", "org/m", tmp_path)
+    answer = ask(Hub(tmp_path, url="http://127.0.0.1:9"), "org/m", tmp_path)
     assert answer.startswith("FusechatError org/m@v1 can't be fetched from the hub") and "\n" not in answer
 
 

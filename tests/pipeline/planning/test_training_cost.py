@@ -13,6 +13,7 @@ from fusechat.pipeline.errors import CapacityError, RecipeError
 from fusechat.pipeline.machine import accelerators as assumed
 from fusechat.pipeline.planning import training_cost
 from fusechat.pipeline.planning.memory import LLAMAS, Memory, check, memory, shape_by_size, shape_of
+from fusechat.pipeline.planning.prompt_counts import counted
 from fusechat.pipeline.planning.sampling_cost import sampled_lengths
 from fusechat.pipeline.recipe import Dpo, Model, Optimization, Sft, Training
 from fusechat.pipeline.run import Run
@@ -126,8 +127,7 @@ def run(folder: Path, target: Path, **changes: Any) -> Run:
 
 
 def inputs(run: Run) -> tuple[Any, ...]:
-    prompts = run.prompts("train").read(columns=["domain", "messages"])
-    return run.recipe, run.dir, prompts, sampled_lengths(run)
+    return run.recipe, run.dir, counted(run).train, sampled_lengths(run)
 
 
 def work_of(run: Run, config: Optimization) -> training_cost.TrainingWork:
@@ -136,7 +136,8 @@ def work_of(run: Run, config: Optimization) -> training_cost.TrainingWork:
 
 def describe(run: Run) -> str:
     recipe, *others = inputs(run)
-    return training_cost.describe(recipe, run.base, *others)
+    costs = training_cost.training_costs(recipe, run.base, *others)
+    return "\n".join(training_cost.describe(recipe, run.base, costs))
 
 
 def test_the_plan_counts_what_selection_takes_at_most(target: Path, tmp_path: Path) -> None:
@@ -164,5 +165,5 @@ def test_the_plan_refuses_before_anything_starts(target: Path, tmp_path: Path) -
     work = run(tmp_path, target, training=training)
     llama = Model(hub="meta-llama/Llama-3.1-8B-Instruct", revision="main")
     work.recipe = work.recipe.model_copy(update={"target": work.recipe.target.model_copy(update={"model": llama})})
-    with pytest.raises(CapacityError, match=r"the sft training of 8G parameters needs .* has 22\.4 GiB \(L4 each\)"):
+    with pytest.raises(CapacityError, match=r"the sft training of 8.03G parameters needs .* has 22\.4 GiB \(L4 each\)"):
         describe(work)

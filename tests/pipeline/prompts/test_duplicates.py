@@ -113,9 +113,9 @@ def test_bands_meet_the_recall_at_the_threshold(threshold: float, permutations: 
 def test_the_intake_rejects_near_duplicates_and_says_what_they_match(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    from fusechat.pipeline.prompts import intake as prompts
+    from fusechat.pipeline.prompts import compared_rows
 
-    monkeypatch.setattr(prompts, "COMPARED_ROWS", chunk)
+    monkeypatch.setattr(compared_rows, "BATCH_ROWS", chunk)
     long = " ".join(f"word{i}" for i in range(50))
     lines = [
         json.dumps({"id": "a", "domain": "instruction", "prompt": long}),

@@ -19,7 +19,7 @@ from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import intake as prompts
 from fusechat.pipeline.prompts import sink
 from fusechat.pipeline.prompts.rows import KEYS
-from fusechat.pipeline.recipe import Prompts
+from fusechat.pipeline.recipe import Contamination, Prompts
 from fusechat.pipeline.records import PROMPT, REJECT, Message
 from fusechat.pipeline.storage.run_dir import RunDir
 
@@ -34,7 +34,7 @@ UNUSABLE: dict[str, tuple[Any, str, str]] = {
     "a number of 5000 digits": ('{"id": ' + "9" * 5000 + "}", "malformed", "not JSON"),
     "not UTF-8": (b'{"id": "x", "domain": "instruction", "prompt": "caf\xe9"}', "malformed", "not UTF-8"),
     "unknown key": ({**CHAT, "golden": "2"}, "unknown_key", "unknown key 'golden'; allowed: domain, "),
-    "wrong type": ({**MATH, "gold": 2}, "wrong_type", "gold must be a string, got int"),
+    "wrong type": ({**MATH, "gold": ["2"]}, "wrong_type", "gold must be a string, got list"),
     "wrong type of a flag": ({**CHAT, "template_seen": "yes"}, "wrong_type", "template_seen must be true or false"),
     "unknown domain": ({**CHAT, "domain": "maths"}, "unknown_domain", "unknown domain 'maths'; allowed: instruction"),
     "no domain": ({"id": "x", "prompt": "p"}, "unknown_domain", "unknown domain None"),
@@ -49,13 +49,13 @@ UNUSABLE: dict[str, tuple[Any, str, str]] = {
     "prompt and messages": ({**CHAT, "messages": []}, "no_prompt", "exactly one of prompt and messages"),
     "unknown role": (
         {"id": "x", "domain": "chinese", "messages": [{"role": "bot", "content": "p"}]},
-        "wrong_type",
-        "messages is a list of role (assistant, system, user) and content",
+        "unknown_role",
+        "messages[0].role is 'bot'; allowed: assistant, chatgpt, gpt, human, model, system, user",
     ),
     "a list for a role": (
         {"id": "x", "domain": "chinese", "messages": [{"role": [], "content": "p"}]},
-        "wrong_type",
-        "messages is a list of role",
+        "unknown_role",
+        "messages[0].role is []; allowed: assistant, ",
     ),
 }
 
@@ -64,7 +64,7 @@ COUNTED: dict[str, tuple[dict[str, Any], str]] = {
     "no message": ({"id": "x", "domain": "chinese", "messages": []}, "empty"),
     "ends with the assistant": (
         {"id": "x", "domain": "chinese", "messages": [{"role": "assistant", "content": "hi"}]},
-        "empty",
+        "ends_with_answer",
     ),
     "too long": ({**CHAT, "prompt": "x" * 101}, "too_long"),
     "lone surrogate": ({**CHAT, "prompt": "\ud800"}, "not_unicode"),
@@ -192,7 +192,7 @@ def test_a_duplicate_in_a_file_of_the_same_name_on_the_same_line_is_a_reject_too
     write(tmp_path / "heldout" / "p.jsonl", [CHAT])
     found = read(Prompts(train=("train/p.jsonl",), heldout=("heldout/p.jsonl",)), tmp_path)
     assert found.train.column("id").to_pylist() == ["m1"]
-    assert reasons(found) == {"p.jsonl:1": "duplicate"}
+    assert reasons(found) == {"train/p.jsonl:1": "duplicate"}
 
 
 def test_rejects_of_the_heldout_set_are_told_apart(tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_missing_file_is_named(tmp_path: Path, kind: str) -> None:
         read(Prompts(**files), tmp_path)
 
 
-def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"train\.jsonl: can't be read: Is a directory"):
+    with pytest.raises(InputError, match=r"train\.jsonl: the folder has no files that end in \.parquet, "):
         read(Prompts(train=("train.jsonl",)), tmp_path)
 
 
@@ -291,10 +291,34 @@ def test_responses_that_cannot_be_used_stop_the_run_with_their_line(tmp_path: Pa
     assert (len(found.train), len(found.carried), len(found.rejects)) == (1, 0, 1)
 
 
-def test_a_duplicate_prompts_responses_go_with_it(tmp_path: Path) -> None:
-    found = carrying(tmp_path, CARRIES, {**CARRIES, "id": "again", "responses": {"old": ["Green."]}})
-    assert sorted(found.carried.column("text").to_pylist()) == ["Blue.", "Red."]
-    assert found.rejects.column("reason").to_pylist() == ["duplicate"]
+def test_the_responses_of_rows_with_one_prompt_are_merged(tmp_path: Path) -> None:
+    again = {**CARRIES, "id": "again", "responses": {"old": ["Green."], "older": ["Grey."]}}
+    found = carrying(tmp_path, CARRIES, MATH, again)
+    rows = sorted((r["source"], r["sample_index"], r["text"]) for r in found.carried.to_pylist())
+    assert rows == [("old", 0, "Red."), ("old", 1, "Blue."), ("old", 2, "Green."), ("older", 0, "Grey.")]
+    assert (found.train.num_rows, found.rejects.num_rows) == (2, 0)
+
+
+def test_a_row_that_contradicts_an_earlier_one_of_its_prompt_is_a_reject(tmp_path: Path) -> None:
+    right = {**MATH, "responses": {"old": ["2"]}}
+    found = carrying(tmp_path, right, {**right, "gold": "3", "responses": {"old": ["3"]}})
+    assert found.carried.column("text").to_pylist() == ["2"]
+    assert [(r["reason"], r["detail"]) for r in found.rejects.to_pylist()] == [
+        ("contradiction", "same prompt as train.jsonl:1, but another gold, tests, entry point or domain")
+    ]
+
+
+@pytest.mark.parametrize("where", ["heldout", "contaminated"])
+def test_responses_to_a_prompt_that_is_left_out_are_rejects_with_it(tmp_path: Path, where: str) -> None:
+    write(tmp_path / "other.jsonl", [{**CHAT, "id": "h"}])
+    files: dict[str, Any] = {"heldout": ("other.jsonl",)}
+    if where == "contaminated":
+        files = {"contamination": Contamination(sets=("other.jsonl",))}
+    found = carrying(tmp_path, CARRIES, MATH, CARRIES, **files)
+    assert found.carried.num_rows == 0
+    first = "duplicate" if where == "heldout" else "contaminated"
+    assert [r["reason"] for r in found.rejects.to_pylist()] == [first, "duplicate"]
+    assert found.rejects.to_pylist()[1]["detail"].endswith("which is no training prompt")
 
 
 def test_a_held_out_row_carries_nothing(tmp_path: Path) -> None:

@@ -11,40 +11,29 @@ from pydantic import ValidationError
 
 from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.trace import trace
-from fusechat.pipeline.records import CARRIED, IMPORTED_SCORE
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages.walk import walk
-from fusechat.pipeline.storage.parts import Parts
 
-PROMPTS = [
-    {
-        "id": f"p{i}",
-        "domain": "instruction",
-        "prompt": f"Name {i} colours.",
-        "responses": {"gpt": ["Red.", "Blue.", "Green."]},
-    }
-    for i in range(4)
-]
+TEXTS = ["Red.", "Blue.", "Green."]
 IMPORTED: dict[str, Any] = {
     "sources": [{"kind": "imported", "name": "gpt"}],
     "rewards": [{"kind": "imported", "name": "grade"}],
     "select": {"instruction": {"sft_fraction": 0, "margin": {"min": 0.01, "max": 0.5}}},
 }
-SCORES = {"Red.": 0.9, "Blue.": 0.5, "Green.": 0.7}
+SCORES: dict[str, float | None] = {"Red.": 0.9, "Blue.": 0.5, "Green.": 0.7}
 
 
-def scored_run(folder: Path, scores: dict[str, float]) -> Run:
-    """A run up to the stage `sample`, and the scores that the intake leaves."""
-    run = make_run(folder, PROMPTS, **IMPORTED)
+def rows(scores: dict[str, float | None]) -> list[dict[str, Any]]:
+    """Four prompts, each with three responses and these scores."""
+    grades = {"grade": {"gpt": [scores.get(text) for text in TEXTS]}}
+    row = {"domain": "instruction", "responses": {"gpt": TEXTS}, "scores": grades}
+    return [{**row, "id": f"p{i}", "prompt": f"Name {i} colours."} for i in range(4)]
+
+
+def scored_run(folder: Path, scores: dict[str, float | None]) -> Run:
+    """A run up to the stage `sample`."""
+    run = make_run(folder, rows(scores), **IMPORTED)
     walk(run, ("prompts",))
-    carried = Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read().to_pylist()
-    rows = [
-        {"carried_id": row["carried_id"], "prompt_id": row["prompt_id"], "reward": name, "value": value}
-        for row in carried
-        for name, value in (("grade", scores.get(row["text"])), ("other", 7.0))
-        if value is not None
-    ]
-    Parts(run.dir, "prompts/scores", IMPORTED_SCORE, "carried_id").write_all(rows, run.recipe.sample.buckets)
     walk(run, ("sample",))
     return run
 
@@ -76,7 +65,7 @@ def test_imported_scores_are_selected_by_without_a_reward_model(tmp_path: Path) 
 
 @pytest.mark.usefixtures("no_cluster")
 def test_a_response_without_a_score_is_rejected_as_no_score_and_counted(tmp_path: Path) -> None:
-    run = scored_run(tmp_path, {"Red.": 0.9, "Green.": 0.7, "Blue.": float("nan")})
+    run = scored_run(tmp_path, {"Red.": 0.9, "Green.": 0.7, "Blue.": None})
     walk(run, ("score",))
     walk(run, ("select",))
     manifest = run.dir.manifest("score")
@@ -98,4 +87,4 @@ def test_without_any_score_every_prompt_ends_with_no_score(tmp_path: Path) -> No
 
 def test_an_imported_reward_needs_an_imported_source(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="grade comes with imported responses; give a source of kind imported"):
-        make_run(tmp_path, PROMPTS, **{**IMPORTED, "sources": [source_tree()]})
+        make_run(tmp_path, rows(SCORES), **{**IMPORTED, "sources": [source_tree()]})

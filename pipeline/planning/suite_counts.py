@@ -1,0 +1,96 @@
+"""How many answers the suites of the evaluation ask of each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..machine.accelerators import SHARE_OF_MAX_TOKENS
+from ..prompts.readers import PromptReader
+from ..recipe import AnySuite, Evaluate, HarnessSuite, JudgedSuite, Suite, VerifiedSuite
+from .text_tables import short
+
+PUBLISHED_ROWS = {
+    "gsm8k": 1319,
+    "math": 5000,
+    "humaneval": 164,
+    "mbpp": 500,
+    "alpaca_eval": 805,
+    "arena_hard": 500,
+    "mt_bench": 80,
+    "align_bench": 683,
+}
+"""Form of a suite -> rows of the public test set in that form, where the suite's files can't be read here."""
+TURNS = {"mt_bench": 2}
+"""Form of a suite -> answers to a row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteCount:
+    """The work of one suite for each model."""
+
+    name: str
+    rows: int | None
+    """None if the number is unknown."""
+    basis: str
+    samples: int
+    """Answers to a row."""
+    tokens: float
+    """Expected tokens of an answer."""
+    judge: str = ""
+    """Who judges the answers, twice each; empty if they are verified."""
+
+    @property
+    def answers(self) -> int:
+        """Answers of one model."""
+        return (self.rows or 0) * self.samples
+
+
+def suite_count(suite: AnySuite, config: Evaluate, base: Path) -> SuiteCount:
+    """The work of a suite.
+
+    Args:
+        base: folder that the suite's relative paths start at.
+    """
+    if isinstance(suite, HarnessSuite):
+        tokens = SHARE_OF_MAX_TOKENS * config.sampling.max_tokens
+        basis = "only the harness knows its tasks"
+        if suite.limit is not None:
+            basis = f"only the harness knows its tasks; at most {suite.limit} questions each"
+        return SuiteCount(name=suite.name, rows=None, basis=basis, samples=1, tokens=tokens)
+    rows, basis = _rows(suite, base)
+    return SuiteCount(
+        name=suite.name,
+        rows=rows,
+        basis=basis,
+        samples=suite.samples if isinstance(suite, VerifiedSuite) else TURNS.get(suite.form, 1),
+        tokens=SHARE_OF_MAX_TOKENS * (suite.sampling or config.sampling).max_tokens,
+        judge=suite.judge if isinstance(suite, JudgedSuite) else "",
+    )
+
+
+def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
+    """The number of a suite's rows, and where it comes from."""
+    readers = [PromptReader(entry, base) for entry in suite.files]
+    if readers and all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
+        return sum(1 for reader in readers for _ in reader.rows()), "the files"
+    expected = [reader.entry.expected_rows for reader in readers]
+    known = [rows for rows in expected if rows is not None]
+    if known and len(known) == len(expected):
+        return sum(known), "expected_rows"
+    if suite.form in PUBLISHED_ROWS and len(readers) <= 1:
+        return PUBLISHED_ROWS[suite.form], f"the public set in the form {suite.form}"
+    return None, "its files can't be read here"
+
+
+def describe(counts: list[SuiteCount], num_models: int) -> Iterator[str]:
+    """The suites as lines of text."""
+    for one in counts:
+        if one.rows is None:
+            yield f"suite {one.name}: unknown number of rows: {one.basis}"
+            continue
+        samples = f" x {one.samples} answers" if one.samples > 1 else ""
+        tokens = short(one.answers * num_models * one.tokens)
+        judged = f"; {2 * one.answers * num_models} judgements by {one.judge}" if one.judge else ""
+        yield f"suite {one.name}: {one.rows} rows ({one.basis}){samples} x {num_models} models, {tokens} tokens{judged}"

@@ -1,0 +1,58 @@
+"""Conditions of `where`: whether a row's values fulfil them. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..recipe import Condition
+from ..recipe.table_options import Scalar, Where
+
+
+def fulfils(values: Sequence[object], where: Where) -> bool:
+    """Whether one of the values fulfils the condition. Without a value, only `none_of` can be fulfilled."""
+    if isinstance(where, Condition):
+        if not values:
+            return not (where.model_fields_set - {"none_of"})
+        return any(_fulfils(value, where) for value in values)
+    allowed = where if isinstance(where, tuple) else (where,)
+    return any(_is_one_of(value, allowed) for value in values)
+
+
+def _fulfils(value: object, condition: Condition) -> bool:
+    if condition.one_of and not _is_one_of(value, condition.one_of):
+        return False
+    if condition.none_of and _is_one_of(value, condition.none_of):
+        return False
+    if condition.min is not None or condition.max is not None:
+        number = _number(value)
+        if number is None:
+            return False
+        if condition.min is not None and number < condition.min:
+            return False
+        if condition.max is not None and number > condition.max:
+            return False
+    text = str(value)
+    if condition.min_chars is not None and len(text) < condition.min_chars:
+        return False
+    if condition.max_chars is not None and len(text) > condition.max_chars:
+        return False
+    return condition.matches is None or re.search(condition.matches, text) is not None
+
+
+def _is_one_of(value: object, allowed: Sequence[Scalar]) -> bool:
+    """Numbers and truth values are also recognized as texts, since a CSV file has nothing else."""
+    return any(value == each or _plain(value) == _plain(each) for each in allowed)
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None

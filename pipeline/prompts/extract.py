@@ -1,0 +1,147 @@
+"""Finds code, function names, tests and other texts in a column (`extract` of a prompt table). No I/O.
+
+Code is only parsed here, never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import html
+import json
+import re
+import warnings
+from collections.abc import Mapping
+
+from ..recipe import Extract
+from ..verify.code.blocks import extract_code
+from .columns import lookup
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+SEVERAL_ANSWERS = re.compile(
+    r"\bany order\b|\bany (?:valid|of them|one of them|such)\b|multiple (?:valid )?(?:answers|solutions)", re.I
+)
+"""LeetCode's words for tasks whose example output is not the only right one."""
+NODE_TYPES = re.compile(r"\b(?:ListNode|TreeNode|Node)\b")
+"""Types whose values LeetCode writes as lists."""
+_TAG = re.compile(r"<[^>\n]+>")
+_EXAMPLE = re.compile(r"\bInput\b[*:\s]*(?P<input>.+?)\s*[*\s]*\bOutput\b[*:\s]*(?P<output>[^\n]+)", re.DOTALL)
+_ARGUMENT = re.compile(r"(?:^|,)\s*[A-Za-z_]\w*\s*=\s*")
+_JSON_WORDS = {"true": "True", "false": "False", "null": "None"}
+
+
+def extracted(row: Mapping[str, object], rules: Mapping[str, Extract]) -> dict[str, object]:
+    """The row with its new columns. A column for which nothing was found is null."""
+    new: dict[str, object] = dict(row)
+    for name, rule in rules.items():
+        found = lookup(new, rule.column)
+        texts = [_find(value, rule, new) for value in found.values if isinstance(value, str)]
+        new[name] = next((text for text in texts if text), None)
+    return new
+
+
+def _find(text: str, rule: Extract, row: Mapping[str, object]) -> str | None:
+    if rule.pattern is not None:
+        match = re.search(rule.pattern, text)
+        return None if match is None else match[1] if match.re.groups else match[0]
+    if rule.kind == "examples":
+        assert rule.function is not None
+        names = lookup(row, rule.function).values
+        return examples(text, str(names[0])) if names else None
+    code = extract_code(text)
+    if rule.kind == "assertions":
+        return assertions(text if code is None else code)
+    if code is None or rule.kind == "code":
+        return code
+    function = main_function(code)
+    if rule.kind == "entry_point":
+        return _asserted(code) if function is None else function.name
+    return None if function is None else ast.unparse(_without_body(function)).splitlines()[0]
+
+
+def main_function(code: str) -> Function | None:
+    """The function that code is about: a method of a class `Solution`, or the first that no other function calls."""
+    tree = _parsed(code)
+    if tree is None:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Solution":
+            return _not_called([method for method in node.body if isinstance(method, Function)])
+    return _not_called([node for node in tree.body if isinstance(node, Function)])
+
+
+def _not_called(functions: list[Function]) -> Function | None:
+    def called_names(function: Function) -> set[str]:
+        calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+        return {c.id if isinstance(c, ast.Name) else c.attr for c in calls if isinstance(c, ast.Name | ast.Attribute)}
+
+    called = {name for f in functions for name in called_names(f) if name != f.name}
+    public = [f for f in functions if not f.name.startswith("__")]
+    return next((f for f in public if f.name not in called), public[0] if public else None)
+
+
+def _asserted(code: str) -> str | None:
+    """The first function of the code's own that its assertions call."""
+    checks = [node for node in (_parsed(code) or ast.Module([], [])).body if isinstance(node, ast.Assert)]
+    calls = [node.func for check in checks for node in ast.walk(check) if isinstance(node, ast.Call)]
+    names = (call.id for call in calls if isinstance(call, ast.Name))
+    return next((name for name in names if not hasattr(builtins, name)), None)
+
+
+def _without_body(function: Function) -> Function:
+    function.body, function.decorator_list = [ast.Pass()], []
+    function.args.args = [a for a in function.args.args if a.arg not in ("self", "cls")]
+    return function
+
+
+def assertions(text: str) -> str | None:
+    """The `assert` statements of code or of a text, one per line; None if there are none."""
+    tree = _parsed(text)
+    if tree is not None:
+        found = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assert)]
+    else:
+        lines = [line.strip().strip("`") for line in text.splitlines()]
+        found = [line for line in lines if line.startswith("assert ") and _parsed(line) is not None]
+    return "\n".join(found) or None
+
+
+def examples(task: str, function: str) -> str | None:
+    """LeetCode's examples as assertions on a function; None if there are none that can be checked.
+
+    A task that allows several answers has none, since its examples name only one of them. Neither has a task on linked
+    lists or trees, whose examples do not show their values.
+    """
+    text = html.unescape(_TAG.sub("", task)).replace("\\[", "[").replace("\\]", "]").replace("\\_", "_")
+    if SEVERAL_ANSWERS.search(text) or NODE_TYPES.search(text):
+        return None
+    found = []
+    for match in _EXAMPLE.finditer(text):
+        arguments = [_literal(part) for part in _ARGUMENT.split(match["input"].strip().strip("*` "))[1:]]
+        output = _literal(match["output"])
+        if arguments and output is not None and None not in arguments:
+            found.append(f"assert {function}({', '.join(map(str, arguments))}) == {output}")
+    return "\n".join(dict.fromkeys(found)) or None
+
+
+def _literal(text: str) -> str | None:
+    """A JSON or Python value as Python code; None if it is neither."""
+    text = text.strip().strip("*` ").rstrip(".")
+    try:
+        return repr(json.loads(text))
+    except (ValueError, RecursionError):
+        pass
+    words = re.sub(r"\b(?:true|false|null)\b", lambda match: _JSON_WORDS[match[0]], text)
+    try:
+        return repr(ast.literal_eval(words))
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _parsed(code: str) -> ast.Module | None:
+    with warnings.catch_warnings():  # what Python warns of in the row's code
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None

@@ -1,0 +1,64 @@
+"""Hub data sets, and local folders of the same structure, read with the datasets library."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, one_line
+from ..recipe import PromptTable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@contextmanager
+def loaded(entry: PromptTable, folder: Path | None) -> Iterator[Dataset]:
+    """A data set, fetched into the hub's cache if needed.
+
+    A folder is read anew each time: the library's cache recognizes a folder by its name, not by its content.
+
+    Args:
+        folder: the data set, if it is a local folder.
+
+    Raises:
+        InputError: it can't be reached or read, or the revision, configuration or split does not exist.
+    """
+    from datasets import disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetsError
+    from httpx2 import HTTPError  # a connection that breaks off is not wrapped by the hub's client
+
+    disable_progress_bars()
+    with ExitStack() as stack:
+        # A folder has no revisions.
+        cache = None if folder is None else stack.enter_context(tempfile.TemporaryDirectory(prefix="fusechat-"))
+        name, revision = (entry.hub, entry.revision) if folder is None else (str(folder), None)
+        files = None if entry.data_files is None else {entry.split: entry.data_files}
+        try:
+            data = load_dataset(
+                name, entry.config, split=entry.split, data_files=files, revision=revision, cache_dir=cache
+            )
+        except (DatasetsError, HTTPError, OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"{entry.hub}@{entry.revision}", 0, _problem(error)) from error
+        yield data
+
+
+def _problem(error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    causes = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(each, GatedRepoError) for each in causes) or "gated" in str(error).lower():
+        return "the data set is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
+    if any(isinstance(each, RepositoryNotFoundError) for each in causes):
+        return (
+            "there is no such data set on the hub, or it is private and HF_TOKEN is not set to a token that may read it"
+        )
+    first = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return f"the data set can't be loaded: {one_line(first)} ({type(first).__name__})"
