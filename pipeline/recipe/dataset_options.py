@@ -24,12 +24,12 @@ class DatasetTable(Section):
     """A file or hub data set of SFT rows or pairs, with settings of its own."""
 
     path: str | None = None
-    """A JSONL, JSON (one array), Parquet or CSV file. Relative paths start at the recipe's folder. Give exactly one of
-    `path` and `hub`."""
+    """A file (JSON lines or one JSON array; Parquet or CSV by its ending), a folder of files, or a glob pattern.
+    Relative paths start at the recipe's folder. Give exactly one of `path` and `hub`."""
     hub: str | None = None
     """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
     revision: str | None = None
-    """Commit, tag or branch of `hub`. Only a commit never changes. Required with `hub`."""
+    """Commit, tag or branch of `hub`. Required with `hub`. A run looks up a branch once and keeps its commit."""
     config: str | None = None
     """Configuration of the hub data set."""
     split: str = "train"
@@ -55,7 +55,8 @@ class DatasetTable(Section):
     def _exactly_one(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
-        if self.path is not None and any(x in self.model_fields_set for x in ("revision", "config", "split")):
+        # Compared with the defaults, not by the fields that were given: run.json gives all.
+        if self.path is not None and (self.revision, self.config, self.split) != (None, None, "train"):
             raise ValueError("revision, config and split go with hub")
         if self.hub is not None and self.revision is None:
             raise ValueError("hub needs a revision")

@@ -202,7 +202,9 @@ class PromptTable(Section):
     def _exactly_one(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
-        if self.path is not None and self.model_fields_set & {"revision", "config", "split", "data_files"}:
+        # Compared with the defaults, not by the fields that were given: run.json gives all.
+        of_hub = (self.revision, self.config, self.split, self.data_files)
+        if self.path is not None and of_hub != (None, None, "train", None):
             raise ValueError("revision, config, split and data_files go with hub")
         if self.hub is not None and self.revision is None:
             raise ValueError("hub needs a revision")

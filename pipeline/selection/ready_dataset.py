@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -47,21 +48,24 @@ REASONS = {
 FORM_ROWS = 100
 """Rows at the start of a table whose keys count as its columns, because JSON names none."""
 
-ReadRow = RawRow | str
-"""A row, or the reason why its line contains none."""
+
+class RowAt(NamedTuple):
+    """A row and its place."""
+
+    file: str
+    number: int
+    """Its line (JSON lines, CSV) or its number, from 1."""
+    row: RawRow | str
+    """The row, or the reason why its line contains none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyTable:
-    """A table with its rows.
-
-    Args:
-        rows: number and row.
-    """
+    """A table with its rows."""
 
     kind: Kind
     table: DatasetTable
-    rows: Iterable[tuple[int, ReadRow]]
+    rows: Iterable[RowAt]
 
 
 @dataclass(slots=True)
@@ -95,26 +99,27 @@ class ReadyImport:
         """
         name, rows = ready.table.name, iter(ready.rows)
         first = list(islice(rows, FORM_ROWS))
-        names = list(dict.fromkeys(key for _, row in first if not isinstance(row, str) for key in row))
+        names = list(dict.fromkeys(key for _, _, row in first if not isinstance(row, str) for key in row))
         before, num = len(self.rejects), 0
         try:
             if not names:
-                raise ValueError(str(first[0][1]) if first else "empty: there is no row")
+                raise ValueError(str(first[0].row) if first else "empty: there is no row")
             columns = Columns(ready.table, names)
             form = form_of(ready.kind, ready.table, columns, names)
         except ValueError as error:
             raise InputError(name, 0, f"dataset.{ready.kind}: {error}") from error
-        for line, raw in chain(first, rows):
+        for place in chain(first, rows):
+            raw = place.row
             domain: Domain | None = None
             try:
                 if isinstance(raw, str):
                     raise UnusableRowError("malformed", raw)
                 row = self._normalised(read_row(ready.kind, form, columns, raw))
                 domain = self._domain(raw, row, columns, ready.table)
-                self._add(ready, columns, raw, row, domain, line)
+                self._add(ready, columns, place, row, domain)
                 num += 1
             except UnusableRowError as unusable:
-                self._reject(f"{name}:{line}", unusable, domain)
+                self._reject(f"{place.file}:{place.number}", unusable, domain)
         if not num:
             counts = Counter(r["reason"] for r in self.rejects[before:])
             shown = ", ".join(f"{n} {reason}" for reason, n in counts.items())
@@ -175,7 +180,9 @@ class ReadyImport:
             raise UnusableRowError("unknown_domain", f"unknown domain {named!r:.60}")
         return table.domain or self.domain_of(row.prompt)
 
-    def _add(self, ready: ReadyTable, columns: Columns, raw: RawRow, row: ReadyRow, domain: Domain, line: int) -> None:
+    def _add(self, ready: ReadyTable, columns: Columns, place: RowAt, row: ReadyRow, domain: Domain) -> None:
+        assert not isinstance(place.row, str)
+        raw = place.row
         prompt = prompt_id(row.prompt)
         if prompt in self.heldout:
             raise UnusableRowError("heldout", "the prompt is a held-out prompt")
@@ -201,7 +208,7 @@ class ReadyImport:
         else:
             scores = [number(columns.value(raw, side), side) for side in ("score_chosen", "score_rejected")]
             self._add_pair(common, answers, ids, scores)
-        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, ready.table.name, line))
+        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, place.file, place.number))
         self.sources.setdefault(prompt, set()).add((source, ready.kind))
 
     def _add_sft(

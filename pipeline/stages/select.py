@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ..errors import StageError
 from ..identities import digest
-from ..prompts import text
+from ..prompts import ready_rows, text
 from ..recipe import DatasetTable, Domain, ReadyDataset
 from ..records import Message
 from ..run import Run
 from ..scoring import model_scores
 from ..scoring.agreement import AgreementReport
-from ..selection import ready_rows
 from ..selection.apply_rule import run_select
 from ..selection.ready_dataset import ReadyImport, ReadyTable
 from ..selection.ready_forms import Kind

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ import pytest
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.identities import prompt_id
-from fusechat.pipeline.prompts import text
+from fusechat.pipeline.prompts import ready_rows, text
 from fusechat.pipeline.recipe import DatasetTable, Normalise
 from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
-from fusechat.pipeline.selection import ready_rows
-from fusechat.pipeline.selection.ready_dataset import ReadyImport, ReadyTable
+from fusechat.pipeline.selection.ready_dataset import ReadyImport, ReadyTable, RowAt
 from fusechat.pipeline.selection.ready_forms import Kind
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -41,8 +41,13 @@ def importer(heldout: Collection[str] = ()) -> ReadyImport:
 def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
     """An import of these rows."""
     ready = importer(**options)
-    ready.read(ReadyTable(kind, table or DatasetTable(path="t.jsonl"), enumerate(rows, start=1)))
+    table = table or DatasetTable(path="t.jsonl")
+    ready.read(ReadyTable(kind, table, numbered(table, rows)))
     return ready
+
+
+def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[RowAt]:
+    return [RowAt(table.name, number, row) for number, row in enumerate(rows, start=1)]
 
 
 def reasons(ready: ReadyImport) -> list[str]:
@@ -232,7 +237,8 @@ def test_every_row_is_written_or_rejected_and_the_counts_add_up(tmp_path: Path) 
     run = RunDir(str(tmp_path))
     ready = imported("sft", [SFT, SFT, {**SFT, "prompt": "b"}])
     pair = {"prompt": "b", "chosen": "x", "rejected": "y", "chosen_reward": 0.3, "rejected_reward": 0.2}
-    ready.read(ReadyTable("pairs", DatasetTable(path="p.jsonl"), enumerate([pair, "not JSON"], start=1)))
+    table = DatasetTable(path="p.jsonl")
+    ready.read(ReadyTable("pairs", table, numbered(table, [pair, "not JSON"])))
     counts = ready.write(run, 4)
     assert counts == {"sft": 2, "pairs": 1, "rejected": 2, "duplicate": 1, "malformed": 1}
     funnel = run.read_json("select", "funnel.json")
@@ -249,3 +255,45 @@ def test_every_row_is_written_or_rejected_and_the_counts_add_up(tmp_path: Path) 
     assert len(Parts(run, "select/prompts", PROMPT, "prompt_id").ids()) == 2
     rejects = run.read_table("select", "rejects.parquet").to_pylist()
     assert [(r["id"], r["reason"]) for r in rejects] == [("p.jsonl:2", "malformed"), ("t.jsonl:2", "duplicate")]
+
+
+@pytest.mark.parametrize("files", [["a.jsonl", "b.jsonl"], ["a.jsonl.gz", "b.csv"], ["a.json", "b.parquet"]])
+def test_shards_in_a_folder_are_read_in_order_and_named_in_rejects(tmp_path: Path, files: list[str]) -> None:
+    bad = {"prompt": "b", "completion": " "}
+    for file, rows in zip(files, ([SFT], [bad, {**SFT, "prompt": "c"}]), strict=True):
+        path = tmp_path / "shards" / file
+        path.parent.mkdir(exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        if file.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        elif file.endswith(".csv"):
+            path.write_text("prompt,completion\n" + "".join(f"{r['prompt']},{r['completion']}\n" for r in rows))
+        elif file.endswith(".gz"):
+            path.write_bytes(gzip.compress(lines.encode()))
+        else:
+            path.write_text(json.dumps(rows) if file.endswith(".json") else lines)
+    table = DatasetTable(path="shards")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+    assert [row["prompt"][0]["content"] for row in ready.sft.values()] == ["What is 2 + 2?", "c"]
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        (f"{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
+    ]
+
+
+def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_an_edit(tmp_path: Path) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    file = tmp_path / "set" / "data" / "train_prefs-00000-of-00001.parquet"
+    raw, _ = PAIR_FORMS["ultrafeedback"]
+    table = DatasetTable(hub="set", revision="main", split="train_prefs")
+    files = "[{split: train_prefs, path: data/train_prefs-*}]"
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs: [{{config_name: default, data_files: {files}}}]\n---\n")
+    prints = []
+    for chosen in ("4", "four"):
+        answer = {"role": "assistant", "content": chosen}
+        pq.write_table(pa.Table.from_pylist([{**raw, "chosen": [USER, answer]}]), file)
+        ready = importer()
+        ready.read(ReadyTable("pairs", table, ready_rows.rows(table, tmp_path)))
+        assert [row["chosen"][0]["content"] for row in ready.pairs.values()] == [chosen]
+        prints.append(ready_rows.fingerprint(table, tmp_path))
+    assert prints[0] != prints[1]

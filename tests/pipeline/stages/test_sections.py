@@ -121,6 +121,12 @@ def test_a_recipe_is_read_back_from_its_dump(left_out: tuple[str, ...]) -> None:
     assert "dataset" not in made.model_dump(mode="json")
 
 
+def test_a_recipe_with_tables_is_read_back_from_its_dump() -> None:
+    tables: list[dict[str, Any]] = [{"path": "t.jsonl", "limit": 3}, {"hub": "a/b", "revision": "main", "split": "x"}]
+    for made in (recipe(prompts={"train": tables}), recipe("prompts", dataset={"sft": tables, "pairs": tables})):
+        assert Recipe.model_validate(made.model_dump(mode="json")) == made
+
+
 @pytest.mark.parametrize(
     ("stage", "left_out", "says"),
     [
