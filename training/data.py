@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.pipeline.errors import RecipeError, StageError
+from fusechat.pipeline.errors import RecipeError, StageError, one_line
 from fusechat.pipeline.records import REJECT
 
 if TYPE_CHECKING:
@@ -42,7 +40,11 @@ class TokenizedRows:
     num_truncated: int
     """Rows whose response was truncated at `max_length`; their end-of-turn token is lost."""
     rejects: pa.Table
-    """REJECT: rows whose prompt alone fills `max_length`."""
+    """REJECT: rows that the chat template refuses, and rows whose prompt alone fills `max_length`."""
+
+
+class TemplateRefusedError(Exception):
+    """The chat template refuses a conversation; the message is the template's."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class ChatTemplate:
         probe = "response-probe"
         try:
             text = self.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": probe}])
-        except Exception as error:
+        except TemplateRefusedError as error:
             raise RecipeError("target.chat_template", str(error), "the template must render a conversation") from error
         if probe not in text:
             raise RecipeError(CHAT_TEMPLATE_KEY, text, "the template must write the assistant's message")
@@ -83,10 +85,17 @@ class ChatTemplate:
         self.end_id = ends[0] if ends else self.tokenizer.eos_token_id
 
     def render(self, messages: Sequence[Mapping[str, str]], *, prompt: bool = False) -> str:
-        """The conversation as text. With `prompt`, it ends with the header of the assistant's turn."""
-        text: str = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages], tokenize=False, add_generation_prompt=prompt
-        )
+        """The conversation as text. With `prompt`, it ends with the header of the assistant's turn.
+
+        Raises:
+            TemplateRefusedError: the template can't render it, e.g. because it knows no system messages.
+        """
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [dict(m) for m in messages], tokenize=False, add_generation_prompt=prompt
+            )
+        except Exception as error:  # a template is a program and may raise anything
+            raise TemplateRefusedError(one_line(error) or type(error).__name__) from error
         return text
 
     def encode(self, text: str) -> list[int]:
@@ -161,7 +170,7 @@ def tokenize_sft(rows: pa.Table, template: ChatTemplate, max_length: int) -> Tok
     """Tokenizes SFT_ROW rows to SFT_TOKENS.
 
     Raises:
-        StageError: there are no rows, a response is empty, or no row is short enough.
+        StageError: there are no rows, a response is empty, or every row was rejected.
     """
 
     def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
@@ -179,7 +188,7 @@ def tokenize_pairs(rows: pa.Table, template: ChatTemplate, max_length: int) -> T
     """Tokenizes PAIR rows to PAIR_TOKENS. A pair counts as truncated if either response was truncated.
 
     Raises:
-        StageError: there are no pairs, a response is empty, or no pair is short enough.
+        StageError: there are no pairs, a response is empty, or every pair was rejected.
     """
 
     def tokenize(row: Mapping[str, Any]) -> TokenizedRow:
@@ -208,24 +217,44 @@ def _tokenize(
     rejects: list[dict[str, str]] = []
     row_ids: list[str] = []
     num_truncated = 0
+
+    def reject(row: Mapping[str, Any], reason: str, detail: str) -> None:
+        detail = f"prompt {row['prompt_id']}: {detail}"
+        rejects.append({"stage": stage, "id": row["row_id"], "reason": reason, "detail": detail})
+
     for row in _iterate(rows):
-        num_prompt, columns, truncated = tokenize(row)
+        try:
+            num_prompt, columns, truncated = tokenize(row)
+        except TemplateRefusedError as error:
+            reject(row, "template_error", str(error))
+            continue
         if num_prompt >= max_length:
-            detail = f"{num_prompt} tokens of prompt, {stage}.max_length is {max_length}"
-            rejects.append({"stage": stage, "id": row["row_id"], "reason": "prompt_too_long", "detail": detail})
+            reject(row, "prompt_too_long", f"{num_prompt} tokens of prompt, {stage}.max_length is {max_length}")
             continue
         num_truncated += truncated
         kept.append(columns)
         row_ids.append(row["row_id"])
     if not kept:
-        cause = f"every prompt alone has {max_length} tokens or more; raise {stage}.max_length"
-        raise StageError(stage, rejects[0]["id"], cause)
+        raise _none_left(stage, rejects, max_length)
     return TokenizedRows(
         table=pa.Table.from_pylist(kept, schema=schema),
         row_ids=row_ids,
         num_truncated=num_truncated,
         rejects=pa.Table.from_pylist(rejects, schema=REJECT),
     )
+
+
+def _none_left(stage: str, rejects: Sequence[Mapping[str, str]], max_length: int) -> StageError:
+    """The error of a training whose rows were all rejected."""
+    refused = next((r for r in rejects if r["reason"] == "template_error"), None)
+    if refused is None:
+        cause = f"every prompt alone has {max_length} tokens or more; raise {stage}.max_length"
+        return StageError(stage, f"row {rejects[0]['id']}", cause)
+    num = sum(r["reason"] == "template_error" for r in rejects)
+    too_long = f", and the other prompts have {max_length} tokens or more" if num < len(rejects) else ""
+    refuses = f"the target's chat template refuses {num} of {len(rejects)}{too_long}, e.g. {refused['detail']}"
+    cause = f"no row is left: {refuses}; set target.system or target.chat_template"
+    return StageError(stage, f"row {refused['id']}", cause)
 
 
 def require_rows(stage: str, num_rows: int) -> None:
@@ -260,39 +289,3 @@ def token_counts(dataset: Dataset, column: str) -> list[int]:
     ids = dataset.select_columns([column]).with_format("arrow")[:].column(column)
     lengths: list[int] = pc.list_value_length(ids).to_pylist()
     return lengths
-
-
-class LengthGroupedSampler:
-    """A sampler: a random permutation of the rows in each epoch, sorted by length inside each global batch.
-
-    Each step trains on the same rows as with a random order, so the gradients are the same. Rows of similar length
-    share a micro-batch, so there is less padding. The order depends only on the seed and the epoch, so a resumed
-    training sees the same order.
-
-    Args:
-        epoch: returns the current epoch, from 0.
-    """
-
-    def __init__(self, lengths: Iterable[int], global_batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.lengths, self.size, self.seed, self.epoch = list(lengths), global_batch_size, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        for batch in self._batches(self.epoch()):
-            yield from self.arrange(batch)
-
-    def rows_of_step(self, step: int) -> list[int]:
-        """The rows of a step. Steps count from 1 and continue across epochs."""
-        epoch, batch = divmod(step - 1, math.ceil(len(self.lengths) / self.size))
-        return sorted(self._batches(epoch)[batch])
-
-    def arrange(self, batch: Sequence[int]) -> list[int]:
-        """The order of one global batch; consecutive rows form its micro-batches."""
-        return sorted(batch, key=lambda i: (self.lengths[i], i))
-
-    def _batches(self, epoch: int) -> list[list[int]]:
-        order = list(range(len(self.lengths)))
-        random.Random(f"{self.seed}/{epoch}").shuffle(order)
-        return [order[start : start + self.size] for start in range(0, len(order), self.size)]

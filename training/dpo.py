@@ -14,6 +14,7 @@ from . import data, lm_head, lora, sharding, worker
 from .driver import LoopConfig, StepEvent, TrainingJob, TrainResult
 from .driver import train as _train
 from .reference_logprobs import add_reference_logprobs
+from .row_order import LengthGroupedSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,7 +80,7 @@ def make_trainer(
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
             return dataset
 
-        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> data.LengthGroupedSampler:
+        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
             return worker.length_grouped_sampler(job, lengths, self)
 
         def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:

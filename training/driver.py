@@ -48,7 +48,7 @@ class TrainResult:
     """A plain transformers folder."""
     num_steps: int
     num_rows: int
-    """Rows trained on, without the `num_rejected` rows that were too long."""
+    """Rows trained on, without the `num_rejected` rows."""
     num_truncated: int
     num_rejected: int
     num_tokens: int
@@ -57,7 +57,7 @@ class TrainResult:
     metrics: Path
     """JSONL with one line per logged step."""
     rejects: Path
-    """Parquet of REJECT: rows whose prompt alone fills `max_length`."""
+    """Parquet of REJECT: rows that the chat template refuses, and rows whose prompt alone fills `max_length`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

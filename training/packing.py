@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusechat.pipeline.errors import RecipeError
 
-from . import data
+from .row_order import LengthGroupedSampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, Tensor | list[
     }
 
 
-class TokenBalancedSampler(data.LengthGroupedSampler):
+class TokenBalancedSampler(LengthGroupedSampler):
     """The global batches of LengthGroupedSampler, arranged so that their micro-batches have similar token counts.
 
     Without padding, the rows of a micro-batch need not have similar lengths. Similar totals keep the peak memory low

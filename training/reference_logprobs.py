@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from fusechat.pipeline.identities import digest
 
-from . import checkpoints, data, sharding
+from . import checkpoints, sharding
 from .driver import TrainingJob
+from .row_order import LengthGroupedSampler
 from .trainer_internals import reference_model_hash
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_reference_logprobs(
     """
     from datasets import Dataset, concatenate_datasets
 
-    order = list(data.LengthGroupedSampler(lengths, job.config.global_batch_size, job.seed, epoch=lambda: 0))
+    order = list(LengthGroupedSampler(lengths, job.config.global_batch_size, job.seed, epoch=lambda: 0))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     inputs = cache_inputs(job, trainer, dataset, batches)
     file = Path(job.reference or job.output, f"reference-{digest(inputs)[:16]}.parquet")

@@ -13,6 +13,7 @@ from fusechat.pipeline.recipe import Sft, Training
 from . import data, lm_head, lora, packing, sharding, worker
 from .driver import LoopConfig, StepEvent, TrainingJob, TrainResult
 from .driver import train as _train
+from .row_order import LengthGroupedSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -85,7 +86,7 @@ def make_trainer(
     class Trainer(sharding.trainer_class(job, SFTTrainer)):  # type: ignore[misc]
         """TRL's trainer with packed rows, or with rows in an order that keeps padding low."""
 
-        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> data.LengthGroupedSampler:
+        def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
             if packed:
                 return worker.token_balanced_sampler(job, lengths, self)
             return worker.length_grouped_sampler(job, lengths, self)

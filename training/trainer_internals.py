@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data import LengthGroupedSampler
+from .row_order import LengthGroupedSampler
 
 if TYPE_CHECKING:
     from transformers import Trainer

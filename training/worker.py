@@ -25,6 +25,7 @@ from . import (
     trainer_internals,
 )
 from .driver import TrainingJob
+from .row_order import LengthGroupedSampler
 from .s3_checkpoints import S3CheckpointStore
 
 if TYPE_CHECKING:
@@ -155,11 +156,13 @@ def _prepare(
     """Writes the tokens to disk, removes incomplete checkpoints, and cuts the metrics at the step to resume from."""
     rows, held = best_checkpoint.split_holdout(pq.read_table(job.path("rows.parquet")), job.stage, job.config.holdout)
     tokens = tokenize(rows, template, job.config.max_length)
+    rejects = tokens.rejects
     if held.num_rows:
-        held_tokens = tokenize(held, template, job.config.max_length).table
-        checkpoints.write(job.path("heldout.arrow"), checkpoints.arrow_bytes(held_tokens))
+        held_tokens = tokenize(held, template, job.config.max_length)
+        rejects = pa.concat_tables([rejects, held_tokens.rejects])
+        checkpoints.write(job.path("heldout.arrow"), checkpoints.arrow_bytes(held_tokens.table))
     checkpoints.write(job.path("tokens.arrow"), checkpoints.arrow_bytes(tokens.table))
-    checkpoints.write(job.path("rejects.parquet"), checkpoints.parquet_bytes(tokens.rejects))
+    checkpoints.write(job.path("rejects.parquet"), checkpoints.parquet_bytes(rejects))
     checkpoint = checkpoints.latest_complete(job.path("checkpoints"), remove_incomplete=True)
     if store is not None and (downloaded := store.download_newer(job.path("checkpoints"))):
         checkpoint = downloaded
@@ -170,7 +173,7 @@ def _prepare(
         "row_ids": tokens.row_ids,
         "num_rows": tokens.table.num_rows,
         "num_truncated": tokens.num_truncated,
-        "num_rejected": tokens.rejects.num_rows,
+        "num_rejected": rejects.num_rows,
     }
 
 
@@ -211,9 +214,9 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def length_grouped_sampler(job: TrainingJob, lengths: list[int], trainer: Trainer) -> data.LengthGroupedSampler:
+def length_grouped_sampler(job: TrainingJob, lengths: list[int], trainer: Trainer) -> LengthGroupedSampler:
     """The Trainer's sampler. It reads the epoch from the Trainer's state, which a checkpoint restores."""
-    return data.LengthGroupedSampler(lengths, job.config.global_batch_size, job.seed, _epoch_getter(trainer))
+    return LengthGroupedSampler(lengths, job.config.global_batch_size, job.seed, _epoch_getter(trainer))
 
 
 def token_balanced_sampler(job: TrainingJob, lengths: list[int], trainer: Trainer) -> packing.TokenBalancedSampler:

@@ -104,15 +104,22 @@ def check(
 
 def export(
     run: RunArgument,
-    format_: Annotated[str, typer.Option("--format", help="trl, llamafactory or alignment-handbook.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="trl, llamafactory, alignment-handbook, axolotl, ms-swift or verl.")
+    ],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
 ) -> None:
     """Write the data set and its card in another trainer's format."""
     from ..dataset.export import export as write
     from ..dataset.locate import locate_run
 
-    for name, num in write(*locate_run(run), format_, out).items():
+    exported = write(*locate_run(run), format_, out)
+    for name, num in exported.num_rows.items():
         typer.echo(f"{out / name}: {num} rows")
+    for name in exported.empty:
+        typer.echo(f"{out / name}: not written: it would have no rows, and `datasets` can't load such a file")
+    if exported.left_out:
+        typer.echo(f"{out / 'left_out.jsonl'}: {len(exported.left_out)} rows that the trainer would drop or change")
 
 
 def push(

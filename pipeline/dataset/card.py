@@ -47,13 +47,21 @@ PROVENANCE = (
 NO_LICENCE = "not known to fusechat: see the model's own card"
 
 
-def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: Mapping[str, Mapping[str, str]]) -> str:
+def card(
+    run: RunDir,
+    recipe: Recipe,
+    sft: pa.Table,
+    pairs: pa.Table,
+    configs: Mapping[str, Mapping[str, str]],
+    usage: str,
+) -> str:
     """README.md with the hub's YAML front matter.
 
     Args:
         sft: SFT_ROW.
         pairs: PAIR.
         configs: name of a configuration -> split -> path of its file.
+        usage: how a trainer loads the files.
     """
     head = {
         "pretty_name": recipe.name,
@@ -73,6 +81,7 @@ def card(run: RunDir, recipe: Recipe, sft: pa.Table, pairs: pa.Table, configs: M
         f"{len(sft)} SFT rows and {len(pairs)} preference pairs {origin(recipe)}"
         + (PROVENANCE if recipe.dataset is None else "")
         + "\n",
+        f"## How a trainer loads it\n\nFOLDER is the folder of this file.\n{usage}",
         "## Composition\n",
         _composition(sft, pairs),
         f"## What became of the {unit(funnel)}\n",

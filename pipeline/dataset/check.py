@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..errors import StageError
+from ..identities import prompt_id
 from ..recipe import Recipe
-from ..records import PROMPT, RESPONSE, SCORE, PairRow, PromptRow, RejectRow, SftRow
+from ..records import PROMPT, RESPONSE, SCORE, OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
 from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import in_sft_share
 from ..selection.funnel import REMOVED
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
+from .decisions import check_decision, decide_again
 from .imported_check import check_imported
+from .outputs import check_outputs
 from .row_checks import (
     NO_REJECTS,
     ONE_REASON,
@@ -30,6 +32,8 @@ from .row_checks import (
     check_sft,
 )
 
+Row = TypeVar("Row", SftRow, PairRow, ResponseRow)
+
 
 def check(run: RunDir, recipe: Recipe) -> list[Violation]:
     """All violations of RULES; empty if the data set is valid.
@@ -41,14 +45,16 @@ def check(run: RunDir, recipe: Recipe) -> list[Violation]:
         raise StageError("check", run.url, "the selection has not been run; `fusechat select` runs it")
     if recipe.dataset is not None:
         return check_imported(run, recipe)
+    if not run.exists("score", "agreement.json"):
+        raise StageError("check", run.url, "the scores are missing; `fusechat score` makes them")
     agreement: AgreementReport = run.read_json("score", "agreement.json")
     sft: list[SftRow] = run.read_table("select", "sft.parquet").to_pylist()
     pairs: list[PairRow] = run.read_table("select", "pairs.parquet").to_pylist()
-    ids = {r["response_id"] for r in sft} | {r["chosen_id"] for r in pairs} | {r["rejected_id"] for r in pairs}
-    stored = _read_stored(run, ids)
+    violations = check_outputs(run, recipe)
+    proven = "prompts" not in {v.row for v in violations}
     prompt_rows: list[PromptRow] = Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
     prompts = {p["prompt_id"]: p for p in prompt_rows}
-    violations: list[Violation] = []
+    stored, undecided = _decide_all(run, recipe, agreement["chosen"], sft, pairs, prompts)
     for sft_row in sft:
         violations += check_sft(sft_row, stored, agreement["chosen"], recipe)
     for pair_row in pairs:
@@ -59,25 +65,65 @@ def check(run: RunDir, recipe: Recipe) -> list[Violation]:
         violations += _check_prompt(pair_row, "pair", prompts, recipe)
     violations += _check_shares(sft, pairs)
     violations += _check_row_counts(sft, recipe) + _check_row_counts(pairs, recipe)
-    violations += _check_rejects(run, [*sft, *pairs], prompts)
+    violations += _check_rejects(run, [*sft, *pairs], prompts, proven)
     violations += _check_reasons(run, sft, pairs, prompts)
-    return violations
+    return violations + undecided
 
 
-def _read_stored(run: RunDir, response_ids: set[str]) -> dict[str, StoredResponse]:
-    """Response id -> what was sampled and scored."""
-    ids = pa.array(sorted(response_ids), pa.string())
+def _decide_all(
+    run: RunDir,
+    recipe: Recipe,
+    reward_model: str,
+    sft: Sequence[SftRow],
+    pairs: Sequence[PairRow],
+    prompts: Mapping[str, PromptRow],
+) -> tuple[dict[str, StoredResponse], list[Violation]]:
+    """Decides every prompt again, one bucket at a time.
+
+    Returns the stored responses of the rows by response id, and the violations of DECIDED.
+    """
+    used = {r["response_id"] for r in sft} | {r["chosen_id"] for r in pairs} | {r["rejected_id"] for r in pairs}
+    outcome_rows: list[OutcomeRow] = run.read_table("select", "outcomes.parquet").to_pylist()
+    outcomes = {o["prompt_id"]: o for o in outcome_rows}
+    sft_of, pairs_of = _by_prompt(sft), _by_prompt(pairs)
     stored: dict[str, StoredResponse] = {}
-    for folder, schema in (("sample", RESPONSE), ("score", SCORE)):
-        for bucket in sorted({f.split("/")[1] for f in run.files(folder) if "/bucket-" in f}):
-            table = Parts(run, folder, schema, "response_id").read(int(bucket.removeprefix("bucket-")))
-            for row in table.filter(pc.is_in(table.column("response_id"), ids)).to_pylist():
-                entry = stored.setdefault(row["response_id"], StoredResponse())
-                if folder == "sample":
-                    entry.response = row
-                else:
-                    entry.score = row
-    return stored
+    violations: list[Violation] = []
+
+    def decide_prompt(identity: str, responses: Iterable[ResponseRow], scores: Mapping[str, ScoreRow]) -> None:
+        decided = decide_again(identity, prompts[identity]["domain"], responses, scores, reward_model, recipe)
+        rows = (sft_of.get(identity, ()), pairs_of.get(identity, ()))
+        violations.extend(check_decision(identity, decided, outcomes.get(identity), *rows))
+
+    without_responses = set(prompts)
+    for bucket in range(max(_num_buckets(run, "sample"), _num_buckets(run, "score"))):
+        responses: list[ResponseRow] = Parts(run, "sample", RESPONSE, "response_id").read(bucket).to_pylist()
+        score_rows: list[ScoreRow] = Parts(run, "score", SCORE, "response_id").read(bucket).to_pylist()
+        scores = {s["response_id"]: s for s in score_rows}
+        for score in score_rows:
+            if score["response_id"] in used:
+                stored.setdefault(score["response_id"], StoredResponse()).score = score
+        for response in responses:
+            if response["response_id"] in used:
+                stored.setdefault(response["response_id"], StoredResponse()).response = response
+        for identity, of_prompt in _by_prompt(responses).items():
+            if identity in prompts:
+                without_responses.discard(identity)
+                decide_prompt(identity, of_prompt, scores)
+    for identity in sorted(without_responses):
+        decide_prompt(identity, (), {})
+    return stored, violations
+
+
+def _by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["prompt_id"], []).append(row)
+    return found
+
+
+def _num_buckets(run: RunDir, folder: str) -> int:
+    names = [f.split("/")[1] for f in run.files(folder) if "/bucket-" in f]
+    return max((int(name.removeprefix("bucket-")) + 1 for name in names), default=0)
 
 
 def _check_prompt(
@@ -87,6 +133,8 @@ def _check_prompt(
     if prompt is None or prompt["messages"] != row["prompt"] or prompt["domain"] != row["domain"]:
         problem = "is not in prompts/train" if prompt is None else "differs from prompts/train"
         return [Violation(rule=TRACEABLE, row=row["row_id"], why=f"{shown} {problem}")]
+    if prompt_id(prompt["messages"]) != row["prompt_id"]:
+        return [Violation(rule=TRACEABLE, row=row["row_id"], why=f"{shown}: its identity is not that of its messages")]
     rule = recipe.select.rule(row["domain"])
     share = in_sft_share(row["prompt_id"], rule)
     if (kind == "pair" and share) or (kind == "sft" and not share and not rule.fallback_to_sft):
@@ -118,15 +166,21 @@ def _check_row_counts(rows: Sequence[SftRow] | Sequence[PairRow], recipe: Recipe
     return violations
 
 
-def _check_rejects(run: RunDir, rows: Sequence[SftRow | PairRow], prompts: Mapping[str, PromptRow]) -> list[Violation]:
-    """Finds rows with rejected or held-out prompts. Rejects are named by prompt id, or by file and line."""
+def _check_rejects(
+    run: RunDir, rows: Sequence[SftRow | PairRow], prompts: Mapping[str, PromptRow], proven: bool
+) -> list[Violation]:
+    """Finds rows with rejected or held-out prompts.
+
+    Rejects are named by prompt id, or by file and line. Two files may have one name, so file and line accuse a prompt
+    only if it is not proven that prompts/train is what the intake wrote: then it kept the prompt.
+    """
     rejects: list[RejectRow] = run.read_table("prompts", "rejects.parquet").to_pylist()
     reasons = {r["id"]: r["reason"] for r in rejects}
     heldout = set(Parts(run, "prompts/heldout", PROMPT, "prompt_id").read(columns=["domain"])["prompt_id"].to_pylist())
     violations = []
     for row in rows:
         prompt = prompts.get(row["prompt_id"])
-        names = [row["prompt_id"]] + ([f"{prompt['file']}:{prompt['line']}"] if prompt else [])
+        names = [row["prompt_id"]] + ([f"{prompt['file']}:{prompt['line']}"] if prompt and not proven else [])
         reason = next((reasons[n] for n in names if n in reasons), None)
         if row["prompt_id"] in heldout:
             reason = "held out"

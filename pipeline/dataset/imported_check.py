@@ -11,9 +11,10 @@ from ..selection.ready_dataset import IMPORTED
 from ..selection.rule import PLACES
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
-from .row_checks import NO_REJECTS, ONE_REASON, REWARDS, TEXTS, TRACEABLE, Violation
+from .outputs import check_outputs
+from .row_checks import NO_REJECTS, ONE_REASON, OUTPUTS, REWARDS, TEXTS, TRACEABLE, Violation
 
-IMPORTED_RULES = (TEXTS, REWARDS, NO_REJECTS, TRACEABLE, ONE_REASON)
+IMPORTED_RULES = (TEXTS, REWARDS, NO_REJECTS, TRACEABLE, ONE_REASON, OUTPUTS)
 """The rules that apply: those about sources, verdicts, windows and shares do not, because the rows came ready."""
 
 
@@ -34,7 +35,7 @@ def check_imported(run: RunDir, recipe: Recipe) -> list[Violation]:
         sides = [(pair["chosen"], pair["chosen_id"]), (pair["rejected"], pair["rejected_id"])]
         found += _check_row(pair, "pair", sides, prompts, heldout)
         found += _check_pair(pair)
-    return found + _check_reasons(run, sft, pairs)
+    return found + _check_reasons(run, sft, pairs) + check_outputs(run, recipe)
 
 
 def _check_row(

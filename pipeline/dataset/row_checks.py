@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ ROWS_PER_PROMPT = "rows per prompt as the recipe allows"
 NO_REJECTS = "no rejected or contaminated prompt"
 TRACEABLE = "every row traceable"
 ONE_REASON = "every prompt in one reason"
+DECIDED = "rows and reasons as the rule decides"
+OUTPUTS = "stage outputs as their manifests record"
 RULES = (
     ONE_SOURCE,
     MARGINS,
@@ -31,6 +34,8 @@ RULES = (
     NO_REJECTS,
     TRACEABLE,
     ONE_REASON,
+    DECIDED,
+    OUTPUTS,
 )
 
 
@@ -41,7 +46,7 @@ class Violation:
     rule: str
     """One of RULES."""
     row: str
-    """row_id or prompt_id."""
+    """row_id or prompt_id, or the name of a stage."""
     why: str
 
 
@@ -82,11 +87,14 @@ def _check_response(
         missing = "neither sampled nor scored" if neither else "not scored" if score is None else "not sampled"
         return [violation(TRACEABLE, f"is {missing} in this run")]
     violations = []
+    # The parameters of an imported response are the hash of its text. A pair has those of its chosen response.
+    imported = response["revision"] == "imported"
+    params = row["params"] if imported and given.name == "rejected" else response["params"]
     for name, value, expected in (
         ("source", row["source"], score["source"]),
         ("revision", row["revision"], response["revision"]),
         ("template", row["template"], response["template"]),
-        ("params", row["params"], response["params"]),
+        ("params", row["params"], params),
         ("prompt_id", row["prompt_id"], score["prompt_id"]),
         ("domain", row["domain"], score["domain"]),
     ):
@@ -97,6 +105,8 @@ def _check_response(
         violations.append(violation(TRACEABLE, f"seed is {response['seed']}, the row says {given.seed}"))
     if [m["content"] for m in given.messages] != [response["text"]]:
         violations.append(violation(TEXTS, "the text differs from the sampled response"))
+    if imported and json.loads(response["params"]).get("text") not in (None, digest(response["text"])):
+        violations.append(violation(TEXTS, "the text differs from what was imported, by the hash in its parameters"))
     reward = dict(score["rewards"]).get(reward_model)
     if given.reward != reward:
         violations.append(violation(REWARDS, f"reward {given.reward}, scored {reward}"))

@@ -11,13 +11,13 @@ import polars as pl
 import pyarrow as pa
 
 from ..errors import UserError
-from ..recipe import VERIFIED_DOMAINS, Domain, Recipe
+from ..recipe import Domain, Recipe
 from ..records import OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
 from ..scoring.agreement import AgreementReport
-from ..selection.apply_rule import in_sft_share
 from ..selection.ready_dataset import REASONS as IMPORTED_REASONS
-from ..selection.rule import REASONS, STATUSES, CandidateResponse, decide, status
+from ..selection.rule import REASONS, STATUSES
 from ..storage.run_dir import RunDir
+from .decisions import decide_again
 from .trace_types import (
     ModelTrace,
     PromptTrace,
@@ -151,15 +151,11 @@ def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[TracedResponse]
     rows: list[ResponseRow] = _equal(run, run.files("sample"), "prompt_id", prompt)
     score_rows: list[ScoreRow] = _equal(run, run.files("score"), "prompt_id", prompt)
     scores = {s["response_id"]: s for s in score_rows}
-    candidates = _candidates(rows, scores, _chosen_reward_model(run), [s.name for s in recipe.sources])
     domain: Domain = rows[0]["domain"] if rows else "instruction"
-    rule, verified = recipe.select.rule(domain), domain in VERIFIED_DOMAINS
-    share = in_sft_share(prompt, rule)
-    decision = decide(list(candidates.values()), verified=verified, rule=rule, sft_share=share)
+    statuses = decide_again(prompt, domain, rows, scores, _chosen_reward_model(run), recipe).statuses
     traced: list[TracedResponse] = []
     for row in sorted(rows, key=lambda r: (r["source"], r["sample_index"], r["response_id"])):
-        candidate, score = candidates.get(row["response_id"]), scores.get(row["response_id"])
-        name = status(candidate, decision, verified=verified, rule=rule) if candidate else "aside"
+        name, score = statuses.get(row["response_id"], "aside"), scores.get(row["response_id"])
         means = STATUSES.get(name, "from an earlier plan, or from a source that is not in the recipe")
         traced.append({**row, "status": name, "means": means, **_scores(score)})
     return traced
@@ -182,26 +178,6 @@ def _chosen_reward_model(run: RunDir) -> str | None:
         return None
     agreement: AgreementReport = run.read_json("score", "agreement.json")
     return agreement["chosen"]
-
-
-def _candidates(
-    rows: Sequence[ResponseRow], scores: Mapping[str, ScoreRow], reward_model: str | None, sources: Sequence[str]
-) -> dict[str, CandidateResponse]:
-    """Response id -> the response as the selection rule sees it, for scored responses of the recipe's sources."""
-    return {
-        r["response_id"]: CandidateResponse(
-            response_id=r["response_id"],
-            source=r["source"],
-            text=r["text"],
-            tokens=r["completion_tokens"],
-            finished=r["finish_reason"] != "length",
-            rejected=bool(r["reject"]),
-            correct=scores[r["response_id"]]["correct"],
-            reward=None if reward_model is None else dict(scores[r["response_id"]]["rewards"]).get(reward_model),
-        )
-        for r in rows
-        if r["response_id"] in scores and r["source"] in sources
-    }
 
 
 def _trace_model(run: RunDir, recipe: Recipe, stage: str) -> ModelTrace:

@@ -80,13 +80,13 @@ def _source(run: Run, pinned: PinnedSource) -> ModelUnderTest:
 
 def _trained(run: Run, name: str) -> ModelUnderTest:
     """The target, or the model that a training stage made from it."""
-    target = run.target.model
+    target, system = run.target.model, run.target.system
     revision = run.model_revision(target) if name == "target" else run.fingerprint(name)
     return ModelUnderTest(
         name=name,
-        source=_deployment(run, name),
+        source=_deployment(run, name).model_copy(update={"system": system}),
         revision=run.with_precision(revision, "evaluate.engine.dtype", run.recipe.evaluate.engine),
-        template=template_identity(run.target_template, "keep"),
+        template=template_identity(run.target_template, system),
         model=target if name == "target" else run.trained_model(name),
         chat_template=run.target_template,
     )

@@ -40,7 +40,8 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     rows = [r for responses in by_model.values() for r in responses]
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
     with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
-        verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show)
+        # The folder's name depends on gold answers and tests.
+        verdicts = verify(run.dir, folder, rows, prompts, run.recipe, show, run.progress.log, keep_unmarked=True)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
         items += tables.verified_items(name, model, responses, prompts, verdicts)

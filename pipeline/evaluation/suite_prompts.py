@@ -13,7 +13,7 @@ from ..recipe import AnySuite, HarnessSuite, Sampling, VerifiedSuite
 from ..records import PROMPT, REJECT, RESPONSE, Message, OverlapRow, PromptRow, ResponseRow
 from ..run import Run
 from ..sampling.generate import Want
-from ..sampling.plan import wanted_ids
+from ..sampling.plan import wanted_domains, with_domains
 from ..storage.parts import Parts
 from . import harness, suite_contamination, suites
 from .models_under_test import ModelUnderTest
@@ -139,9 +139,8 @@ def second_turns_of(
 
 def answers(run: Run, sources: Sequence[PinnedSource], prompts: pa.Table, folder: str = SAMPLES) -> list[ResponseRow]:
     """The stored responses of these sources to these prompts."""
-    wanted = wanted_ids(sources, prompts)
     rows: list[ResponseRow] = Parts(run.dir, folder, RESPONSE, "response_id").read().to_pylist()
-    return [r for r in rows if r["response_id"] in wanted]
+    return with_domains(rows, wanted_domains(sources, prompts))
 
 
 def suite_answers(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> dict[str, list[ResponseRow]]:

@@ -19,7 +19,7 @@ from .evaluate_options import (
     JudgedSuite,
     VerifiedSuite,
 )
-from .fields import Name, Section, StageName
+from .fields import DOMAINS, Name, Section, StageName
 from .prompt_options import Prompts
 from .reward_options import ImportedReward, JudgeReward, OwnReward, RewardModel, ScoredModel
 from .score_options import COMBINED, Score
@@ -135,6 +135,11 @@ class Recipe(Section):
                     raise ValueError(f"{key}: is required: {why}; or give rows that are ready, in dataset")
         elif self.stages == ("report",) and not (self.sources or self.rewards):
             raise ValueError("prompts.train: is required: a run begins with prompts, or with dataset")
+        limited = [domain for domain in DOMAINS if self.select.rule(domain).max_tokens is not None]
+        if self.target is None and limited and any(isinstance(source, ImportedSource) for source in self.sources):
+            raise ValueError(
+                f"target: is required: select.{limited[0]}.max_tokens counts imported responses with its tokenizer"
+            )
         if self.target is not None or self.evaluate.names != TRAINED:
             for name in self.evaluate.names:
                 if name in TRAINED and getattr(self, name) is None:

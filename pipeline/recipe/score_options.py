@@ -67,7 +67,8 @@ class Score(Section):
         Discriminator(lambda value: "reward_name" if isinstance(value, str) else "reward_rule"),
     ] = "auto"
     """The reward that selection uses: the name of a reward model; `auto`, the one whose scores agree best with the
-    verdicts (largest area under the ROC curve over math and code); or a combination of several rewards."""
+    verdicts (largest area under the ROC curve over math and code); or a combination of several rewards. With several
+    reward models, `auto` needs right and wrong responses; without them, the run stops and asks for a name."""
     agreement_sample: int = Field(default=256, ge=2)
     """Number of verified responses that every reward model scores to find the one that agrees best. That one scores the
     rest."""

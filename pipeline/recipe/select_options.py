@@ -40,7 +40,8 @@ class DomainRule(Section):
     keep_truncated: bool = False
     """Allow responses that were cut at `max_tokens`."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Maximum number of tokens of a response; longer responses are excluded. Default: no limit."""
+    """Maximum number of tokens of a response; longer responses are excluded. Imported responses are counted with the
+    target's tokenizer. Default: no limit."""
     rows: int = Field(default=1, ge=1)
     """Maximum number of rows per prompt: SFT rows with different texts, or pairs from different sources."""
     prefer: Literal["margin", "reward"] = "margin"

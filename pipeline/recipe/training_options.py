@@ -20,6 +20,10 @@ class Target(Section):
     """The model's weights."""
     chat_template: str | None = None
     """Jinja file that replaces the model's own chat template. Relative paths start at the recipe's folder."""
+    system: Literal["keep", "merge", "drop"] = Field(default="keep", exclude_if=lambda value: value == "keep")
+    """What happens to a prompt's system message, in training and in evaluation: `keep` it, `merge` it into the start of
+    the first user message, or `drop` it. With `keep`, the training rejects rows whose system message the chat template
+    refuses, as Gemma's does."""
 
 
 class Lora(Section):

@@ -14,6 +14,7 @@ VERDICT = pa.schema(
         pa.field("correct", pa.bool_()),  # null if the response can't be verified
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("check_id", pa.string()),  # hash of the response and what it was checked against; null: early version
     ]
 )
 
@@ -25,6 +26,7 @@ class VerdictRow(TypedDict):
     correct: bool | None
     verdict: str
     detail: str
+    check_id: NotRequired[str | None]
 
 
 OBJECTIVES = (

@@ -115,6 +115,7 @@ def _responses_by_source(responses: Sequence[ResponseRow], scores: Mapping[str, 
                 "correct": sum(verified) if verified else None,
                 "verified": len(verified),
                 "tokens": sum(r["completion_tokens"] for r in rows) / len(rows),
+                "counted": any(r["completion_tokens"] or r["finish_reason"] != "imported" for r in rows),
             }
         )
     return table

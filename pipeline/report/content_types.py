@@ -32,6 +32,8 @@ class ResponseCounts(TypedDict):
     verified: int
     tokens: float
     """Mean completion tokens."""
+    counted: bool
+    """Whether the tokens were counted; those of imported responses are only if a rule of selection limits them."""
 
 
 class Yields(TypedDict):

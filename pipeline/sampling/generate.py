@@ -11,13 +11,14 @@ from ..cluster.services import SourceService
 from ..errors import StageError
 from ..identities import digest, response_id
 from ..models.pinned_source import PinnedSource
-from ..recipe import EndpointSource, Source
+from ..recipe import Domain, EndpointSource, Source
 from ..records import CARRIED, RESPONSE, CarriedRow, ResponseRow
 from ..run import Run
 from ..storage.manifest import Outcome
 from ..storage.parts import Parts
+from . import token_count
 from .flags import flag_duplicates, flags
-from .plan import LARGEST_UNIT, UNIT_PROMPTS, Plan, pilot_units, plan, wanted_ids
+from .plan import LARGEST_UNIT, UNIT_PROMPTS, Plan, pilot_units, plan, wanted_domains, with_domains
 
 FLAGS = ("truncated", "empty", "refused", "duplicate")
 
@@ -148,10 +149,12 @@ def _carried(run: Run, bucket: int) -> list[ResponseRow]:
     return carried_responses(Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read(bucket).to_pylist())
 
 
-def _wanted(run: Run, bucket: int) -> set[str]:
-    """Identities of the responses that the recipe asks for, and of those that prompt rows bring along."""
-    ids = wanted_ids(run.pinned_sources, run.prompts("train").read(bucket, columns=["domain"]))
-    return ids | {row["response_id"] for row in _carried(run, bucket)}
+def _wanted(run: Run, bucket: int) -> dict[str, Domain]:
+    """Identity -> the prompt's domain, of the responses that the recipe asks for or that prompt rows bring along."""
+    prompts = run.prompts("train").read(bucket, columns=["domain"])
+    domains = dict(zip(*(prompts.column(c).to_pylist() for c in ("prompt_id", "domain")), strict=True))
+    carried = {r["response_id"]: domains[r["prompt_id"]] for r in _carried(run, bucket) if r["prompt_id"] in domains}
+    return wanted_domains(run.pinned_sources, prompts) | carried
 
 
 def buckets(run: Run) -> Iterator[tuple[int, list[ResponseRow]]]:
@@ -160,7 +163,7 @@ def buckets(run: Run) -> Iterator[tuple[int, list[ResponseRow]]]:
     for bucket in range(run.recipe.sample.buckets):
         wanted = _wanted(run, bucket)
         if wanted:
-            yield bucket, [r for r in parts.read(bucket).to_pylist() if r["response_id"] in wanted]
+            yield bucket, with_domains(parts.read(bucket).to_pylist(), wanted)
 
 
 def responses(run: Run) -> list[ResponseRow]:
@@ -178,18 +181,25 @@ def import_carried(run: Run) -> None:
 
 
 def finish(run: Run, tokens: int) -> Outcome:
-    """Ends the stage: writes one shard a bucket, flags duplicates, and counts everything."""
+    """Ends the stage: writes one shard a bucket, brings domains up to date, counts the tokens of imported responses if
+    a rule limits them, flags duplicates, and counts everything."""
     parts = Parts(run.dir, "sample", RESPONSE, "response_id")
+    count_tokens = token_count.counter(run) if token_count.is_needed(run) else None
     counts = dict.fromkeys(("responses", "rejected", *FLAGS), 0)
     digests = []
     for bucket in range(run.recipe.sample.buckets):
         rows: list[ResponseRow] = parts.read(bucket).to_pylist()
         if not rows:
             continue
+        wanted = _wanted(run, bucket)
+        rows = [{**r, "domain": wanted.get(r["response_id"], r["domain"])} for r in rows]
+        mine = [r for r in rows if r["response_id"] in wanted]
+        if count_tokens is not None:
+            imported = [r for r in mine if r["finish_reason"] == "imported"]
+            for row, num in zip(imported, count_tokens([r["text"] for r in imported]), strict=True):
+                row["completion_tokens"] = num
         flag_duplicates(rows)
         parts.compact(bucket, rows)
-        wanted = _wanted(run, bucket)
-        mine = [r for r in rows if r["response_id"] in wanted]
         counts["responses"] += len(mine)
         counts["rejected"] += sum(bool(r["reject"]) for r in mine)
         for flag in FLAGS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -88,10 +88,28 @@ def wanted_responses(source: PinnedSource, prompts: pa.Table) -> Iterator[tuple[
             yield prompt, rows
 
 
+def wanted_domains(sources: Iterable[PinnedSource], prompts: pa.Table) -> dict[str, Domain]:
+    """Identity -> the prompt's domain, of all responses that the recipe needs from these sources.
+
+    A stored response has the domain that its prompt had when it was sampled.
+    """
+    columns = prompts.select(["prompt_id", "domain"])
+    return {
+        row["response_id"]: row["domain"]
+        for source in sources
+        for _, rows in wanted_responses(source, columns)
+        for row in rows
+    }
+
+
 def wanted_ids(sources: Iterable[PinnedSource], prompts: pa.Table) -> set[str]:
     """Identities of all responses that the recipe needs from these sources."""
-    columns = prompts.select(["prompt_id", "domain"])
-    return {row["response_id"] for source in sources for _, rows in wanted_responses(source, columns) for row in rows}
+    return set(wanted_domains(sources, prompts))
+
+
+def with_domains(rows: Iterable[ResponseRow], domains: Mapping[str, Domain]) -> list[ResponseRow]:
+    """The rows of these responses (identity -> domain of the prompt), in the domains that their prompts have now."""
+    return [{**r, "domain": domains[r["response_id"]]} for r in rows if r["response_id"] in domains]
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NotRequired, TypedDict
 
@@ -121,8 +121,16 @@ def with_verdicts(
     }
 
 
-def choose(agreements: Mapping[str, Agreement]) -> str:
-    """The reward model with the largest AUC; of equal ones, the first by name."""
+def is_comparable(verdicts: Iterable[VerdictRow]) -> bool:
+    """Whether an AUC exists: it takes right and wrong responses."""
+    return {True, False} <= {verdict["correct"] for verdict in verdicts}
+
+
+def choose(agreements: Mapping[str, Agreement]) -> str | None:
+    """The reward model with the largest AUC; of equal ones, the first by name. None if there are several, and none has
+    an AUC: verdicts then say nothing about which is better."""
+    if len(agreements) > 1 and all(figures["auc"] is None for figures in agreements.values()):
+        return None
     return min(agreements, key=lambda name: (-(agreements[name]["auc"] or 0.0), name))
 
 

@@ -187,7 +187,7 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
     numbers = pl.DataFrame({"prompt_id": column_series(prompts, "prompt_id")}).with_row_index("prompt")
     names = sorted(pc.unique(responses.column("source")).to_pylist())
     ranks = pl.DataFrame({"name": names}, {"name": pl.String}).with_row_index("source")
-    text = pl.col("content")
+    text = pl.col("content").str.strip_chars(WHITESPACE)
     table = (
         pl.DataFrame(
             {
@@ -201,7 +201,7 @@ def _joined(prompts: pa.Table, responses: pa.Table, scores: pa.Table, reward: st
             }
         )
         .with_row_index("response")
-        .with_columns(text=text.hash(), blank=text.str.strip_chars(WHITESPACE) == "")
+        .with_columns(text=text.hash(), blank=text == "")
         .drop("content")
         .join(numbers, on="prompt_id", how="left", maintain_order="left")
         .join(ranks, on="name", how="left", maintain_order="left")

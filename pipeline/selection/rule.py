@@ -22,7 +22,7 @@ REASONS = {
     "one_response": "no source gave two responses, so there is no pair",
     "all_right": "no response is wrong, so there is no pair",
     "one_sided": "no source gave both a right and a wrong response",
-    "tie": "the responses to pair have equal rewards, or equal texts",
+    "tie": "the responses to pair have equal rewards, or equal texts but for white space at their ends",
     "margin_too_small": "the rewards differ by less than the window allows",
     "margin_too_large": "the rewards differ by more than the window allows",
 }
@@ -54,6 +54,7 @@ class CandidateResponse:
     response_id: str
     source: str
     text: str
+    """Texts that differ only in white space at their ends count as one text."""
     tokens: int
     """Tokens of the response."""
     finished: bool = True
@@ -161,10 +162,10 @@ def _too_long(candidate: CandidateResponse, rule: DomainRule) -> bool:
 
 
 def _distinct(ordered: Sequence[CandidateResponse]) -> tuple[CandidateResponse, ...]:
-    """The first candidate with each text."""
+    """The first candidate with each text, without white space at its ends."""
     first: dict[str, CandidateResponse] = {}
     for candidate in ordered:
-        first.setdefault(candidate.text, candidate)
+        first.setdefault(candidate.text.strip(), candidate)
     return tuple(first.values())
 
 
@@ -189,7 +190,7 @@ def _pairs(scored: Sequence[CandidateResponse], verified: bool) -> list[tuple[Ca
         of_source = [c for c in scored if c.source == source]
         good = sorted((c for c in of_source if c.correct or not verified), key=_best_first)
         bad = sorted((c for c in of_source if c.correct is False or not verified), key=_worst_first)
-        pair = next(((g, b) for g in good for b in bad if g.text != b.text), None)
+        pair = next(((g, b) for g in good for b in bad if g.text.strip() != b.text.strip()), None)
         # Without verdicts, equal rewards give no preference.
         if pair is not None and (verified or margin(*pair) > 0):
             pairs.append(pair)

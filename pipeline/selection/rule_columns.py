@@ -1,7 +1,8 @@
 """The selection rule of rule.py on polars columns, for millions of responses. Tests check that both agree.
 
 Columns: `prompt` and `response` are row numbers, `source` is the rank of the source's name, and `text` is a hash of the
-text. Responses are numbered in the order of their identities, so that ties are broken as in rule.py.
+text without white space at its ends. Responses are numbered in the order of their identities, so that ties are broken
+as in rule.py.
 """
 
 from __future__ import annotations

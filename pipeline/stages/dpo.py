@@ -27,7 +27,7 @@ def run(context: Run) -> Outcome:
     )
     steps = training.StepProgress(context.progress, "dpo")
     result = train(
-        context.dir.read_table("select", "pairs.parquet"),
+        training.selected_rows(context, "pairs.parquet"),
         model=context.trained_model("sft") if after_sft else context.model(context.target.model, "target"),
         output=context.dir.local_path("dpo", folder),
         config=config,

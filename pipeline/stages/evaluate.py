@@ -109,7 +109,7 @@ def _rate_heldout(context: Run, models: Sequence[ModelUnderTest]) -> tuple[list[
     rows = suite_prompts.answers(context, pinned, heldout_prompts)
     prompts: dict[str, PromptRow] = {p["prompt_id"]: p for p in heldout_prompts.to_pylist()}
     with context.show_progress("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
-        verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show)
+        verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show, context.progress.log)
     ratings: dict[str, RewardRow] = {}
     tokens = 0
     to_rate = tables.rated(recipe, rows)

@@ -8,15 +8,20 @@ from ..cluster.services import SourceService
 from ..models.pinned_source import PinnedSource
 from ..recipe import OwnReward, Policy
 from ..run import Run
-from ..sampling import generate
+from ..sampling import generate, token_count
 from ..storage.manifest import Outcome
 
 INPUTS: tuple[str, ...] = ("prompts",)
 
 
 def settings(context: Run) -> list[object]:
-    """The sources, their sampling settings, the seed, and the number of buckets."""
-    return [source_settings(context), context.recipe.seed, context.recipe.sample.buckets]
+    """The sources, their sampling settings, the seed, and the number of buckets.
+
+    If the tokens of imported responses are counted, also the target, whose tokenizer counts them.
+    """
+    recipe = context.recipe
+    tokenizer = [context.model_revision(context.target.model)] if token_count.is_needed(context) else []
+    return [source_settings(context), recipe.seed, recipe.sample.buckets, *tokenizer]
 
 
 def source_settings(context: Run) -> list[object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..errors import RecipeError, StageError
 from ..identities import digest
-from ..recipe import COMBINED, DOMAINS, ImportedReward
+from ..recipe import COMBINED, DOMAINS, VERIFIED_DOMAINS, ImportedReward, ImportedSource, Recipe
 from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
 from ..run import Run
 from ..sampling import generate
@@ -30,15 +31,33 @@ def settings(context: Run) -> list[object]:
     ]
 
 
+def check(recipe: Recipe) -> None:
+    """Checks, before anything is sampled, that `score.reward: auto` can choose.
+
+    Raises:
+        RecipeError: there are several reward models, and no response will have a verdict.
+    """
+    served = {d for s in recipe.sources for d in (DOMAINS if isinstance(s, ImportedSource) else s.samples)}
+    if recipe.score.reward == "auto" and len(recipe.rewards) > 1 and not served.intersection(VERIFIED_DOMAINS):
+        why = "without math and code there are no verdicts to choose a reward model by"
+        raise RecipeError("score.reward", "auto", f"{why}; set one of {_names(recipe)}, or a combination")
+
+
 def run(context: Run) -> Outcome:
-    """Verifies, compares the reward models on a sample, scores with those that are used, and reports how they agree."""
+    """Verifies, compares the reward models on a sample, scores with those that are used, and reports how they agree.
+
+    Raises:
+        StageError: `score.reward: auto` can't choose: no verdict tells the reward models apart.
+    """
     recipe, rows = context.recipe, generate.responses(context)
     prompts = {p["prompt_id"]: p for p in context.train_prompts.to_pylist()}
-    to_verify = sum(r["domain"] in ("math", "code") for r in rows)
+    to_verify = sum(r["domain"] in VERIFIED_DOMAINS for r in rows)
     if to_verify or recipe.scored_models:  # imported scores need no cluster
         context.ray()
     with context.show_progress("verify", to_verify) as show:
-        verdicts = verify(context.dir, "verify", rows, prompts, recipe, show)
+        verdicts = verify(context.dir, "verify", rows, prompts, recipe, show, context.progress.log)
+    if recipe.score.reward == "auto" and len(recipe.rewards) > 1 and not agreement.is_comparable(verdicts.values()):
+        raise _no_choice(recipe, verdicts)
     pilot = agreement.sample(rows, verdicts, recipe.score.agreement_sample)
     agreements, tokens = {}, 0
     for model in recipe.rewards:
@@ -50,6 +69,8 @@ def run(context: Run) -> Outcome:
         context.progress.log(f"score: {name}: area under the curve {auc} on {figures['num']} verified responses")
     rule = recipe.score.reward
     chosen = COMBINED if not isinstance(rule, str) else agreement.choose(agreements) if rule == "auto" else rule
+    if chosen is None:
+        raise _no_choice(recipe, verdicts)
     context.progress.log(f"score: selection uses {chosen}")
     reasons = merge.not_scored(rows, verdicts, recipe.select)
     usable = [r for r in rows if r["response_id"] not in reasons]
@@ -107,6 +128,17 @@ def relations(
         "lengths": lengths,
         "ranks": ranks,
     }
+
+
+def _no_choice(recipe: Recipe, verdicts: Mapping[str, VerdictRow]) -> StageError:
+    correct = [v["correct"] for v in verdicts.values()]
+    found = f"{correct.count(True)} responses are right and {correct.count(False)} wrong"
+    cause = f"auto can't choose a reward model: {found}, and it needs both, with scores"
+    return StageError("score", "score.reward", f"{cause}; set one of {_names(recipe)}, or a combination")
+
+
+def _names(recipe: Recipe) -> str:
+    return ", ".join(reward.name for reward in recipe.rewards)
 
 
 def _scores(rows: Iterable[RewardRow]) -> dict[str, float]:

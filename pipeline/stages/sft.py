@@ -25,7 +25,7 @@ def run(context: Run) -> Outcome:
     folder = training.training_folder(config_hash("sft", settings(context)), fingerprints(context, INPUTS))
     steps = training.StepProgress(context.progress, "sft")
     result = train(
-        context.dir.read_table("select", "sft.parquet"),
+        training.selected_rows(context, "sft.parquet"),
         model=context.model(context.target.model, "target"),
         output=context.dir.local_path("sft", folder),
         config=config,

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ..cluster.needs import training_need
 from ..identities import digest
 from ..models.pinned_source import template_identity
 from ..progress import Progress
 from ..recipe import Model
+from ..records import MESSAGES, RejectRow
 from ..report import model_card
 from ..run import Run
+from ..sampling.messages import with_system
 from ..storage.manifest import Outcome
 
 if TYPE_CHECKING:
@@ -19,16 +24,26 @@ if TYPE_CHECKING:
 
 
 def target_settings(context: Run) -> list[object]:
-    """The target's weights and template; empty if the recipe has no target."""
+    """The target's weights, template and system-message policy; empty if the recipe has no target."""
     target = context.recipe.target
     if target is None:
         return []
-    return [context.model_revision(target.model), template_identity(context.target_template, "keep")]
+    return [context.model_revision(target.model), template_identity(context.target_template, target.system)]
 
 
 def training_folder(config: str, inputs: dict[str, str]) -> str:
     """Name of the folder for these settings and rows, so that no checkpoint is resumed into another training."""
     return digest(config, inputs)[:12]
+
+
+def selected_rows(context: Run, file: str) -> pa.Table:
+    """A table of selected rows, whose prompts are under the target's system-message policy."""
+    rows, policy = context.dir.read_table("select", file), context.target.system
+    if policy == "keep":
+        return rows
+    position = rows.schema.get_field_index("prompt")
+    prompts = [with_system(prompt, policy) for prompt in rows.column(position).to_pylist()]
+    return rows.set_column(position, rows.schema.field(position), pa.array(prompts, MESSAGES))
 
 
 def prepare(context: Run) -> None:
@@ -43,6 +58,12 @@ def finish(context: Run, stage: str, folder: str, result: TrainResult) -> Outcom
     context.dir.write_json({"folder": folder}, stage, "result.json")
     model_card.write(context.dir, context.recipe, stage, evaluated=False)
     counts = {"rows": result.num_rows, "steps": result.num_steps, "truncated": result.num_truncated}
+    if result.num_rejected:
+        counts["rejected"] = result.num_rejected
+        rejects: list[RejectRow] = pq.read_table(result.rejects).to_pylist()
+        first, file = rejects[0], f"{stage}/{folder}/rejects.parquet"
+        example = f"row {first['id']}: {first['reason']}: {first['detail']}"
+        context.progress.log(f"{stage}: {result.num_rejected} rows rejected ({file}), e.g. {example}")
     revision = context.model_revision(Model(path=str(result.model)))
     return Outcome(digest(folder, revision), counts, result.num_tokens)
 

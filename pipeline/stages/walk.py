@@ -14,7 +14,7 @@ from ..models.branches import MODELS, PROMPTS, SUITES
 from ..recipe import precision, sections, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
-from . import graph
+from . import graph, score
 from .sample import sample_missing
 
 
@@ -39,6 +39,8 @@ def walk(run: Run, stages: Sequence[str] | None = None, pilot: int = 0) -> dict[
     only_reads = set(stages) <= set(sections.read_stages(run.recipe)) and not pilot
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
+        if "score" in stages and run.dir.manifest("score") is None:
+            score.check(run.recipe)
         run.claim()
         _announce(run, stages)
         if not only_reads:

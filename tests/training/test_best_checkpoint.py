@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from forked import Forked
 from pydantic import ValidationError
 
 from fusechat.pipeline.errors import StageError
 from fusechat.pipeline.recipe import Dpo, Sft, Training
-from fusechat.training import best_checkpoint, checkpoints, dpo
+from fusechat.training import best_checkpoint, checkpoints, data, dpo, worker
+from fusechat.training.driver import TrainingJob
 
 COMMON: dict[str, Any] = {"global_batch_size": 4, "micro_batch_size": 2, "max_length": 128, "bf16": False}
 
@@ -29,6 +31,32 @@ def test_held_out_rows_hang_on_the_prompt_alone(sft_rows: Any) -> None:
     assert best_checkpoint.split_holdout(rows, "sft", 0)[1].num_rows == 0
     with pytest.raises(StageError, match=r"none of 3 rows would be held out; change dpo\.holdout"):
         best_checkpoint.split_holdout(rows.slice(0, 3), "dpo", 1e-6)
+
+
+def test_rejects_among_held_out_rows_are_kept_too(target: Path, sft_rows: Any, tmp_path: Path) -> None:
+    rows = sft_rows(60)
+    _, held = best_checkpoint.split_holdout(rows, "sft", 0.2)
+    refused = {"row-0", held["row_id"][0].as_py()}
+    lines = rows.to_pylist()
+    for line in lines:
+        line["prompt"] = line["prompt"] * (40 if line["row_id"] in refused else 1)
+    config = Sft(learning_rate=1e-3, num_epochs=1, holdout=0.2, choose="loss", **COMMON)
+    job = TrainingJob(
+        stage="sft",
+        model=str(target),
+        output=str(tmp_path),
+        config=config,
+        num_workers=1,
+        accumulation=2,
+        use_gpu=False,
+        chat_template=None,
+        seed=0,
+    )
+    checkpoints.write(job.path("rows.parquet"), checkpoints.parquet_bytes(pa.Table.from_pylist(lines, rows.schema)))
+    template = data.ChatTemplate(data.load_tokenizer(target, None))
+    prepared = worker._prepare(job, data.tokenize_sft, template)
+    assert prepared["num_rejected"] == 2
+    assert set(pq.read_table(job.path("rejects.parquet"))["id"].to_pylist()) == refused
 
 
 def test_a_metric_needs_held_out_rows_and_they_a_metric() -> None:

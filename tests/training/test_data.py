@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tiny_model import TEMPLATE, make_tokenizer
 
 from fusechat.pipeline.errors import RecipeError, StageError
 from fusechat.training import data
+from fusechat.training.row_order import LengthGroupedSampler
 
 
 def test_the_loss_is_on_the_response_and_its_end_of_turn_token_alone(tokenizer: Any, sft_rows: Any) -> None:
@@ -132,7 +134,7 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_refused(tmp_path: Any) -> None:
 
 
 def test_a_step_knows_its_rows() -> None:
-    batches = data.LengthGroupedSampler([(7 * i) % 31 for i in range(10)], 4, 3, lambda: 1)
+    batches = LengthGroupedSampler([(7 * i) % 31 for i in range(10)], 4, 3, lambda: 1)
     assert [set(batches.rows_of_step(step)) for step in (4, 5, 6)] == [
         set(list(batches)[start : start + 4]) for start in (0, 4, 8)
     ]
@@ -156,7 +158,7 @@ def test_the_turns_own_end_wins_over_the_end_of_sequence() -> None:
 
 def test_an_order_holds_every_row_once_and_sorts_within_the_global_batch() -> None:
     lengths = [(7 * i) % 31 for i in range(50)]
-    order = list(data.LengthGroupedSampler(lengths, 8, 3, lambda: 0))
+    order = list(LengthGroupedSampler(lengths, 8, 3, lambda: 0))
     assert sorted(order) == list(range(50))
     for start in range(0, 50, 8):
         batch = [lengths[i] for i in order[start : start + 8]]
@@ -165,10 +167,43 @@ def test_an_order_holds_every_row_once_and_sorts_within_the_global_batch() -> No
 
 def test_an_order_hangs_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return list(data.LengthGroupedSampler([1] * 40, 8, seed, lambda: epoch))
+        return list(LengthGroupedSampler([1] * 40, 8, seed, lambda: epoch))
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1) != order(1, 1)
+
+
+GEMMA = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% endfor %}"
+)
+"""What the templates of Gemma 2 and Mistral refuse."""
+
+
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+def test_a_row_that_the_template_refuses_is_a_counted_reject(sft_rows: Any, pairs: Any, stage: str) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = GEMMA + TEMPLATE
+    template = data.ChatTemplate(tokenizer)
+    rows, tokenize = (sft_rows(4), data.tokenize_sft) if stage == "sft" else (pairs(4), data.tokenize_pairs)
+    lines = rows.to_pylist()
+    lines[1]["prompt"].insert(0, {"role": "system", "content": "Be brief."})
+    lines[2]["prompt"].insert(0, {"role": "user", "content": "Hello."})
+    lines[3]["prompt"].insert(0, {"role": "assistant", "content": "Hello."})
+    tokens = tokenize(pa.Table.from_pylist(lines, schema=rows.schema), template, 256)
+    assert tokens.row_ids == ["row-0"]
+    assert [(r["stage"], r["id"], r["reason"], r["detail"]) for r in tokens.rejects.to_pylist()] == [
+        (stage, "row-1", "template_error", "prompt prompt-1: System role not supported"),
+        (stage, "row-2", "template_error", "prompt prompt-2: Roles must alternate"),
+        (stage, "row-3", "template_error", "prompt prompt-3: Roles must alternate"),
+    ]
+    with pytest.raises(StageError) as refused:
+        tokenize(pa.Table.from_pylist(lines[1:], schema=rows.schema), template, 256)
+    assert str(refused.value) == (
+        f"stage {stage}, row row-1: no row is left: the target's chat template refuses 3 of 3, e.g. prompt prompt-1: "
+        "System role not supported; set target.system or target.chat_template"
+    )
 
 
 def _row(rows: Any, index: int) -> tuple[Any, Any]:

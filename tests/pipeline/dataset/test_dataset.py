@@ -4,85 +4,34 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from example_recipe import HUB_MODEL, make_recipe, source_tree
-from example_rows import prompt_row, response_row, score_row
 from http_server import QuietHandler, serve
+from selected_run import write_run
 from typer.testing import CliRunner
 
 from fusechat.pipeline.cli.main import app
 from fusechat.pipeline.dataset import card, margins
 from fusechat.pipeline.dataset.card import LICENCES, licence
-from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.export import export
 from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.push import push
-from fusechat.pipeline.dataset.row_checks import RULES, SHARES
 from fusechat.pipeline.dataset.trace import lines, trace
 from fusechat.pipeline.errors import RunDirectoryError, StageError, UserError
-from fusechat.pipeline.identities import digest
-from fusechat.pipeline.recipe import DOMAINS, Domain, DomainRule, Margin, Recipe, Select
+from fusechat.pipeline.recipe import DOMAINS, Margin, Recipe, Select
 from fusechat.pipeline.recipe.load import load, packaged_recipes
-from fusechat.pipeline.records import PROMPT, REJECT, RESPONSE, SCORE
+from fusechat.pipeline.records import REJECT
 from fusechat.pipeline.report.content import collect_content
 from fusechat.pipeline.report.page import draw
 from fusechat.pipeline.selection import apply_rule
 from fusechat.pipeline.storage.manifest import Manifest
-from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
-
-NASTY = '<script>alert(1)</script> | \x1b[31m"red" \u202e'
-
-
-def write_run(folder: Path, num: int = 80) -> tuple[RunDir, Recipe]:
-    """A run directory with a finished selection: all domains, two sources with two samples each."""
-    run = RunDir(str(folder))
-    prompts: list[dict[str, Any]] = []
-    responses: list[dict[str, Any]] = []
-    scores: list[dict[str, Any]] = []
-    for i in range(num):
-        domain: Domain = DOMAINS[i % 4]
-        prompt = prompt_row(i, f"question {i} {NASTY}", domain, system="Be brief.", id=f"mine-{i}")
-        prompts.append(prompt)
-        for j in range(4):
-            response = response_row(
-                prompt,
-                digest(prompt["prompt_id"], j),
-                source="ab"[j % 2],
-                revision="rev",
-                sample_index=j // 2,
-                seed=100 + j,
-                text=f"answer {i} {j} {NASTY}",
-            )
-            responses.append(response)
-            correct = j < 2 if domain in ("math", "code") else None
-            scores.append(score_row(response, {"rm": 0.2 - j * (i % 9) / 200}, correct))
-    recipe = make_recipe(
-        run_dir=str(folder),
-        sources=[
-            source_tree(model={"hub": "google/gemma-2-27b-it", "revision": "main"}),
-            source_tree("b", model=HUB_MODEL),
-        ],
-        rewards=[{"name": "rm", "kind": "likelihood", "source": "a"}],
-        sample={"buckets": 3},
-    )
-    Parts(run, "prompts/train", PROMPT, "prompt_id").write_all(prompts, 3)
-    reject = {"stage": "prompts", "id": "p.jsonl:99", "reason": "duplicate", "detail": "of p.jsonl:1"}
-    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
-    Parts(run, "sample", RESPONSE, "response_id").write_all(responses, 3)
-    Parts(run, "score", SCORE, "response_id").write_all(scores, 3)
-    run.write_json({"chosen": "rm"}, "score", "agreement.json")
-    settings = recipe.model_dump(mode="json")
-    run.write_json({"recipe": recipe.name, "target": settings["target"], "settings": settings}, "run.json")
-    apply_rule.run_select(run, recipe, "rm")
-    return run, recipe
 
 
 @pytest.fixture
@@ -224,107 +173,7 @@ def test_a_trace_in_text_acts_on_no_terminal(made: tuple[RunDir, Recipe]) -> Non
     assert json.loads(call("trace", run.url, "mine-3", "--json").stdout)["prompt"]["id"] == "mine-3"
 
 
-# --- check
-
-
-def test_what_selection_wrote_keeps_all_its_promises(made: tuple[RunDir, Recipe]) -> None:
-    assert check(*made) == []
-    done = call("check", made[0].url)
-    assert done.exit_code == 0 and done.stdout.count("ok") == len(RULES)
-
-
-def change(run: RunDir, table: str, row: int, **values: Any) -> str:
-    """Changes one row on disk. Returns its identity."""
-    content = run.read_table("select", f"{table}.parquet")
-    rows = content.to_pylist()
-    row = next((i for i, r in enumerate(rows) if r["domain"] == "instruction"), row)
-    rows[row] |= values
-    run.write_table(pa.Table.from_pylist(rows, schema=content.schema), "select", f"{table}.parquet")
-    return str(rows[row].get("row_id", rows[row]["prompt_id"]))
-
-
-@pytest.mark.parametrize(
-    ("promise", "table", "values"),
-    [
-        ("one source in every pair", "pairs", {"source": "c"}),
-        ("margins inside the window", "pairs", {"chosen_reward": 0.9, "rejected_reward": 0.1, "margin": 0.8}),
-        ("rewards as scored", "pairs", {"margin": 0.02000001}),
-        ("rewards as scored", "sft", {"reward": 0.9}),
-        ("verdicts as labelled", "sft", {"correct": False, "verdict": "wrong"}),
-        ("texts as sampled", "sft", {"completion": [{"role": "assistant", "content": "forged"}]}),
-        ("texts as sampled", "pairs", {"rejected": [{"role": "assistant", "content": "forged"}]}),
-        ("every row traceable", "sft", {"response_id": "0" * 64}),
-        ("every row traceable", "pairs", {"chosen_seed": 9}),
-        ("every row traceable", "sft", {"revision": "another"}),
-        ("every row traceable", "sft", {"prompt": [{"role": "user", "content": "forged"}]}),
-        ("every prompt in one reason", "outcomes", {"reason": "tie"}),
-    ],
-)
-def test_a_row_that_breaks_a_promise_is_named(
-    made: tuple[RunDir, Recipe], promise: str, table: str, values: dict[str, Any]
-) -> None:
-    run, recipe = made
-    identity = change(run, table, 0, **values)
-    broken = check(run, recipe)
-    assert promise in {b.rule for b in broken if b.row == identity}
-    assert {b.row for b in broken} == {identity}
-    done = call("check", run.url)
-    assert done.exit_code == 1 and identity in done.stderr
-
-
-def test_other_promises_hang_on_the_recipe_and_the_intake(made: tuple[RunDir, Recipe]) -> None:
-    run, recipe = made
-    every = DomainRule(sft_fraction=1, margin=recipe.select.instruction.margin)
-    moved = recipe.model_copy(update={"select": recipe.select.model_copy(update={"instruction": every})})
-    assert {b.rule for b in check(run, moved)} == {SHARES}
-    pairs = run.read_table("select", "pairs.parquet").to_pylist()
-    named = next(r for r in Parts(run, "prompts/train", PROMPT, "prompt_id").read().to_pylist()
-                 if r["prompt_id"] == pairs[0]["prompt_id"])  # fmt: skip
-    reject = {"stage": "prompts", "id": f"p.jsonl:{named['line']}", "reason": "contaminated", "detail": ""}
-    run.write_table(pa.Table.from_pylist([reject], schema=REJECT), "prompts", "rejects.parquet")
-    (broken,) = check(run, recipe)
-    assert broken.rule == "no rejected or contaminated prompt" and "contaminated" in broken.why
-    assert broken.row == pairs[0]["row_id"]
-
-
 # --- exports, card, hub
-
-
-def test_exports_hold_every_row_in_the_other_trainers_form(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    run, recipe = made
-    sft, pairs = (run.read_table("select", f"{n}.parquet").to_pylist() for n in ("sft", "pairs"))
-    counts = export(run, recipe, "llamafactory", tmp_path / "lf")
-    assert counts == {"fusechat_sft.json": len(sft), "fusechat_pairs.json": len(pairs)}
-    info = json.loads((tmp_path / "lf/dataset_info.json").read_text())
-    for name, rows in (("fusechat_sft", sft), ("fusechat_pairs", pairs)):
-        assert info[name]["formatting"] == "sharegpt"
-        written = json.loads((tmp_path / "lf" / info[name]["file_name"]).read_text())
-        assert [w["row_id"] for w in written] == [r["row_id"] for r in rows]
-        assert all(set(info[name]["columns"].values()) <= set(w) for w in written)
-        assert all(w["conversations"][0]["from"] == "human" and w["system"] == "Be brief." for w in written)
-    first = written[0]
-    assert (first["chosen"]["from"], first["chosen"]["value"]) == ("gpt", pairs[0]["chosen"][0]["content"])
-    assert len(first["conversations"]) == 1 and info["fusechat_pairs"]["ranking"] is True
-    export(run, recipe, "alignment-handbook", tmp_path / "ah")
-    prefs = [r for s in ("train", "test") for r in pq.read_table(tmp_path / f"ah/data/{s}_prefs.parquet").to_pylist()]
-    assert {r["row_id"] for r in prefs} == {r["row_id"] for r in pairs} and len(prefs) == len(pairs)
-    assert [m["role"] for m in prefs[0]["chosen"]] == ["system", "user", "assistant"]
-    assert prefs[0]["chosen"][:-1] == prefs[0]["rejected"][:-1]
-    messages = pq.read_table(tmp_path / "ah/data/train_sft.parquet").to_pylist()[0]["messages"]
-    assert messages[-1]["role"] == "assistant"
-
-
-@pytest.mark.slow
-def test_trl_and_datasets_read_the_data_set(made: tuple[RunDir, Recipe], tmp_path: Path) -> None:
-    from datasets import load_dataset
-    from trl import is_conversational
-
-    run, recipe = made
-    export(run, recipe, "trl", tmp_path / "trl")
-    for config, columns in (("sft", {"prompt", "completion"}), ("pairs", {"prompt", "chosen", "rejected"})):
-        rows = load_dataset(str(tmp_path / "trl"), config, split="train", cache_dir=str(tmp_path / "cache"))
-        assert columns <= set(rows.column_names) and is_conversational(rows[0])
-        assert len(rows) == run.read_table("select", f"{config}.parquet").num_rows
 
 
 def test_a_folder_that_holds_something_and_an_unknown_format_are_refused(
@@ -334,7 +183,7 @@ def test_a_folder_that_holds_something_and_an_unknown_format_are_refused(
     (tmp_path / "x/y").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):
         export(*made, "trl", tmp_path / "x")
-    with pytest.raises(UserError, match="must be one of trl, llamafactory, alignment-handbook"):
+    with pytest.raises(UserError, match=r"one of trl, llamafactory, alignment-handbook, axolotl, ms-swift, verl$"):
         export(*made, "csv", tmp_path / "z")
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunDirectoryError, match="can't be written"):
@@ -399,6 +248,7 @@ class Hub(QuietHandler):
     calls: ClassVar[list[tuple[str, str, str | None]]] = []
     files: ClassVar[dict[str, bytes]] = {}
     refuse = 0
+    refuse_card = False
 
     def _answer(self, status: int, body: Any) -> None:
         data = json.dumps(body).encode()
@@ -414,6 +264,8 @@ class Hub(QuietHandler):
         here = f"http://{self.headers['host']}/datasets/me/fused"
         if self.refuse:
             self._answer(self.refuse, {"error": f"no, {self.headers.get('authorization')}"})
+        elif self.path == "/api/validate-yaml" and self.refuse_card:
+            self._answer(400, {"warnings": [], "errors": [{"message": "bad indentation of a mapping entry"}]})
         elif self.path == "/api/repos/create":
             self._answer(200, {"url": here, "name": "me/fused", "id": "1"})
         elif self.path.endswith("/preupload/main"):
@@ -434,7 +286,7 @@ class Hub(QuietHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    Hub.calls, Hub.files, Hub.refuse = [], {}, 0
+    Hub.calls, Hub.files, Hub.refuse, Hub.refuse_card = [], {}, 0, False
     with serve(Hub) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
@@ -463,3 +315,38 @@ def test_a_hub_that_refuses_is_told_without_the_token(made: tuple[RunDir, Recipe
     assert "hf_secretsecret" not in str(error.value)
     with pytest.raises(UserError, match="must be owner/name"):
         push(*made, "fused")
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://nothing.invalid", "no url", "http://["])
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(
+    made: tuple[RunDir, Recipe], monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+    with pytest.raises(UserError, match=f"^push: {re.escape(endpoint)} can't be reached: .*HF_ENDPOINT") as error:
+        push(*made, "me/fused")
+    assert "\n" not in str(error.value) and "hf_secretsecret" not in str(error.value)
+
+
+def test_a_card_whose_yaml_the_hub_refuses_is_told_in_one_line(made: tuple[RunDir, Recipe], hub: type[Hub]) -> None:
+    hub.refuse_card = True
+    with pytest.raises(UserError, match=r"^push: the hub refused the card.*bad indentation") as error:
+        push(*made, "me/fused")
+    assert "\n" not in str(error.value) and not hub.files
+
+
+def test_a_server_that_is_no_hub_is_told_in_one_line(
+    made: tuple[RunDir, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Page(QuietHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+    with serve(Page) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+        with pytest.raises(UserError, match="or is no hub"):
+            push(*made, "me/fused")

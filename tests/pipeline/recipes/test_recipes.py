@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fusechat.pipeline.planning.dry_run import describe
-from fusechat.pipeline.recipe import ArmoRMReward, Recipe
+from fusechat.pipeline.recipe import ArmoRMReward, PromptTable, Recipe
 from fusechat.pipeline.recipe import load as recipes
 from fusechat.pipeline.recipe.load import packaged_recipes
 
@@ -44,6 +45,23 @@ WEIGHTS_GB = {"27b": 54, "Large": 246, "72B": 146, "70B": 141}
 """bfloat16, in the order of the sources' hub ids."""
 
 
+# data set: prompts that the paper took of it
+DATA_SETS = {
+    "openbmb/UltraFeedback": 51_098,
+    "Magpie-Align/Magpie-Pro-DPO-100K-v0.1": 20_374,
+    "nvidia/HelpSteer2": 9_435,
+    "nvidia/OpenMathInstruct-2": 51_803,
+    "greengerong/leetcode": 3_113,
+    "bigcode/self-oss-instruct-sc2-exec-filter-50k": 12_892,
+    "llamafactory/alpaca_gpt4_zh": 2_471,
+    "Magpie-Align/Magpie-Qwen2-Pro-200K-Chinese": 7_481,
+}
+
+
+def is_commit(revision: str | None) -> bool:
+    return revision is not None and re.fullmatch("[0-9a-f]{40}", revision) is not None
+
+
 def load(name: str) -> Recipe:
     return recipes.load(recipes.find(name))
 
@@ -58,7 +76,8 @@ def test_target_and_training_have_the_numbers_of_the_paper(name: str) -> None:
     hub, sft_rate, dpo_rate, beta, normalised = TARGETS[name]
     recipe = load(name)
     assert recipe.name == name
-    assert (recipe.target.model.hub, recipe.target.model.revision) == (hub, "main")
+    assert recipe.target.model.hub == hub
+    assert is_commit(recipe.target.model.revision)
     assert (recipe.sft.learning_rate, recipe.dpo.learning_rate, recipe.dpo.beta) == (sft_rate, dpo_rate, beta)
     assert recipe.dpo.loss_type == ("sigmoid_norm" if normalised else "sigmoid")
     assert (recipe.sft.num_epochs, recipe.dpo.num_epochs, recipe.dpo.save_steps) == (3, 1, 100)
@@ -71,20 +90,34 @@ def test_target_and_training_have_the_numbers_of_the_paper(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_sources_are_asked_as_the_paper_asks_them(name: str) -> None:
     recipe = load(name)
-    assert {s.model.hub for s in recipe.sources} == set(SOURCES)
-    for source in recipe.sources:
+    assert {s.model.hub for s in recipe.served} == set(SOURCES)
+    assert [s.name for s in recipe.sources if s.kind == "imported"] == ["llama-3.1-405b"]
+    for source in recipe.served:
         temperature, top_p, penalty, samples = SOURCES[source.model.hub or ""]
         asked = source.sampling
         assert (asked.temperature, asked.top_p, asked.repetition_penalty) == (temperature, top_p, penalty)
         assert (asked.top_k, asked.min_p, asked.max_tokens) == (0, 0.0, 2048)
         assert dict(source.samples) == samples
-        assert source.model.revision == "main"
+        if source.name != "mistral-large-2407":  # its newest commit is not known
+            assert is_commit(source.model.revision)
         assert source.system == ("merge" if source.name == "gemma-2-27b-it" else "keep")
 
 
 @pytest.mark.parametrize("name", TARGETS)
+def test_the_prompts_are_the_papers_data_sets_by_commit(name: str) -> None:
+    tables = [entry for entry in load(name).prompts.train if isinstance(entry, PromptTable)]
+    assert {table.hub: table.expected_rows for table in tables} == DATA_SETS
+    for table in tables:
+        assert table.sample in (None, table.expected_rows)
+        if table.hub != "greengerong/leetcode":  # its commit is not known
+            assert is_commit(table.revision)
+    (math,) = (table for table in tables if table.domain == "math")
+    assert math.responses == {"llama-3.1-405b": "generated_solution"}
+
+
+@pytest.mark.parametrize("name", TARGETS)
 def test_every_source_fits_gpus_of_80_gb(name: str) -> None:
-    for source in load(name).sources:
+    for source in load(name).served:
         weights = next(gb for key, gb in WEIGHTS_GB.items() if key in (source.model.hub or ""))
         workers = source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size
         assert source.placement.num_gpus == 1

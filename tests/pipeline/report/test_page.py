@@ -57,8 +57,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> RunDir:
                     "correct": (j == 0) if domain in ("math", "code") else None, "verdict": "x", "detail": HOSTILE,
                 }
             )  # fmt: skip
-    Parts(made, "sample", RESPONSE, "response_id").write_all(responses, 4)
-    Parts(made, "score", SCORE, "response_id").write_all(scores, 4)
+    old = responses[0] | {"response_id": "o", "source": "old", "finish_reason": "imported", "completion_tokens": 0}
+    Parts(made, "sample", RESPONSE, "response_id").write_all([*responses, old], 4)
+    unscored = scores[0] | {"response_id": "o", "source": "old", "rewards": []}
+    Parts(made, "score", SCORE, "response_id").write_all([*scores, unscored], 4)
     agreement = {
         "auc": 0.8,
         "num": 40,
@@ -145,6 +147,13 @@ def test_the_two_forms_hold_the_same_numbers(run: RunDir) -> None:
     shown = f"{100 * metrics['models']['dpo']['verified']['accuracy']:.1f}"
     assert shown in page(run)
     assert shown in run.local_path("report", "report.md").read_text("utf-8")
+
+
+def test_tokens_that_nobody_counted_are_said_to_be_not_counted(run: RunDir) -> None:
+    lines = run.local_path("report", "report.md").read_text("utf-8").splitlines()
+    (row,) = [line for line in lines if line.startswith("| old |")]
+    assert row.endswith("| 0 (not counted) |")
+    assert "<td>0 (not counted)</td>" in page(run)
 
 
 def test_how_the_rewards_agree_is_shown_and_is_no_must(run: RunDir, recipe: Recipe, tmp_path: Path) -> None:

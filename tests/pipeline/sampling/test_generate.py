@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import pytest
 from example_recipe import make_run, source_tree
 from example_rows import make_generated
 
@@ -17,11 +20,17 @@ from fusechat.pipeline.stages.walk import walk
 from fusechat.pipeline.storage.parts import Parts
 
 
-def run(folder: Path, carried: list[str]) -> Run:
+def run(
+    folder: Path,
+    carried: list[str],
+    domain: str = "chinese",
+    samples: Mapping[str, int] = MappingProxyType({"chinese": 2}),
+) -> Run:
     """A run whose prompts have been read; the first of six carries responses of the source `old`."""
-    rows: list[dict[str, Any]] = [{"id": str(i), "domain": "chinese", "prompt": f"question {i}"} for i in range(6)]
+    more = {"tests": "assert f() == 1", "entry_point": "f"} if domain == "code" else {}
+    rows: list[dict[str, Any]] = [{"id": str(i), "domain": domain, "prompt": f"question {i}", **more} for i in range(6)]
     rows[0]["responses"] = {"old": carried}
-    sources = [source_tree(samples={"chinese": 2}), {"name": "old", "kind": "imported"}]
+    sources = [source_tree(samples=dict(samples)), {"name": "old", "kind": "imported"}]
     made = make_run(folder, rows, sources=sources, sample={"buckets": 2})
     walk(made, ("prompts",))
     return made
@@ -79,3 +88,19 @@ def test_carried_responses_that_were_changed_are_other_responses(tmp_path: Path)
     generate.finish(work, 0)
     assert [r["text"] for r in generate.responses(work)] == ["Blue."]
     assert len(Parts(work.dir, "sample", RESPONSE, "response_id").read()) == 2  # nothing was deleted
+
+
+@pytest.mark.parametrize("stored", ["instruction", "code"])
+def test_a_corrected_domain_counts_for_responses_that_are_stored(tmp_path: Path, stored: str) -> None:
+    both = {"chinese": 2, stored: 2}
+    work = run(tmp_path, ["Red."], stored, both)
+    sample(work)
+    generate.import_carried(work)
+    generate.finish(work, 0)
+    work = run(tmp_path, ["Red."], "chinese", both)
+    generate.import_carried(work)
+    ids = {r["response_id"] for r in generate.responses(work)}
+    assert {r["domain"] for r in generate.responses(work)} == {"chinese"}
+    generate.finish(work, 0)
+    table = Parts(work.dir, "sample", RESPONSE, "response_id").read().to_pylist()
+    assert [r["domain"] for r in table if r["response_id"] in ids] == ["chinese"] * 13

@@ -82,7 +82,11 @@ def test_the_reward_model_that_agrees_best_is_taken() -> None:
     }
     assert agreement.choose(found) == "likelihood"
     assert agreement.choose({"b": {"auc": 0.7}, "a": {"auc": 0.7}}) == "a"
-    assert agreement.choose({"b": {"auc": None}, "a": {"auc": None}}) == "a"
+
+
+def test_without_an_area_there_is_a_choice_only_if_there_is_one_reward_model() -> None:
+    assert agreement.choose({"b": {"auc": None}, "a": {"auc": None}}) is None
+    assert agreement.choose({"a": {"auc": None}}) == "a"
 
 
 # --- length, and one another

@@ -86,7 +86,7 @@ def restated(
         allowed = [
             (w, lo)
             for w, lo in permutations([c for c in pool if c.source == source], 2)
-            if w.text != lo.text and (not verified or (w.correct is True and lo.correct is False))
+            if w.text.split() != lo.text.split() and (not verified or (w.correct is True and lo.correct is False))
         ]
         for pair in allowed:
             others = [o for o in allowed if o is not pair]
@@ -112,7 +112,7 @@ drafts = st.lists(
     st.tuples(
         st.sampled_from("abc"),
         rewards,
-        st.sampled_from(["x", "y", "z", "  ", ""]),
+        st.sampled_from(["x", "y", " x", "y\n", "  ", ""]),
         st.integers(1, 3),
         st.booleans(),
         st.sampled_from([False, False, False, True]),
@@ -181,7 +181,7 @@ def test_a_pair_has_one_source_two_texts_and_a_margin_inside_the_window(
     if decision.pair is not None:
         chosen, rejected = decision.pair
         assert chosen.source == rejected.source
-        assert chosen.text != rejected.text
+        assert chosen.text.split() != rejected.text.split()
         assert rule.margin.min <= margin(chosen, rejected) <= (rule.margin.max or math.inf)
         if is_verified:
             assert (chosen.correct, rejected.correct) == (True, False)
@@ -449,6 +449,30 @@ def test_more_rows_a_prompt_by_setting() -> None:
     per_prompt = Counter((r["prompt_id"], r["source"]) for r in many.pairs.to_pylist())
     assert set(per_prompt.values()) == {1}
     assert not set(many.sft["prompt_id"].to_pylist()) & set(many.pairs["prompt_id"].to_pylist())
+
+
+@pytest.mark.parametrize("domain", ["instruction", "math"])
+def test_texts_that_differ_in_white_space_at_their_ends_are_one_text(domain: Domain) -> None:
+    prompt = prompt_row(0, "question", domain)
+    drafts = [("Red.", 0.2, True), ("\nRed.", 0.15, False), ("Red. \n", 0.1, False), ("Red.\u3000", 0.19, True)]
+    responses = [response_row(prompt, f"r{i}", text=text) for i, (text, _, _) in enumerate(drafts)]
+    scores = [
+        score_row(r, {"rm": reward}, correct if domain == "math" else None)
+        for r, (_, reward, correct) in zip(responses, drafts, strict=True)
+    ]
+
+    def select(rule: DomainRule, num: int) -> Selected:
+        tables = zip(([prompt], responses[:num], scores[:num]), (PROMPT, RESPONSE, SCORE), strict=True)
+        rows = (pa.Table.from_pylist(rows, schema=schema) for rows, schema in tables)
+        return select_bucket(*rows, recipe_select=Select.model_validate({domain: rule}), reward="rm")
+
+    found = select(OPEN, 4)
+    assert not found.pairs.num_rows
+    assert found.outcomes["reason"].to_pylist() == ["tie"]
+    found = select(DomainRule(sft_fraction=1, rows=3), 4)
+    assert found.sft["response_id"].to_pylist() == ["r0"]
+    responses[1]["text"] = "Red.\nOr blue."
+    assert select(OPEN, 4).pairs["rejected_id"].to_pylist() == ["r1"]
 
 
 # Bad input: a clear error or a counted reason, never a row without notice.

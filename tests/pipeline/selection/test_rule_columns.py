@@ -22,7 +22,7 @@ rewards = st.one_of(
 responses = st.tuples(
     st.sampled_from("abc"),
     rewards,
-    st.sampled_from(["x", "y", "z", "x", "y", "\x1c \u3000", ""]),
+    st.sampled_from(["x", "y", "z", "x", " x\n", "\u3000y", "\x1c \u3000", ""]),
     st.integers(1, 4),
     st.sampled_from([True, True, True, False]),
     st.sampled_from([False, False, False, False, True]),
@@ -88,7 +88,12 @@ def both(drawn: list[Any], select: Select) -> tuple[dict[int, Any], dict[int, An
                 )
             )  # fmt: skip
             table.append(
-                {"prompt": prompt, "response": number, "source": "abc".index(source), "text": hash(text) % 2**64}
+                {
+                    "prompt": prompt,
+                    "response": number,
+                    "source": "abc".index(source),
+                    "text": hash(text.strip()) % 2**64,
+                }
                 | {"blank": text.strip(WHITESPACE) == "", "tokens": tokens, "finished": finished, "rejected": rejected}
                 | {"correct": correct, "reward": reward}
             )

@@ -15,6 +15,7 @@ from fusechat.pipeline.cli.main import app
 from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.export import FORMATS, export
 from fusechat.pipeline.dataset.locate import locate_run
+from fusechat.pipeline.dataset.row_checks import OUTPUTS
 from fusechat.pipeline.dataset.trace import trace
 from fusechat.pipeline.errors import RecipeError, RunDirectoryError, UserError
 from fusechat.pipeline.planning.dry_run import describe
@@ -97,6 +98,14 @@ def test_the_sections_decide_the_stages(
         (("prompts",), {"dataset": {"pairs": ["p"]}}, "dataset.sft: is required: sft trains on it"),
         (("prompts",), {"dataset": {"sft": ["p"]}}, "dataset.pairs: is required: dpo trains on it"),
         (("prompts",), {**DATASET, "select": {"chinese": {"sft_fraction": 0.5}}}, "select: cannot be combined with"),
+        (
+            ("target", "sft", "dpo", "rewards"),
+            {
+                "sources": [{"kind": "imported", "name": "x"}],
+                "select": {"chinese": {"sft_fraction": 1, "max_tokens": 9}},
+            },
+            "target: is required: select.chinese.max_tokens counts imported responses",
+        ),
         (("dpo",), {"evaluate": {"models": ["target", "dpo"]}}, "evaluate.models: 'dpo' needs the section dpo"),
     ],
 )
@@ -194,8 +203,9 @@ def test_the_commands_on_a_data_set_work_on_one_that_was_imported(tmp_path: Path
     result = CliRunner().invoke(app, ["margins", str(tmp_path / "run"), "--json"])
     assert [(y["candidates"], y["pairs"]) for y in json.loads(result.output)] == [(4, 4)]
     for name in FORMATS:
-        counts = export(run, data, name, tmp_path / name)
-        assert sum(counts.values()) == 10
+        exported = export(run, data, name, tmp_path / name)
+        rows = 16 if name == "verl" else 10  # verl also has every prompt
+        assert sum(exported.num_rows.values()) + len(exported.left_out) == rows
         card = (tmp_path / name / "README.md").read_text()
         assert "imported ready to train on, from sft.jsonl, pairs.jsonl" in card
         assert "## Rules" not in card
@@ -217,9 +227,10 @@ def test_check_finds_a_text_that_was_changed_after_the_import(tmp_path: Path) ->
     rows = table.to_pylist()
     rows[2]["completion"][0]["content"] = "forged"
     run.write_table(type(table).from_pylist(rows, schema=table.schema), "select", "sft.parquet")
-    (violation,) = check(run, data)
-    assert violation.row == rows[2]["row_id"]
-    assert violation.why.endswith("is not the response that was imported")
+    forged, files = check(run, data)
+    assert forged.row == rows[2]["row_id"]
+    assert forged.why.endswith("is not the response that was imported")
+    assert (files.row, files.rule) == ("select", OUTPUTS)
 
 
 @pytest.mark.parametrize("name", ["trl", "llamafactory", "alignment-handbook"])
@@ -231,7 +242,7 @@ def test_our_own_exports_come_back_as_the_same_rows(tmp_path: Path, name: str) -
     files = {
         "trl": ("sft/train.parquet", "pairs/train.parquet"),
         "llamafactory": ("fusechat_sft.json", "fusechat_pairs.json"),
-        "alignment-handbook": ("data/train_sft.parquet", "data/train_prefs.parquet"),
+        "alignment-handbook": ("data/*_sft.parquet", "data/*_prefs.parquet"),
     }[name]
     export(*locate_run(str(first / "run")), name, second / "out")
     sft, pairs = ([f"out/{file}"] for file in files)
