@@ -77,8 +77,9 @@ class RunState:
 
     @property
     def _target(self) -> dict[str, object] | None:
+        """The target without its system-message policy. If that changes, the run repeats trainings and answers only."""
         target = self._original.target
-        return None if target is None else target.model_dump(mode="json")
+        return None if target is None else target.model_dump(mode="json", exclude={"system"})
 
     def _check_same(self, key: str, stored: object, given: object) -> None:
         if stored != given:

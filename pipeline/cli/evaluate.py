@@ -57,7 +57,7 @@ def print_suites(run: RunDir) -> None:
     results = benchmarks.load_benchmarks(run)
     if results is None:
         return
-    table = Table(title="benchmarks, % (95% interval)", title_justify="left")
+    table = Table(title="benchmarks, % or rating of 1 to 10 (95% interval)", title_justify="left")
     for name in ("", "items", *results["names"]):
         table.add_column(name, justify="right" if name else "left")
     for line in results["lines"]:
@@ -65,7 +65,7 @@ def print_suites(run: RunDir) -> None:
         table.add_row(line.title, str(line.num_items) if line.kind == "suite" else "", *cells)
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(benchmarks.NOTE.format(first=results["first"]))
+    console.print(benchmarks.note(results))
 
 
 def entry(text: str, known: Mapping[str, ModelEntry], sources: Sequence[str]) -> str | ModelEntry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class PairedFigures(TypedDict):
@@ -17,7 +17,7 @@ class PairedFigures(TypedDict):
 
 
 class ScoreFigures(TypedDict):
-    """A mean score in [0, 1] with its 95% interval."""
+    """A mean score in [0, 1], or of ratings from 1 to 10, with its 95% interval."""
 
     num_items: int
     value: float
@@ -40,7 +40,7 @@ class OptionalScores(TypedDict, total=False):
     score_without_contaminated: ScoreFigures | None
     """Only if rows of the suite are contaminated."""
     wins: int
-    """Judged suites only, as are the next three."""
+    """Suites that are judged in pairs only, as are the next three."""
     ties: int
     losses: int
     controlled: ControlledFigures
@@ -121,6 +121,8 @@ class SuiteDescription(TypedDict):
     tasks: list[str] | None
     baseline: str | None
     control: Literal["none", "length", "style"] | None
+    method: NotRequired[Literal["pairs", "rating"] | None]
+    """Of a judged suite; versions that had no ratings did not write it."""
     judging: Judging | None
 
 
@@ -140,9 +142,9 @@ class SuiteResults(TypedDict):
     """Model -> revision and template."""
     suites: list[SuiteResult]
     groups: dict[str, dict[str, float | None]]
-    """Group -> model -> mean of its suites."""
+    """Group -> model -> mean of its suites: 1 for 100%, and a rating of 1 to 10 counts as that many percent."""
     mean: dict[str, float | None]
-    """Model -> mean of all suites."""
+    """Model -> mean of all suites, in the same unit."""
     versions: dict[str, str]
 
 
@@ -191,3 +193,8 @@ class HeldoutMetrics(TypedDict):
     rating_comparisons: list[HeldoutComparison]
     lengths: dict[str, dict[str, AnswerLengths]]
     """Model -> domain -> lengths."""
+
+
+def is_rating(suite: SuiteDescription) -> bool:
+    """Whether the suite's scores are ratings from 1 to 10; all others lie in [0, 1]."""
+    return suite.get("method") == "rating"

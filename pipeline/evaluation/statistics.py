@@ -41,12 +41,19 @@ class Paired:
         }
 
 
-def interval(scores: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of scores in [0, 1], low, high: Wilson's interval for verdicts, Student's t for graded scores."""
-    if _are_verdicts(scores):
+def interval(scores: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float, float]:
+    """Mean of scores in [0, 1], low, high: Wilson's interval for verdicts, Student's t for others or with weights."""
+    if _are_verdicts(scores) and weights is None:
         return accuracy_interval([bool(s) for s in scores])
-    mean, low, high = mean_interval(scores)
-    return (mean, max(low, 0.0), min(high, 1.0)) if len(scores) > 1 else (mean, 0.0, 1.0)
+    return bounded_interval(scores, 0.0, 1.0, weights)
+
+
+def bounded_interval(
+    values: Sequence[float], lowest: float, highest: float, weights: Sequence[float] | None = None
+) -> tuple[float, float, float]:
+    """Mean of values in [lowest, highest] with its t interval, cut to that range. A single value says nothing of it."""
+    mean, low, high = mean_interval(values, weights)
+    return (mean, max(low, lowest), min(high, highest)) if len(values) > 1 else (mean, lowest, highest)
 
 
 def accuracy_interval(correct: Sequence[bool]) -> tuple[float, float, float]:
@@ -57,23 +64,43 @@ def accuracy_interval(correct: Sequence[bool]) -> tuple[float, float, float]:
     return sum(correct) / len(correct), float(wilson.low), float(wilson.high)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+def mean_interval(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float, float]:
     """Mean with its t interval. The items are a sample of all possible questions (Miller 2024, arXiv 2411.00640,
     section 2).
 
     A single value gives no estimate of the variance; its interval is the value itself.
-    """
-    from scipy.stats import t
 
-    array = np.asarray(values, dtype=float)
-    half = 0.0
-    if len(array) > 1:
-        half = float(t.ppf((1 + LEVEL) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
-    mean = float(array.mean())
+    Args:
+        weights: of the values; the variance is that of a ratio of means (Cochran 1977, section 6.3).
+    """
+    mean, influences = _mean(values, weights)
+    half = _half(influences)
     return mean, mean - half, mean + half
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+def _mean(values: Sequence[float], weights: Sequence[float] | None) -> tuple[float, np.ndarray]:
+    """Weighted mean, and each value's influence on it: what it adds to the mean's error, times the number of values."""
+    array = np.asarray(values, dtype=float)
+    if weights is None:
+        mean = float(array.mean())
+        return mean, array - mean
+    mean = float(np.average(array, weights=weights))
+    return mean, np.asarray(weights, dtype=float) / np.mean(weights) * (array - mean)
+
+
+def _half(influences: np.ndarray) -> float:
+    """Half the width of the t interval; 0 for a single value."""
+    from scipy.stats import t
+
+    num = len(influences)
+    return float(t.ppf((1 + LEVEL) / 2, num - 1) * influences.std(ddof=1) / math.sqrt(num)) if num > 1 else 0.0
+
+
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    weights: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Paired:
     """Compares two models on the same items, in the same order.
 
     If all nonzero differences have the same size (verdicts, or preferences against a baseline's 0.5), the test is
@@ -84,6 +111,9 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     Otherwise it is the paired t test on the differences with its interval, as in Miller 2024 (arXiv 2411.00640,
     section 4): both models' scores depend on the item, and taking differences removes that dependence.
 
+    Args:
+        weights: of each model's scores, if its mean is weighted; the test is then the t test.
+
     Raises:
         ValueError: there are no items, or the two models have different numbers of scores.
     """
@@ -91,6 +121,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
         raise ValueError(
             f"both models need the same number of scores, at least one; got {len(first)} and {len(second)}"
         )
+    if weights is not None:
+        return _weighted_pair(first, second, *weights)
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     sizes = np.unique(np.abs(differences[differences != 0]))
     if len(sizes) <= 1:
@@ -103,6 +135,20 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 
     mean, low, high = mean_interval(differences.tolist())
     return Paired(len(differences), mean, low, high, float(ttest_1samp(differences, 0.0).pvalue), "t")
+
+
+def _weighted_pair(
+    first: Sequence[float], second: Sequence[float], first_weights: Sequence[float], second_weights: Sequence[float]
+) -> Paired:
+    """The difference of two weighted means of the same items, from the differences of the items' influences."""
+    from scipy.stats import t
+
+    (ours, influences), (theirs, others) = _mean(first, first_weights), _mean(second, second_weights)
+    difference, num = ours - theirs, len(influences)
+    half = _half(influences - others)
+    error = (influences - others).std(ddof=1) / math.sqrt(num) if num > 1 else math.inf
+    p = float(2 * t.sf(abs(difference) / error, num - 1)) if num > 1 and error else float(num == 1 or not difference)
+    return Paired(num, difference, difference - half, difference + half, p, "t")
 
 
 def mcnemar(won: int, lost: int) -> float:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ..recipe import REFERENCE
 from ..records import ItemRow
 from ..storage.manifest import versions
+from . import align_bench, pairwise, rating
 from .result_types import (
     DomainOutcome,
     OptionalScores,
@@ -19,8 +20,9 @@ from .result_types import (
     SuiteResult,
     SuiteResults,
     SuiteScore,
+    is_rating,
 )
-from .statistics import Paired, holm, interval, paired
+from .statistics import Paired, bounded_interval, holm, interval, paired
 from .win_rates import Controlled, length_controlled, style_controlled
 
 ModelPair = tuple[str, str]
@@ -32,6 +34,7 @@ def suite_results(
     suites: Sequence[SuiteDescription],
     models: Mapping[str, Mapping[str, str]],
     references: Mapping[str, Mapping[str, Sequence[int]]],
+    categories: Mapping[str, Mapping[str, str]] | None = None,
 ) -> SuiteResults:
     """The content of evaluate/suites.json.
 
@@ -40,18 +43,20 @@ def suite_results(
         suites: the suites, in their order.
         models: name -> revision and template, in their order.
         references: suite -> prompt id -> `win_rates.STYLE` of the reference answer in the suite's row.
+        categories: suite -> prompt id -> category, of suites whose score is averaged over categories (AlignBench).
     """
     rows: list[ItemRow] = items.to_pylist()
     names = list(models)
+    by_category = [(categories or {}).get(suite["name"], {}) for suite in suites]
     by_suite = [
         {n: [r for r in rows if r["suite"] == suite["name"] and r["model"] == n] for n in names} for suite in suites
     ]
     common = [{pair: _common(by_model, *pair) for pair in pairs(names)} for by_model in by_suite]
-    compared = _compare(common)
+    compared = _compare(common, by_category)
     results: list[SuiteResult] = []
-    for suite, by_model, by_pair, comparisons in zip(suites, by_suite, common, compared, strict=True):
+    for suite, by_model, by_pair, comparisons, of in zip(suites, by_suite, common, compared, by_category, strict=True):
         controlled = _controlled(suite, by_model, references.get(suite["name"], {}))
-        scores = {n: _score(suite, by_model[n], controlled.get(n)) for n in names}
+        scores = {n: _score(suite, by_model[n], controlled.get(n), of) for n in names}
         outcomes = [outcome for pair, both in by_pair.items() for outcome in _outcomes(*pair, both)]
         results.append({**suite, "scores": scores, "comparisons": comparisons, "outcomes": outcomes})
     groups = list(dict.fromkeys(s["group"] for s in results if s["group"]))
@@ -79,7 +84,7 @@ def _common(by_model: Mapping[str, Sequence[ItemRow]], model: str, baseline: str
 
 
 def _compare(
-    common: Sequence[Mapping[ModelPair, Sequence[tuple[ItemRow, ItemRow]]]],
+    common: Sequence[Mapping[ModelPair, Sequence[tuple[ItemRow, ItemRow]]]], categories: Sequence[Mapping[str, str]]
 ) -> list[list[SuiteComparison]]:
     """For each suite, the comparisons of all pairs of models.
 
@@ -89,8 +94,14 @@ def _compare(
     for i, by_pair in enumerate(common):
         for pair, both in by_pair.items():
             if both:
-                scores = [_value(ours) for ours, _ in both], [_value(theirs) for _, theirs in both]
-                tests.setdefault(pair, {})[i] = paired(*scores)
+                first, second = ([row[k] for row in both] for k in (0, 1))
+                weights = [_weights(rows, categories[i]) for rows in (first, second)]
+                needed = any(weights)
+                tests.setdefault(pair, {})[i] = paired(
+                    [_value(r) for r in first],
+                    [_value(r) for r in second],
+                    (weights[0] or [1.0] * len(both), weights[1] or [1.0] * len(both)) if needed else None,
+                )
     adjusted = {
         pair: dict(zip(by_suite, holm([test.p for test in by_suite.values()]), strict=True))
         for pair, by_suite in tests.items()
@@ -105,15 +116,18 @@ def _compare(
     ]
 
 
-def _score(suite: SuiteDescription, rows: Sequence[ItemRow], controlled: Controlled | None) -> SuiteScore:
+def _score(
+    suite: SuiteDescription, rows: Sequence[ItemRow], controlled: Controlled | None, categories: Mapping[str, str]
+) -> SuiteScore:
     """One model's result on one suite."""
     scored = [r for r in rows if r["score"] is not None]
     answers = max(sum(r["answers"] for r in rows), 1)
-    score = _interval(scored)
+    score = _interval(suite, scored, categories)
     optional: OptionalScores = {}
     if suite["contaminated"]:
-        optional["score_without_contaminated"] = _interval([r for r in scored if not r["contaminated"]])
-    if suite["kind"] == "judged":
+        clean = [r for r in scored if not r["contaminated"]]
+        optional["score_without_contaminated"] = _interval(suite, clean, categories)
+    if suite["kind"] == "judged" and not is_rating(suite):
         optional["wins"] = sum(_value(r) > 0.5 for r in scored)
         optional["ties"] = sum(_value(r) == 0.5 for r in scored)
         optional["losses"] = sum(_value(r) < 0.5 for r in scored)
@@ -142,10 +156,24 @@ def _value(row: ItemRow) -> float:
     return row["score"]
 
 
-def _interval(rows: Sequence[ItemRow]) -> ScoreFigures | None:
+def _weights(rows: Sequence[ItemRow], categories: Mapping[str, str]) -> list[float] | None:
+    """The weights of items in their mean: those of AlignBench's categories, or of Arena-Hard's decisive verdicts.
+
+    None if all weigh the same."""
+    if categories:
+        return align_bench.weights([categories[r["prompt_id"]] for r in rows])
+    weights = [pairwise.weight(r["why"]) for r in rows]
+    return weights if len(set(weights)) > 1 else None
+
+
+def _interval(suite: SuiteDescription, rows: Sequence[ItemRow], categories: Mapping[str, str]) -> ScoreFigures | None:
     if not rows:
         return None
-    value, low, high = interval([_value(r) for r in rows])
+    values, weights = [_value(r) for r in rows], _weights(rows, categories)
+    if is_rating(suite):
+        value, low, high = bounded_interval(values, rating.LOWEST, rating.HIGHEST, weights)
+    else:
+        value, low, high = interval(values, weights)
     return {"num_items": len(rows), "value": value, "low": low, "high": high}
 
 
@@ -153,7 +181,7 @@ def _controlled(
     suite: SuiteDescription, by_model: Mapping[str, Sequence[ItemRow]], references: Mapping[str, Sequence[int]]
 ) -> dict[str, Controlled]:
     """Model -> its win rate under the suite's control. The baseline has none."""
-    if suite["kind"] != "judged" or suite["control"] == "none":
+    if suite["kind"] != "judged" or suite["control"] in ("none", None):
         return {}
     baseline = suite["baseline"]
     assert baseline is not None
@@ -163,7 +191,10 @@ def _controlled(
     if suite["control"] == "length":
         return {
             n: length_controlled(
-                [_value(r) for r in rows], [r["style"][0] for r in rows], [styles[r["prompt_id"]][0] for r in rows]
+                [_value(r) for r in rows],
+                [r["style"][0] for r in rows],
+                [styles[r["prompt_id"]][0] for r in rows],
+                _weights(rows, {}),
             )
             for n, rows in scored.items()
         }
@@ -176,6 +207,7 @@ def _controlled(
         [_value(r) for r in all_scored],
         [r["style"] for r in all_scored],
         [styles[r["prompt_id"]] for r in all_scored],
+        _weights(all_scored, {}),
     )
 
 
@@ -197,10 +229,14 @@ def _outcomes(model: str, baseline: str, both: Sequence[tuple[ItemRow, ItemRow]]
 
 
 def _means(names: Sequence[str], suites: Sequence[SuiteResult]) -> dict[str, float | None]:
-    """Model -> mean of its figures, or None if a suite has no figure for the model."""
+    """Model -> mean of its figures, or None if a suite has no figure for the model.
+
+    A rating of 1 to 10 counts as that many percent: the paper's averages (arXiv 2503.04222) add MT-Bench's 8.4 to
+    percentages as it is, which 40.5 for Llama-3.1-8B-Instruct shows.
+    """
     means: dict[str, float | None] = {}
     for name in names:
-        figures = [s["scores"][name]["figure"] for s in suites]
-        values = [f["value"] for f in figures if f is not None]
+        figures = [(s, s["scores"][name]["figure"]) for s in suites]
+        values = [f["value"] / 100 if is_rating(s) else f["value"] for s, f in figures if f is not None]
         means[name] = sum(values) / len(values) if values and len(values) == len(figures) else None
     return means

@@ -70,24 +70,27 @@ def verified_items(
     responses: Sequence[ResponseRow],
     prompts: Mapping[str, PromptRow],
     verdicts: Mapping[str, VerdictRow],
+    scores: Mapping[str, tuple[float | None, str]] = {},
 ) -> list[ItemRow]:
     """ITEM rows of a verified suite, with `contaminated` not yet set. The score is the share of right answers.
 
     A missing answer is wrong. If the verifier has no verdict (`correct` is null because gold or tests are faulty), the
     item has no score for any model.
+
+    Args:
+        scores: response id -> score and reason, of answers that a rule scores and no verifier.
     """
+    checked_by_id = {i: (v["correct"], v["verdict"]) for i, v in verdicts.items()} | dict(scores)
     by_prompt: dict[str, list[ResponseRow]] = defaultdict(list)
     for r in responses:
         by_prompt[r["prompt_id"]].append(r)
     items = []
     for identity, prompt in prompts.items():
         answers = sorted(by_prompt[identity], key=lambda r: r["sample_index"])
-        checked = [verdicts.get(r["response_id"]) for r in answers]
-        scores = [False if v is None else v["correct"] for v in checked]
-        whys = [r["reject"] if v is None else v["verdict"] for r, v in zip(answers, checked, strict=True)]
-        right = [s for s in scores if s is not None]
-        known = bool(scores) and len(right) == len(scores)
-        why = whys[0] if known else next((w for w, s in zip(whys, scores, strict=True) if s is None), "unanswered")
+        checked = [checked_by_id.get(r["response_id"], (False, r["reject"])) for r in answers]
+        right = [s for s, _ in checked if s is not None]
+        known = bool(checked) and len(right) == len(checked)
+        why = checked[0][1] if known else next((w for s, w in checked if s is None), "unanswered")
         items.append(_item(suite, model, prompt, answers, sum(right) / len(right) if known else None, why))
     return items
 
@@ -113,11 +116,11 @@ def judged_items(
     prompts: Mapping[str, PromptRow],
     outcomes: Mapping[str, tuple[float | None, str]],
 ) -> list[ItemRow]:
-    """ITEM rows of a judged suite, with `contaminated` not yet set. The score is the preference.
+    """ITEM rows of a judged suite, with `contaminated` not yet set. The score is the preference or rating.
 
     Args:
         answers: prompt id -> the model's RESPONSE row.
-        outcomes: prompt id -> preference and reason.
+        outcomes: prompt id -> preference or rating, and reason.
     """
     return [_item(suite, model, prompt, [answers[i]], *outcomes[i]) for i, prompt in prompts.items()]
 

@@ -114,7 +114,9 @@ def _evaluation(evaluate: Evaluate) -> list[str]:
             if isinstance(suite, HarnessSuite)
             else [file if isinstance(file, str) else file.name for file in suite.files]
         )
-        judged = f", judge {suite.judge}, baseline {suite.baseline}" if isinstance(suite, JudgedSuite) else ""
+        judged = ""
+        if isinstance(suite, JudgedSuite):
+            judged = f", judge {suite.judge}, baseline {suite.baseline or 'none (ratings)'}"
         lines.append(f"  {suite.name}: {suite.kind}, {', '.join(files)}{judged}")
     return lines
 

@@ -39,7 +39,9 @@ class SuiteCount:
     tokens: float
     """Expected tokens of an answer."""
     judge: str = ""
-    """Who judges the answers, twice each; empty if they are verified."""
+    """Who judges the answers; empty if they are verified."""
+    judgements: int = 2
+    """Judgements of an answer: both orders of a pair, or one rating."""
 
     @property
     def answers(self) -> int:
@@ -67,6 +69,7 @@ def suite_count(suite: AnySuite, config: Evaluate, base: Path) -> SuiteCount:
         samples=suite.samples if isinstance(suite, VerifiedSuite) else TURNS.get(suite.form, 1),
         tokens=SHARE_OF_MAX_TOKENS * (suite.sampling or config.sampling).max_tokens,
         judge=suite.judge if isinstance(suite, JudgedSuite) else "",
+        judgements=1 if isinstance(suite, JudgedSuite) and suite.method == "rating" else 2,
     )
 
 
@@ -92,5 +95,5 @@ def describe(counts: list[SuiteCount], num_models: int) -> Iterator[str]:
             continue
         samples = f" x {one.samples} answers" if one.samples > 1 else ""
         tokens = short(one.answers * num_models * one.tokens)
-        judged = f"; {2 * one.answers * num_models} judgements by {one.judge}" if one.judge else ""
+        judged = f"; {one.judgements * one.answers * num_models} judgements by {one.judge}" if one.judge else ""
         yield f"suite {one.name}: {one.rows} rows ({one.basis}){samples} x {num_models} models, {tokens} tokens{judged}"

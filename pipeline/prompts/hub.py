@@ -46,6 +46,28 @@ def loaded(entry: PromptTable, folder: Path | None) -> Iterator[Dataset]:
         yield data
 
 
+def file(entry: PromptTable, folder: Path | None) -> Path:
+    """A single file of a data set, fetched into the hub's cache if needed.
+
+    Args:
+        folder: the data set, if it is a local folder.
+
+    Raises:
+        InputError: it can't be reached, or there is no such file.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub, name = entry.hub or "", entry.file or ""
+    if folder is not None:
+        return folder / name
+    try:
+        return Path(hf_hub_download(hub, name, repo_type="dataset", revision=entry.revision))
+    except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
+        raise InputError(f"{hub}/{name}@{entry.revision}", 0, _problem(error)) from error
+
+
 def _problem(error: Exception) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 

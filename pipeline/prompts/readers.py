@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import InputError
 from ..identities import digest, file_hash
 from ..recipe import PromptTable
-from . import hub
+from . import download, hub
 from .column_types import type_problem
 from .file_rows import BATCH_ROWS, ReadRow, csv_header, csv_rows, json_rows, parquet_rows, parquet_schema
 from .files import FORMATS, ending, files_of
@@ -40,13 +40,18 @@ class PromptReader:
     Args:
         base: folder that relative paths are relative to.
         file: name of the file in records and rejects. Default: its name without folders.
+        any_columns: the columns need not be the fields of a prompt row: a suite's form converts the rows.
     """
 
-    def __init__(self, entry: str | PromptTable, base: Path, file: str | None = None) -> None:
+    def __init__(
+        self, entry: str | PromptTable, base: Path, file: str | None = None, *, any_columns: bool = False
+    ) -> None:
         self.entry = PromptTable(path=entry) if isinstance(entry, str) else entry
+        self._any_columns = any_columns
         self._base = base
+        self._address = self.entry.path if download.is_address(self.entry.path or "") else None
         self.path = base / (self.entry.path or self.entry.hub or "")
-        self.place = str(self.path) if self.entry.path is not None else self.entry.name
+        self.place = str(self.path) if self.entry.path is not None and self._address is None else self.entry.name
         """Name of the file or data set in error messages."""
         self.file = file or (self.path.name if self.entry.path is not None else self.entry.name)
         """Name of the file or data set in records and rejects."""
@@ -82,9 +87,14 @@ class PromptReader:
         table.check_columns()
 
     def fingerprint(self) -> str:
-        """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit."""
-        if self.entry.hub is not None and not self._is_folder:
+        """Hash of the content; for a hub data set its name and revision, which is exact only if it is a commit; for an
+        address the address."""
+        if self._address is not None:
+            content = self._address
+        elif self.entry.hub is not None and not self._is_folder:
             content = f"{self.entry.hub}@{self.entry.revision}"
+        elif self.entry.file is not None:
+            content = _hash(self.path / self.entry.file)
         elif self._is_folder or self.path.is_dir():
             files = sorted(f for f in self.path.rglob("*") if f.is_file())
             content = digest([[str(f.relative_to(self.path)), _hash(f)] for f in files])
@@ -108,8 +118,17 @@ class PromptReader:
         return file if self.entry.hub is not None else file.removesuffix(Path(file).suffix)
 
     def _read(self, table: TableRows) -> Iterator[tuple[str, str, int, ReadRow]]:
+        if self.entry.file is not None:
+            path = hub.file(self.entry, self.path if self._is_folder else None)
+            for number, row in self._from_file(path, table):
+                yield self.place, self.file, number, row
+            return
         if self.entry.hub is not None:
             for number, row in self._from_hub(table):
+                yield self.place, self.file, number, row
+            return
+        if self._address is not None:
+            for number, row in self._from_file(download.fetched(self._address), table):
                 yield self.place, self.file, number, row
             return
         for path in self._files:
@@ -119,7 +138,8 @@ class PromptReader:
                 yield str(path), file, number, row
 
     def _from_file(self, path: Path, table: TableRows) -> Iterator[tuple[int, ReadRow]]:
-        kind = self.entry.format or FORMATS.get(ending(path), "jsonl")
+        named = path if self._address is None else self.path  # a fetched file has another name
+        kind = self.entry.format or FORMATS.get(ending(named), "jsonl")
         if kind == "parquet":
             schema = parquet_schema(path)
             self._check_schema(schema, str(path))
@@ -158,7 +178,7 @@ class PromptReader:
             InputError: a column is unknown or of a wrong type.
         """
         self._check_known(schema.names, place)
-        if self.entry.function is not None:
+        if self._any_columns or self.entry.function is not None:
             return
         fields: dict[str, str] = {column: field for field, column in self.entry.columns.items()}
         for column in schema.names:
@@ -169,7 +189,7 @@ class PromptReader:
                 raise InputError(place, 0, f"column {column!r}{key} holds {kind}, allowed: {allowed}")
 
     def _check_known(self, columns: list[str], place: str) -> None:
-        if self.entry.columns or self.entry.function is not None:
+        if self.entry.columns or self.entry.function is not None or self._any_columns:
             return
         if unknown := sorted(set(columns) - KEYS):
             problem = f"unknown column {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}; columns maps others"

@@ -20,6 +20,7 @@ from .evaluate_options import (
 from .fields import DOMAINS, VERIFIED_DOMAINS, Cpus, Domain, Name, Section, StageName
 from .model_options import Engine, Model, Placement, Sampling, Wheels
 from .prompt_options import Contamination, NearDuplicates, Normalise, PromptFile, Prompts
+from .rating_options import RatingInstructions
 from .reward_options import (
     ArmoRMReward,
     ClassifierReward,
@@ -88,6 +89,7 @@ __all__ = [
     "PromptFile",
     "PromptTable",
     "Prompts",
+    "RatingInstructions",
     "ReadyDataset",
     "Recipe",
     "ResponseColumn",

@@ -11,7 +11,7 @@ from pydantic import (
 )
 
 from ..errors import InputError, RecipeError
-from . import sizes
+from . import sizes, suite_collections
 from .schema import Recipe
 
 TAGS = {
@@ -31,6 +31,8 @@ TAGS = {
     "verified",
     "judged",
     "harness",
+    "one_text",
+    "by_case",
     "value",
     "values",
     "condition",
@@ -156,6 +158,8 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets the value of a dotted key."""
     node: Any = tree
     rest = key.split(".")
+    if rest[:2] == ["evaluate", "suites"] and len(rest) > 2:
+        _expand_suites(tree, key)
     while True:
         index, num = _step(node, rest, key)
         rest = rest[num:]
@@ -163,6 +167,16 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
             node[index] = value
             return
         node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
+
+
+def _expand_suites(tree: dict[str, Any], key: str) -> None:
+    """Replaces names of suites with the suites, so that a change can address them."""
+    evaluate = tree.get("evaluate")
+    if isinstance(evaluate, dict) and "suites" in evaluate:
+        try:
+            evaluate["suites"] = _copy(suite_collections.expanded(evaluate["suites"]))
+        except ValueError as error:
+            raise RecipeError(key, evaluate["suites"], str(error)) from None
 
 
 def _step(node: Any, parts: list[str], key: str) -> tuple[str | int, int]:
@@ -187,7 +201,7 @@ def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> Re
     kind, given = first["type"], first["input"]
     context = first.get("ctx", {})
     message = first["msg"].removeprefix("Value error, ")
-    parts = _path(first["loc"], tree)
+    parts = _path(_original(first["loc"], tree), tree)
     if kind == "extra_forbidden":
         message = f"unknown key; allowed here: {', '.join(_allowed(first['loc'])) or 'see docs/recipe.md'}"
     elif kind == "missing":
@@ -197,9 +211,18 @@ def _recipe_error(error: ValidationError, tree: dict[str, Any], file: str) -> Re
         message = f"must be one of {context.get('expected_tags', 'the kinds of docs/recipe.md')}"
     elif not parts:  # a check across sections, whose message starts with the key
         key, _, message = message.partition(": ")
-        parts, given = key.split("."), _value(tree, key)
+        loc = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+        parts = [str(part) for part in _original(loc, tree)]
+        given = _value(tree, ".".join(parts))
     more = error.error_count() - 1
     return RecipeError(".".join(parts), given, message + (f" (and {more} more)" if more else ""), file)
+
+
+def _original(loc: tuple[int | str, ...], tree: dict[str, Any]) -> tuple[int | str, ...]:
+    """The location in the recipe's own list of suites, which may have names in place of suites."""
+    if loc[:2] != ("evaluate", "suites") or len(loc) < 3 or not isinstance(loc[2], int):
+        return loc
+    return (*loc[:2], suite_collections.original_index(_value(tree, "evaluate.suites"), loc[2]), *loc[3:])
 
 
 def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .dataset_options import DatasetTable
-from .evaluate_options import EvaluatedModel, HarnessSuite
+from .evaluate_options import EvaluatedModel, HarnessSuite, JudgedSuite
 from .model_options import Model
 from .prompt_options import PromptFile
 from .reward_options import OwnReward
@@ -53,7 +53,11 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
         if isinstance(suite, HarnessSuite):
             yield from _optional(f"evaluate.suites.{suite.name}.include_path", suite.include_path)
         else:
-            yield from _prompt_files(f"evaluate.suites.{suite.name}.files", suite.files)
+            key, local = f"evaluate.suites.{suite.name}", f"{evaluate.suite_files}/{suite.name}"
+            yield from _prompt_files(f"{key}.files", tuple(file for file in suite.files if file != local))
+            if isinstance(suite, JudgedSuite) and suite.answers not in (None, f"{local}_answers"):
+                yield from _prompt_files(f"{key}.answers", (suite.answers,))
+    yield from _optional("evaluate.suite_files", evaluate.suite_files)
 
 
 def tables(recipe: Recipe) -> Iterator[PromptTable | DatasetTable]:

@@ -202,6 +202,9 @@ class Recipe(Section):
         judges = [j.name for j in evaluate.judges]
         if clash := [name for i, name in enumerate(judges) if name in (*sources, *judges[:i])]:
             raise ValueError(f"evaluate.judges: {clash[0]!r} is the name of another judge or source")
+        if evaluate.suite_judge not in (None, *judges, *sources):
+            allowed = ", ".join((*judges, *sources))
+            raise ValueError(f"evaluate.suite_judge: {evaluate.suite_judge!r} is not one of {allowed}")
         for i, suite in enumerate(evaluate.suites):
             greedy = not isinstance(suite, HarnessSuite) and (suite.sampling or evaluate.sampling).temperature == 0
             if isinstance(suite, VerifiedSuite) and suite.samples > 1 and greedy:
@@ -213,7 +216,7 @@ class Recipe(Section):
             if suite.judge not in (*judges, *sources):
                 allowed = ", ".join((*judges, *sources))
                 raise ValueError(f"evaluate.suites.{i}.judge: {suite.judge!r} is not one of {allowed}")
-            if suite.baseline not in (*evaluate.names, REFERENCE):
+            if suite.baseline not in (*evaluate.names, REFERENCE, None):
                 allowed = ", ".join((*evaluate.names, REFERENCE))
                 raise ValueError(f"evaluate.suites.{i}.baseline: {suite.baseline!r} is not one of {allowed}")
 

@@ -133,8 +133,9 @@ class PromptTable(Section):
     """A prompt file or hub data set with settings of its own, such as columns with other names."""
 
     path: str | None = None
-    """A file, a folder whose files are read in the order of their names, or a glob pattern such as `shards/*.parquet`.
-    Relative paths start at the recipe's folder. Give exactly one of `path` and `hub`."""
+    """A file, a folder whose files are read in the order of their names, a glob pattern such as `shards/*.parquet`, or
+    the `https://` address of a file, which is fetched once. Relative paths start at the recipe's folder. Give exactly
+    one of `path` and `hub`."""
     hub: str | None = None
     """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
     revision: str | None = None
@@ -146,6 +147,9 @@ class PromptTable(Section):
     data_files: str | None = Field(default=None, exclude_if=_is_none)
     """Glob pattern of the files of the split in the hub data set, e.g. `data/train_1M-*`. Default: the library fetches
     the files of all splits."""
+    file: str | None = Field(default=None, exclude_if=_is_none)
+    """A single file of `hub` by its name there, e.g. `data/test.jsonl`, which is read in its format, without the
+    datasets library. Use it for data sets that have a loading script, or files of several kinds."""
     format: FileFormat | None = None
     """Format of the files. Default: by the ending of each (.parquet, .csv, .tsv; all others are JSON). `jsonl` and
     `json` are the same: rows one per line, or one JSON array. gzip, bz2 and zstd are unpacked; UTF-8 and UTF-16 are
@@ -203,9 +207,11 @@ class PromptTable(Section):
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
         # Compared with the defaults, not by the fields that were given: run.json gives all.
-        of_hub = (self.revision, self.config, self.split, self.data_files)
-        if self.path is not None and of_hub != (None, None, "train", None):
-            raise ValueError("revision, config, split and data_files go with hub")
+        of_hub = (self.revision, self.config, self.split, self.data_files, self.file)
+        if self.path is not None and of_hub != (None, None, "train", None, None):
+            raise ValueError("revision, config, split, data_files and file go with hub")
+        if self.file is not None and (self.config or self.data_files or self.split != "train"):
+            raise ValueError("file goes without config, split and data_files")
         if self.hub is not None and self.revision is None:
             raise ValueError("hub needs a revision")
         if self.hub is not None and self.format is not None:
@@ -228,6 +234,8 @@ class PromptTable(Section):
     @property
     def name(self) -> str:
         """Name for messages."""
+        if self.file is not None:
+            return f"{self.hub}/{self.file}"
         return self.path or f"{self.hub}{f'/{self.config}' if self.config else ''}/{self.split}"
 
     @property

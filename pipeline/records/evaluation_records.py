@@ -52,7 +52,9 @@ ITEM = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
         pa.field("domain", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),  # in [0, 1]: share of correct answers, or preference; null if there is none
+        pa.field(
+            "score", pa.float64()
+        ),  # in [0, 1]: share of correct answers, or preference; or a rating from 1 to 10; null if there is none
         pa.field(
             "why", pa.string(), nullable=False
         ),  # verdict on the first answer, or the judge's verdicts for both orders
@@ -67,7 +69,7 @@ ITEM = pa.schema(
         pa.field("contaminated", pa.bool_(), nullable=False),
     ]
 )
-"""An item of a suite, for one model. Judged suites also have items of the baseline, with a preference of 0.5."""
+"""An item of a suite, for one model. In suites judged in pairs, the baseline's items have a preference of 0.5."""
 
 
 class ItemRow(TypedDict):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
-from ..evaluation.result_types import DomainOutcome, SuiteResult, SuiteResults
+from ..evaluation.result_types import DomainOutcome, SuiteDescription, SuiteResult, SuiteResults, is_rating
 from ..records import ItemRow
 from ..storage.run_dir import RunDir
 
@@ -19,12 +19,14 @@ CONTROLS = {"length": "length-controlled win rate", "style": "style-controlled w
 
 
 class Cell(TypedDict):
-    """A model's value in a row of the table, in %. Only `value` is set in a row of means."""
+    """A model's value in a row of the table, in % or as a rating. Only `value` is set in a row of means."""
 
     value: float
     low: NotRequired[float]
     high: NotRequired[float]
     num_items: NotRequired[int]
+    digits: NotRequired[int]
+    """Digits after the point."""
     chars: NotRequired[float | None]
     """Mean length of the answers; judged suites only."""
     sure: NotRequired[bool]
@@ -43,6 +45,8 @@ class BenchmarkRow:
     metric: str = ""
     """What the values of a suite measure."""
     num_items: int = 0
+    highest: float = 100
+    """Highest value that is possible: 100 for %, 10 for ratings."""
     cells: dict[str, Cell | None] = field(default_factory=dict)
     """Model -> value; None if the suite has no value for the model."""
 
@@ -111,8 +115,13 @@ def table_rows(results: SuiteResults) -> list[BenchmarkRow]:
     return rows
 
 
+def unit(suite: SuiteDescription) -> float:
+    """By what a score of a suite is multiplied to be shown: in %, or as a rating of 1 to 10."""
+    return 1 if is_rating(suite) else 100
+
+
 def _suite_row(suite: SuiteResult, models: Sequence[str]) -> BenchmarkRow:
-    judged = suite["kind"] == "judged"
+    judged, rated, factor = suite["kind"] == "judged", is_rating(suite), unit(suite)
     cells: dict[str, Cell | None] = {}
     for name in models:
         score = suite["scores"][name]
@@ -122,20 +131,20 @@ def _suite_row(suite: SuiteResult, models: Sequence[str]) -> BenchmarkRow:
             continue
         comparisons = [c for c in suite["comparisons"] if (c["model"], c["baseline"]) == (name, models[0])]
         cells[name] = {
-            "value": 100 * figure["value"],
-            "low": 100 * figure["low"],
-            "high": 100 * figure["high"],
+            "value": factor * figure["value"],
+            "low": factor * figure["low"],
+            "high": factor * figure["high"],
             "num_items": figure["num_items"],
+            "digits": 2 if rated else 1,
             "chars": score["mean_chars"] if judged else None,
             "sure": any(c["p_holm"] < SIGNIFICANCE for c in comparisons),
             "contaminated": suite["contaminated"],
         }
     if judged:
-        assert suite["control"] is not None
-        metric = CONTROLS[suite["control"]]
+        metric = "rating, 1 to 10" if rated else CONTROLS[suite["control"] or "none"]
     else:
         metric = "by the harness" if suite["kind"] == "harness" else "% right"
-    return BenchmarkRow(suite["name"], "suite", metric, suite["num_items"], cells)
+    return BenchmarkRow(suite["name"], "suite", metric, suite["num_items"], 10 if rated else 100, cells)
 
 
 def _mean_cells(means: Mapping[str, float | None]) -> dict[str, Cell | None]:
@@ -148,9 +157,15 @@ def format_cell(cell: Cell | None) -> str:
         return "none"
     if "low" not in cell:
         return f"{cell['value']:.1f}"
-    text = f"{cell['value']:.1f} ({cell['low']:.1f} to {cell['high']:.1f})"
+    value, low, high = (f"{number:.{cell['digits']}f}" for number in (cell["value"], cell["low"], cell["high"]))
+    text = f"{value} ({low} to {high})"
     chars = "" if cell["chars"] is None else f", {cell['chars']:.0f} chars"
     return f"{text}{_marks(cell)}{chars}"
+
+
+def format_change(difference: float, suite: SuiteDescription) -> str:
+    """A difference of two scores of a suite as text, with its sign."""
+    return f"{unit(suite) * difference:+.{2 if is_rating(suite) else 1}f}"
 
 
 def _marks(cell: Cell) -> str:
@@ -161,6 +176,15 @@ NOTE = (
     "95% intervals in parentheses; * differs from {first} (Holm's correction over the suites, p < 0.05); "
     "! the suite shares rows with the training prompts; chars: mean length of the answers."
 )
+RATING_NOTE = (
+    " In means, a rating of 1 to 10 counts as that many percent, as in the averages of FuseChat-3.0 (arXiv 2503.04222)."
+)
+
+
+def note(results: SuiteResults) -> str:
+    """What stands under the table."""
+    rated = len(results["suites"]) > 1 and any(map(is_rating, results["suites"]))
+    return NOTE.format(first=next(iter(results["models"]))) + (RATING_NOTE if rated else "")
 
 
 def markdown(results: SuiteResults) -> str:
@@ -172,7 +196,7 @@ def markdown(results: SuiteResults) -> str:
         title = row.title if row.kind == "suite" else f"**{row.title}**"
         cells = "".join(f" {format_cell(row.cells[name])} |" for name in models)
         out.append(f"| {title} | {row.metric} | {row.num_items if row.kind == 'suite' else ''} |{cells}")
-    return "\n".join([*out, "", NOTE.format(first=models[0]), ""])
+    return "\n".join([*out, "", note(results), ""])
 
 
 def latex(results: SuiteResults) -> str:
@@ -187,7 +211,7 @@ def latex(results: SuiteResults) -> str:
         cells = [_latex_cell(row.cells[name]) for name in models]
         title = escape_latex(row.title) if row.kind == "suite" else rf"\emph{{{escape_latex(row.title)}}}"
         out.append(" & ".join([title, str(row.num_items) if row.kind == "suite" else "", *cells]) + r" \\")
-    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", f"% {NOTE.format(first=models[0])}", ""])
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", f"% {note(results)}", ""])
 
 
 def _latex_cell(cell: Cell | None) -> str:
@@ -197,7 +221,7 @@ def _latex_cell(cell: Cell | None) -> str:
         return f"{cell['value']:.1f}"
     half = (cell["high"] - cell["low"]) / 2
     marks = _marks(cell)
-    return f"{cell['value']:.1f} $\\pm$ {half:.1f}" + (f"$^{{{marks}}}$" if marks else "")
+    return f"{cell['value']:.{cell['digits']}f} $\\pm$ {half:.{cell['digits']}f}" + (f"$^{{{marks}}}$" if marks else "")
 
 
 def escape_latex(text: str) -> str:

@@ -24,6 +24,7 @@ from .content_types import (
     StageSummary,
     Yields,
 )
+from .paper_table import paper_table
 
 NUM_EXAMPLES = 12
 
@@ -39,9 +40,11 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     funnel: Funnel | None = _read_json(run, "select", "funnel.json")
     metrics: HeldoutMetrics | None = _read_json(run, "evaluate", "metrics.json")
     windows = {d: recipe.select.rule(d).margin for d in DOMAINS} if recipe.dataset is None else {}
+    suites = benchmarks.load_benchmarks(run)
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "prompt_tables": _read_json(run, "prompts", "tables.json") or [],
         "funnel": funnel,
         "funnel_rows": _funnel_rows(funnel),
         "counted": unit(funnel) if funnel else "prompts",
@@ -56,7 +59,8 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
         "windows": {d: (window.min, window.max) for d, window in windows.items()},
         "curves": {s: _loss_curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
         "metrics": metrics,
-        "benchmarks": benchmarks.load_benchmarks(run),
+        "benchmarks": suites,
+        "paper": paper_table(suites, None if recipe.target is None else recipe.target.model.hub),
         "headline": _headline(metrics, recipe),
         "examples": _examples(run, recipe),
         "stages": _stages(run, recipe),

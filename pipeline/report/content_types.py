@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 from ..evaluation.result_types import HeldoutMetrics
+from ..prompts.table_counts import TableSummary
 from ..records import AnswerRow
 from ..scoring.agreement import AgreementReport, RewardRelations
 from ..selection.funnel import Funnel
 from .benchmarks import Benchmarks
+from .paper_table import PaperTable
 
 
 class FunnelRow(TypedDict):
@@ -73,6 +75,7 @@ class ReportContent(TypedDict):
 
     recipe: str
     seed: int
+    prompt_tables: list[TableSummary]
     funnel: Funnel | None
     funnel_rows: list[FunnelRow]
     counted: str
@@ -90,6 +93,7 @@ class ReportContent(TypedDict):
     curves: dict[str, list[tuple[int, float]]]
     metrics: HeldoutMetrics | None
     benchmarks: Benchmarks | None
+    paper: PaperTable | None
     headline: str
     examples: list[Example]
     stages: list[StageSummary]

@@ -36,6 +36,9 @@ def write(run: RunDir, recipe: Recipe) -> Path:
     )
     environment.filters["percent"] = lambda x: f"{100 * x:.1f}"
     environment.filters["points"] = lambda x: f"{100 * x:+.1f}"
+    environment.filters["change"] = benchmarks.format_change
+    environment.filters["figure"] = lambda x: "none" if x is None else f"{x:.1f}"
+    environment.filters["signed"] = lambda x: "none" if x is None else f"{x:+.1f}"
     environment.filters["number"] = lambda x: "none" if x is None else f"{x:.3f}"
     environment.filters["p"] = lambda x: "< 0.001" if x < 0.001 else f"{x:.3f}"
     environment.filters["cell"] = benchmarks.format_cell
@@ -44,7 +47,7 @@ def write(run: RunDir, recipe: Recipe) -> Path:
     suites = content["benchmarks"]
     context = {
         "domains": DOMAIN_TITLES,
-        "note": benchmarks.NOTE,
+        "note": suites and benchmarks.note(suites),
         "table": suites and benchmarks.markdown(suites),
         **content,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import StageError
-from ..evaluation import heldout, suite_items, suite_prompts, suite_scores, suites, tables
+from ..evaluation import heldout, judging, suite_items, suite_prompts, suite_scores, suites, tables
 from ..evaluation.models_under_test import ModelUnderTest, models_under_test, services
 from ..evaluation.result_types import Judging
 from ..evaluation.suites import LoadedSuite
@@ -145,6 +145,7 @@ def _score_suites(
     described = [suite_items.describe(context, suite, contaminated, judged) for suite in loaded]
     versions = {m.name: {"revision": m.revision, "template": m.template} for m in models}
     references = {s.config.name: tables.styles(s.references) for s in loaded}
-    scores = suite_scores.suite_results(table, described, versions, references)
+    categories = {s.config.name: judging.categories_of(s) for s in loaded}
+    scores = suite_scores.suite_results(table, described, versions, references, categories)
     context.dir.write_json(scores, "evaluate", "suites.json")
     return table.to_pylist(), sum(j["tokens"] for j in judged.values())

@@ -71,7 +71,7 @@ def test_pairs_that_need_no_judge(answer: str, baseline: str, found: tuple[float
         ("[[A]]", "[[B]]", (1.0, "A B")),
         ("[[B]]", "[[A]]", (0.0, "B A")),
         ("[[A]]", "[[A]]", (0.5, "A A")),  # a taste for the first place
-        ("[[C]]", "I think so: [[B>>A]]", (0.75, "C B>>A")),
+        ("[[C]]", "I think so: [[B>>A]]", (0.875, "C B>>A")),  # a decisive verdict counts three times
         ("It is [[A>B]]", "[[A=B]]", (0.75, "A>B A=B")),
         ("[[A]] or rather [[B]]", "[[B]]", (None, "ambiguous")),
         ("[[A]]", "Both are fine.", (None, "no_verdict")),

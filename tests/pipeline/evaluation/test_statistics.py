@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fusechat.pipeline.evaluation.heldout import summarise
-from fusechat.pipeline.evaluation.statistics import accuracy_interval, holm, interval, paired
+from fusechat.pipeline.evaluation.statistics import accuracy_interval, holm, interval, mean_interval, paired
 from fusechat.pipeline.records import ANSWER
 
 
@@ -146,3 +146,33 @@ def test_other_models_are_compared_with_the_first() -> None:
 def test_an_answer_without_a_verdict_is_wrong() -> None:
     rows = [answer("target", "p", "math", None, None, True)]
     assert summarise(pa.Table.from_pylist(rows, schema=ANSWER))["models"]["target"]["math"]["accuracy"] == 0
+
+
+def test_weights_that_are_equal_change_nothing() -> None:
+    first, second = [0.1, 0.5, 0.75, 0.2], [0.0, 0.25, 0.25, 0.5]
+    ones = [2.0] * 4
+    assert mean_interval(first, ones) == pytest.approx(mean_interval(first))
+    plain, weighted = paired(first, second), paired(first, second, (ones, ones))
+    assert weighted.figures() == pytest.approx(plain.figures())
+
+
+def test_weighted_intervals_hold_the_weighted_mean() -> None:
+    held = held_difference = 0
+    for seed in range(300):
+        generator = np.random.default_rng(seed)
+        weights = generator.choice([1.0, 3.0], 60)
+        noise = generator.normal(size=60)
+        ours = 0.5 * (weights == 3) + noise + generator.normal(size=60)  # what weighs more is higher
+        theirs = noise + generator.normal(size=60)
+        true = 0.5 * 3 * 0.5 / (0.5 * 3 + 0.5)
+        _, low, high = mean_interval(ours.tolist(), weights.tolist())
+        held += low <= true <= high
+        compared = paired(ours.tolist(), theirs.tolist(), (weights.tolist(), [1.0] * 60))
+        held_difference += compared.low <= true <= compared.high
+    assert 0.92 * 300 <= held <= 0.98 * 300
+    assert 0.92 * 300 <= held_difference <= 0.98 * 300
+
+
+def test_one_weighted_item_says_nothing_of_a_difference() -> None:
+    found = paired([0.9], [0.5], ([3.0], [1.0]))
+    assert (found.difference, found.p) == (pytest.approx(0.4), 1.0)

@@ -136,3 +136,55 @@ def test_items_of_several_answers() -> None:
         (0.0, "prompt_too_long: 9", 2, 2),
         (None, "error", 2, 0),
     ]
+
+
+def test_ratings_keep_their_scale_and_enter_means_as_percent() -> None:
+    items = [item("a", model, i, float(i < 5)) for i in range(10) for model in MODELS]
+    given = {"target": [4.0, 5.0, 6.0], "sft": [6.0, 7.0, 8.0], "dpo": [9.0, 10.0, 10.0]}
+    items += [
+        item("mt", model, i, score, why=f"{score:g}") for model, each in given.items() for i, score in enumerate(each)
+    ]
+    items += [item("mt", model, 3, None, why="no_verdict") for model in MODELS]
+    suite = told("mt", "judged", method="rating")
+    found = suite_results(tables.items_table(items, {}), [told("a"), suite], MODELS, {})
+    rated = found["suites"][1]
+    assert rated["scores"]["target"]["figure"] == pytest.approx(
+        {"num_items": 3, "value": 5, "low": 5 - 4.3027 / 3**0.5, "high": 5 + 4.3027 / 3**0.5}, abs=1e-3
+    )  # Student's t with 2 degrees of freedom
+    assert rated["scores"]["dpo"]["figure"]["high"] == 10
+    assert "wins" not in rated["scores"]["dpo"]
+    assert rated["scores"]["dpo"]["without_score"] == {"no_verdict": 1}
+    assert [c["difference"] for c in rated["comparisons"]] == pytest.approx([2, 14 / 3, 8 / 3])
+    assert found["mean"]["target"] == pytest.approx((50 + 5) / 2 / 100)
+    json.dumps(found, allow_nan=False)
+
+
+def test_align_bench_weighs_categories_in_scores_and_comparisons() -> None:
+    kinds = ["数学计算", "专业能力", "专业能力", "专业能力", "角色扮演"]
+    before, after = [2.0, 8.0, 8.0, 5.0, 3.0], [6.0, 8.0, 8.0, 5.0, 5.0]
+    items = [item("z", "target", i, score) for i, score in enumerate(before)]
+    items += [item("z", "dpo", i, score) for i, score in enumerate(after)]
+    categories = {"z": {f"p{i}": kind for i, kind in enumerate(kinds)}}
+    models = {name: MODELS[name] for name in ("target", "dpo")}
+    suite = told("z", "judged", method="rating")
+    found = suite_results(tables.items_table(items, {}), [suite], models, {}, categories)["suites"][0]
+    values = [found["scores"][name]["score"]["value"] for name in models]
+    assert values == pytest.approx([(2 + (7 + 3) / 2) / 2, (6 + (7 + 5) / 2) / 2])
+    (compared,) = found["comparisons"]
+    assert compared["difference"] == pytest.approx(values[1] - values[0])
+    assert compared["low"] < compared["difference"] < compared["high"]
+    assert 0 < compared["p"] < 1
+
+
+def test_a_decisive_verdict_counts_three_times() -> None:
+    verdicts = [("A>>B B>>A", 1.0), ("B>A A>B", 0.0), ("same_text", 0.5), ("A>>B A>B", 0.75)]
+    items = [item("h", "dpo", i, score, why=why) for i, (why, score) in enumerate(verdicts)]
+    items += [item("h", "target", i, 0.5, why="baseline") for i in range(4)]
+    models = {name: MODELS[name] for name in ("target", "dpo")}
+    suite = told("h", "judged", control="none", baseline="target", method="pairs")
+    found = suite_results(tables.items_table(items, {}), [suite], models, {})["suites"][0]
+    # As Arena-Hard counts: 3 + 3 wins, 1 + 1 losses, two halves, and 3 wins to 1 loss.
+    rate = (6 + 2 * 0.5 + 3) / (6 + 2 + 2 + 4)
+    assert found["scores"]["dpo"]["figure"]["value"] == pytest.approx(rate)
+    assert found["scores"]["target"]["figure"]["value"] == 0.5
+    assert found["comparisons"][0]["difference"] == pytest.approx(rate - 0.5)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fusechat.pipeline.errors import InputError
-from fusechat.pipeline.evaluation import public_sets, suites
+from fusechat.pipeline.evaluation import suites
+from fusechat.pipeline.evaluation.forms import math_sets
 from fusechat.pipeline.recipe import JudgedSuite, Prompts, VerifiedSuite
 from fusechat.pipeline.verify import CheckTask, VerifierPool
 
@@ -130,7 +131,7 @@ def test_the_files_of_public_sets_are_verified(
 def test_what_is_asked_and_what_is_compared(tmp_path: Path) -> None:
     found = load(tmp_path, [GSM8K], form="gsm8k")
     (prompt,) = found.prompts
-    assert prompt["messages"][0]["content"] == f"{GSM8K['question']}{public_sets.STEPS.removeprefix('{prompt}')}"
+    assert prompt["messages"][0]["content"] == f"{GSM8K['question']}{math_sets.STEPS.removeprefix('{prompt}')}"
     assert found.contents == {prompt["prompt_id"]: GSM8K["question"]}  # contamination is not hidden by what is around
     assert (prompt["id"], prompt["file"], prompt["line"], prompt["gold"]) == ("suite-1", "suite.jsonl", 1, "1,072")
     other = load(tmp_path, [GSM8K], form="gsm8k", ask="{prompt} Be brief: \\boxed{{}}")

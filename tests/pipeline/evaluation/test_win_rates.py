@@ -111,3 +111,26 @@ def test_the_style_of_an_answer() -> None:
     text = "# Title\n\n1. **one**\n2) two\n - three __four__\n```python\n# no header\n- no item\n```\n#no header"
     assert style_of(text) == (len(text), 1, 2, 3)
     assert style_of("") == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["length", "style"])
+def test_a_weight_of_three_is_three_judgements(kind: str) -> None:
+    generator = np.random.default_rng(5)
+    ours, theirs = lengths(generator, 1.3)
+    seen = both_orders(generator, np.full(NUM, 0.7))
+    thrice = generator.random(NUM) < 0.3
+
+    def rate(index: np.ndarray, weights: list[float] | None) -> float:
+        wins, mine, others = np.asarray(seen)[index].tolist(), ours[index], theirs[index]
+        if kind == "length":
+            return length_controlled(wins, mine, others, weights).win_rate
+        styles, plain = [(n, 0, 0, 0) for n in mine], [(n, 0, 0, 0) for n in others]
+        items = [str(i) for i in index]
+        return style_controlled(["m"] * len(index), items, wins, styles, plain, weights)["m"].win_rate
+
+    every = np.arange(NUM)
+    weighted = rate(every, np.where(thrice, 3.0, 1.0).tolist())
+    repeated = rate(np.repeat(every, np.where(thrice, 3, 1)), None)
+    assert weighted == pytest.approx(repeated, abs=0.003)
+    assert weighted != pytest.approx(rate(every, None), abs=1e-4)
+    assert rate(every, [1.0] * NUM) == pytest.approx(rate(every, None), abs=1e-9)

@@ -280,6 +280,9 @@ def test_suites_count_by_their_files_the_recipe_or_the_public_set(tmp_path: Path
     lines = list(suite_counts.describe(counts, 3))
     assert lines[1] == "suite table: 30 rows (expected_rows) x 4 answers x 3 models, 360.0k tokens"
     assert lines[3].endswith("; 960 judgements by gemma-2-27b-it")
+    rated = run.recipe.evaluate.suites[3].model_copy(update={"method": "rating", "baseline": None})
+    (line,) = suite_counts.describe([suite_counts.suite_count(rated, run.recipe.evaluate, tmp_path)], 3)
+    assert line.endswith("; 480 judgements by gemma-2-27b-it")
     assert lines[4] == "suite gone: unknown number of rows: its files can't be read here"
     assert "at most 7 questions each" in lines[5]
     cost = stage_costs.evaluation_cost(run, prompt_counts.expected(run, UNREACHABLE), counts)

@@ -38,6 +38,11 @@ def test_selected_rows_are_trained_on_under_the_targets_policy(
     assert found.drop_columns("prompt").to_pylist() == rows.drop_columns("prompt").to_pylist()
 
 
+def test_a_run_directory_keeps_its_samples_under_another_policy(tmp_path: Path) -> None:
+    for policy in ("keep", "merge", "drop"):
+        run_of(tmp_path, policy).claim()
+
+
 def test_the_target_answers_under_its_policy(tmp_path: Path) -> None:
     (kept,), (merged,) = (models_under_test(run_of(tmp_path, policy)) for policy in ("keep", "merge"))
     assert (kept.source.system, kept.template) == ("keep", "model/keep")
