@@ -34,7 +34,7 @@ def _blocks(run: Run, counts: PromptCounts) -> Iterator[list[str]]:
     recipe = run.recipe
     yield list(prompt_counts.describe(counts))
     estimates, total = sampling_cost.estimate(run, counts)
-    if "sample" in recipe.stages:
+    if estimates:
         yield sampling_cost.describe(estimates, total)
     yield engine_memory.describe(recipe, run.base, estimates)
     lengths = sampling_cost.sampled_lengths(run)

@@ -173,10 +173,7 @@ def test_a_training_that_does_not_fit_is_named_with_its_setting() -> None:
 
 
 def test_an_evaluation_that_does_not_fit_is_named_with_its_setting() -> None:
-    wanted = make_recipe(
-        sources=SOURCES,
-        prompts={"train": ["train.jsonl"], "heldout": ["heldout.jsonl"]},
-        evaluate={"placement": {"num_gpus": 9}},
-    )
+    prompts = {"train": ["t.jsonl"], "heldout": ["h.jsonl"]}
+    wanted = make_recipe(sources=SOURCES, prompts=prompts, evaluate={"placement": {"num_gpus": 9}})
     with pytest.raises(CapacityError, match=r"^evaluate needs 1 CPU, 9 GPU .* change evaluate\.placement"):
         needs.check_capacity(wanted, GPUS)

@@ -20,6 +20,7 @@ from fusechat.pipeline.dataset.trace import trace
 from fusechat.pipeline.errors import RecipeError, RunDirectoryError, UserError
 from fusechat.pipeline.planning.dry_run import describe
 from fusechat.pipeline.recipe import Recipe
+from fusechat.pipeline.stages import graph
 from fusechat.pipeline.stages.walk import walk
 
 SFT_ROWS = [
@@ -172,6 +173,26 @@ def test_a_dry_run_shows_the_sections_that_there_are(tmp_path: Path, left_out: t
     for stage in ("sft", "dpo"):
         assert (f"  {stage}: 1 epoch" in text) is (stage not in left_out)
     assert describe(recipe(*left_out)).count("margin") == 4
+
+
+@pytest.mark.parametrize(
+    ("left_out", "stage", "inputs"),
+    [
+        ((), "select", ("prompts",)),
+        ((), "dpo", ("select", "sft")),
+        (("sft",), "dpo", ("select",)),
+        ((), "evaluate", ("prompts", "sft", "dpo")),
+        (("dpo",), "evaluate", ("prompts", "sft")),
+        (("sft", "dpo"), "evaluate", ("prompts",)),
+        (("sft", "dpo"), "report", ("prompts", "select", "evaluate")),
+    ],
+)
+def test_a_stage_depends_on_the_stages_that_there_are(
+    tmp_path: Path, left_out: tuple[str, ...], stage: str, inputs: tuple[str, ...]
+) -> None:
+    run = quiet_run(ready(tmp_path, *left_out, prompts=HELDOUT), tmp_path)
+    assert graph.needed(run, stage) == inputs
+    assert len(graph.settings(run, stage)) == 64
 
 
 def test_a_ready_data_set_becomes_a_run_without_a_cluster(tmp_path: Path) -> None:
