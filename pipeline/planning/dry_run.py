@@ -15,6 +15,9 @@ from ..recipe import (
     Source,
 )
 
+SHOWN_FILES = 3
+"""Files of a suite that are named; MMLU-Redux has 57."""
+
 
 def describe_model(model: Model) -> str:
     """Where a model comes from, as text."""
@@ -77,7 +80,8 @@ def describe(recipe: Recipe) -> str:
         judged = ""
         if isinstance(suite, JudgedSuite):
             judged = f", judge {suite.judge}, baseline {suite.baseline or 'none (ratings)'}"
-        lines.append(f"  {suite.name}: {suite.kind}, {', '.join(files)}{judged}")
+        shown = ", ".join(files[:SHOWN_FILES]) + (f" and {more} more" if (more := len(files) - SHOWN_FILES) > 0 else "")
+        lines.append(f"  {suite.name}: {suite.kind}, {shown}{judged}")
     return "\n".join(lines)
 
 
