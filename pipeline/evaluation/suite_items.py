@@ -103,9 +103,9 @@ def _add_second_turns(
 ) -> None:
     """Adds the answers to second turns, under the identity of the second turn's item."""
     for model in models:
-        pinned, parts, turns = second_turns_of(run, model, suite)
-        second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
-        responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
+        for pinned, parts, turns in second_turns_of(run, model, suite):
+            second_answers = {r["prompt_id"]: r for r in answers(run, [pinned], parts.read())}
+            responses[model.name] |= {suites.second_turn(i): second_answers[p["prompt_id"]] for i, p in turns.items()}
 
 
 def describe(

@@ -9,7 +9,7 @@ import pyarrow as pa
 from ..errors import StageError
 from ..identities import digest, prompt_id
 from ..models.pinned_source import PinnedSource
-from ..recipe import AnySuite, HarnessSuite, Sampling, VerifiedSuite
+from ..recipe import AnySuite, HarnessSuite, JudgedSuite, Sampling, VerifiedSuite
 from ..records import PROMPT, REJECT, RESPONSE, Message, OverlapRow, PromptRow, ResponseRow
 from ..run import Run
 from ..sampling.generate import Want
@@ -59,7 +59,7 @@ def find_contaminated(run: Run, loaded: Sequence[LoadedSuite]) -> dict[str, dict
 def write_prompts(run: Run, suite: LoadedSuite) -> None:
     """Writes a suite's prompts and its rejected rows."""
     for parts, sampling in groups(run, suite):
-        add_prompts(run, parts, [p for p in suite.prompts if suite.samplings.get(p["prompt_id"], sampling) == sampling])
+        add_prompts(run, parts, [p for p in suite.prompts if _sampling_of(run, suite, p["prompt_id"]) == sampling])
     rejects = [
         {"stage": "evaluate", "id": place, "reason": reason, "detail": detail[:500]}
         for place, reason, detail in suite.rejects
@@ -78,13 +78,29 @@ def add_prompts(run: Run, parts: Parts, prompts: Iterable[PromptRow]) -> None:
 
 
 def groups(run: Run, suite: LoadedSuite) -> list[tuple[Parts, Sampling]]:
-    """The suite's prompts, grouped by their sampling parameters. Only the harness's tasks have more than one group."""
+    """The suite's prompts, grouped by their sampling parameters.
+
+    Only the harness's tasks, and judged suites with `temperatures`, may have more than one group.
+    """
     folder, config = f"evaluate/prompts/{suite.config.name}-{suite.identity}", suite.config
-    if not isinstance(config, HarnessSuite):
-        return [(Parts(run.dir, folder, PROMPT, "prompt_id"), config.sampling or run.recipe.evaluate.sampling)]
-    different = dict.fromkeys(suite.samplings.values())
+    different = dict.fromkeys(_sampling_of(run, suite, p["prompt_id"]) for p in suite.prompts)
+    if not isinstance(config, HarnessSuite) and not (isinstance(config, JudgedSuite) and config.temperatures):
+        (sampling,) = different
+        return [(Parts(run.dir, folder, PROMPT, "prompt_id"), sampling)]
     named = {f"{folder}-{digest(each.model_dump(mode='json'))[:8]}": each for each in different}
     return [(Parts(run.dir, name, PROMPT, "prompt_id"), each) for name, each in named.items()]
+
+
+def _sampling_of(run: Run, suite: LoadedSuite, identity: str) -> Sampling:
+    """The sampling parameters of the answers to a prompt."""
+    config = suite.config
+    if isinstance(config, HarnessSuite):
+        return suite.samplings[identity]
+    sampling = config.sampling or run.recipe.evaluate.sampling
+    category, _ = suite.categories.get(identity, ("", ""))
+    if isinstance(config, JudgedSuite) and category in config.temperatures:
+        return sampling.model_copy(update={"temperature": config.temperatures[category]})
+    return sampling
 
 
 def _pinned(run: Run, model: ModelUnderTest, suite: LoadedSuite) -> list[tuple[PinnedSource, Parts]]:
@@ -111,30 +127,35 @@ def second_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[Lo
     for model in models:
         for suite in loaded:
             if suite.follow_ups:
-                pinned, parts, turns = second_turns_of(run, model, suite)
-                add_prompts(run, parts, turns.values())
-                wants.append(Want(pinned, parts, f"evaluate {model.name} {suite.config.name}, turn 2"))
+                for pinned, parts, turns in second_turns_of(run, model, suite):
+                    add_prompts(run, parts, turns.values())
+                    wants.append(Want(pinned, parts, f"evaluate {model.name} {suite.config.name}, turn 2"))
     return wants
 
 
 def second_turns_of(
     run: Run, model: ModelUnderTest, suite: LoadedSuite
-) -> tuple[PinnedSource, Parts, dict[str, PromptRow]]:
-    """How one model is sampled for its second turns, where their prompts are stored, and first prompt's id -> prompt.
+) -> list[tuple[PinnedSource, Parts, dict[str, PromptRow]]]:
+    """How one model is sampled for its second turns, where their prompts are stored, and first prompt's id -> prompt;
+    for each group of sampling parameters.
 
     Each prompt contains the model's own answer to the first question.
     """
     first = {r["prompt_id"]: r["text"] for r in suite_answers(run, [model], suite)[model.name]}
-    turns: dict[str, PromptRow] = {}
+    turns: dict[Sampling, dict[str, PromptRow]] = {}
     for prompt in suite.prompts:
         if follow_up := suite.follow_ups.get(prompt["prompt_id"]):
             answer = Message(role="assistant", content=first[prompt["prompt_id"]])
             messages = [*prompt["messages"], answer, Message(role="user", content=follow_up)]
-            turns[prompt["prompt_id"]] = {**prompt, "prompt_id": prompt_id(messages), "messages": messages}
-    ((pinned, _),) = _pinned(run, model, suite)
-    named = digest(sorted(p["prompt_id"] for p in turns.values()))[:12]
-    folder = f"evaluate/prompts/{suite.config.name}-{suite.identity}-turn-2-{named}"
-    return pinned, Parts(run.dir, folder, PROMPT, "prompt_id"), turns
+            group = turns.setdefault(_sampling_of(run, suite, prompt["prompt_id"]), {})
+            group[prompt["prompt_id"]] = {**prompt, "prompt_id": prompt_id(messages), "messages": messages}
+    found = []
+    for sampling, group in turns.items():
+        named = digest(sorted(p["prompt_id"] for p in group.values()))[:12]
+        folder = f"evaluate/prompts/{suite.config.name}-{suite.identity}-turn-2-{named}"
+        pinned = model.pinned(sampling, 1, run.recipe.seed)
+        found.append((pinned, Parts(run.dir, folder, PROMPT, "prompt_id"), group))
+    return found
 
 
 def answers(run: Run, sources: Sequence[PinnedSource], prompts: pa.Table, folder: str = SAMPLES) -> list[ResponseRow]:

@@ -129,6 +129,9 @@ class JudgedSuite(Suite):
     publish them, or rows with `id` and `reference`. They replace the rows' own."""
     categories: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Categories of rows to use (Arena-Hard, MT-Bench and AlignBench have them). Default: all rows."""
+    temperatures: dict[str, Annotated[float, Field(ge=0)]] = Field(default={}, exclude_if=lambda value: not value)
+    """Category -> temperature of the answers to its rows, in place of that of `sampling`. MT-Bench and AlignBench are
+    sampled so by their authors."""
     instruction: (
         Annotated[
             Annotated[str, Tag("one_text")] | Annotated[RatingInstructions, Tag("by_case")],

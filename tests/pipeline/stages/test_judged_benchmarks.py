@@ -24,7 +24,8 @@ SUITES: list[dict[str, Any]] = [
     {**HARD, "name": "arena_hard", "files": ["first/question.jsonl"], "answers": "first/gpt-4-0314.jsonl"},
     {**HARD, "name": "arena_hard_v2", "files": ["v2/question.jsonl"], "answers": "v2/o3-mini.jsonl",
      "categories": ["hard_prompt"]},
-    {**RATED, "name": "mt_bench", "form": "mt_bench", "files": ["mt/question.jsonl"], "answers": "mt/gpt-4.jsonl"},
+    {**RATED, "name": "mt_bench", "form": "mt_bench", "files": ["mt/question.jsonl"], "answers": "mt/gpt-4.jsonl",
+     "temperatures": {"writing": 0.7, "roleplay": 0.5}},
     {**RATED, "name": "align_bench", "form": "align_bench", "files": ["align.jsonl"]},
 ]  # fmt: skip
 
@@ -35,6 +36,7 @@ class Service(endpoints.Service):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[str, str]] = []
+        self.temperatures: dict[str, float] = {}
         who: dict[str, Callable[[str], str]] = {
             "short": lambda text: answer(text, 1),
             "long": lambda text: answer(text, 3),
@@ -43,6 +45,7 @@ class Service(endpoints.Service):
         def reply(body: dict[str, Any]) -> endpoints.Reply:
             text = body["messages"][-1]["content"]
             self.asked.append((body["model"], text))
+            self.temperatures[text] = body["temperature"]
             return endpoints.good(who.get(body["model"], judge)(text), model=body["model"])
 
         self.replies = reply
@@ -144,6 +147,11 @@ def test_published_files_become_figures(tmp_path: Path, service: Service) -> Non
     claims = [text for text in asked if "bird with wings" in text and "[[ 10]]" in text]
     assert len(claims) == 2 * 2  # each model's first turn, also as what comes before its second
     assert talks["long"]["score"]["value"] == 9  # the claim in the answer is not its rating
+
+    given = [service.temperatures[f"And number {i}?"] for i in range(4)]
+    assert given == [0.7, 0.5, 0, 0]  # by category
+    samplings = [suites["mt_bench"]["sampling"], *suites["mt_bench"]["more_samplings"]]
+    assert sorted(s["temperature"] for s in samplings) == [0, 0.5, 0.7]
 
     # AlignBench: one of ten has no rating; one of 专业能力 is a 10. Reasoning weighs as much as language.
     chinese = figures["align_bench"]
