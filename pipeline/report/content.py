@@ -45,6 +45,7 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     return {
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "prompt_tables": _read_json(run, "prompts", "tables.json") or [],
         "funnel": funnel,
         "funnel_rows": _funnel_rows(funnel),
         "agreement": agreement,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 from ..evaluation.result_types import HeldoutMetrics
+from ..prompts.table_counts import TableSummary
 from ..records import AnswerRow
 from ..scoring.agreement import AgreementReport, RewardRelations
 from ..selection.funnel import Funnel
@@ -74,6 +75,7 @@ class ReportContent(TypedDict):
 
     recipe: str
     seed: int
+    prompt_tables: list[TableSummary]
     funnel: Funnel | None
     funnel_rows: list[FunnelRow]
     agreement: AgreementReport | None
