@@ -14,7 +14,7 @@ from .cluster import connect, needs
 from .cluster.placement import Need
 from .cluster.preemption import catch_sigterm
 from .cluster.services import Deployments, MakeDeployments, SourceService
-from .errors import FusechatError, InputError, StageError, UserError
+from .errors import FusechatError, InputError, RecipeError, StageError, UserError
 from .identities import digest
 from .models.branches import ALL, Part, pinned
 from .models.pinned_source import PinnedSource, template_identity
@@ -29,6 +29,7 @@ from .recipe import (
     Recipe,
     Serve,
     Source,
+    Target,
     precision,
 )
 from .records import PROMPT
@@ -158,8 +159,9 @@ class Run:
         return self.prompts("heldout").read()
 
     def prompts(self, which: str) -> Parts:
-        """`train` or `heldout` prompts, in buckets."""
-        return Parts(self.dir, f"prompts/{which}", PROMPT, "prompt_id")
+        """`train` or `heldout` prompts, in buckets. The training prompts of an imported data set are its rows' own."""
+        own = which == "train" and self.recipe.dataset is not None
+        return Parts(self.dir, "select/prompts" if own else f"prompts/{which}", PROMPT, "prompt_id")
 
     @cached_property
     def templates(self) -> dict[str, str | None]:
@@ -169,7 +171,7 @@ class Run:
     @cached_property
     def target_template(self) -> str | None:
         """Text of the target's chat template, or None if the recipe gives none."""
-        return self.read_template(self.recipe.target.chat_template)
+        return self.read_template(self.target.chat_template)
 
     def read_template(self, name: str | None) -> str | None:
         """Text of a chat template's file.
@@ -185,6 +187,17 @@ class Run:
             raise InputError(str(self.base / name), 0, f"chat template can't be read: {error}") from error
 
     # --- models
+
+    @property
+    def target(self) -> Target:
+        """The recipe's target.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if self.recipe.target is None:
+            raise RecipeError("target", None, "is required: it is the model that is trained and evaluated")
+        return self.recipe.target
 
     def model(self, model: Model, who: str) -> Path:
         """The model's folder; fetches the model if it is not in the cache."""

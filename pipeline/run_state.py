@@ -17,7 +17,7 @@ class RunJSON(TypedDict, total=False):
     """Content of run.json. Earlier versions wrote fewer keys."""
 
     recipe: str
-    target: dict[str, object]
+    target: dict[str, object] | None
     settings: dict[str, object]
     precision: dict[str, str]
     """Recipe key -> precision of the models."""
@@ -52,7 +52,9 @@ class RunState:
         """
         if self._stored:
             self._check_same("recipe", self._stored.get("recipe"), self._original.name)
-            self._check_same("target", self._stored.get("target"), self._target)
+            stored, given = self._stored.get("target"), self._target
+            if stored is not None and given is not None:  # a run that ends with the data set has no target yet
+                self._check_same("target", stored, given)
 
     def precision_changes(self) -> Iterator[str]:
         """Yields a message for each precision that changed since the run began."""
@@ -64,7 +66,7 @@ class RunState:
         """Writes run.json."""
         content = RunJSON(
             recipe=self._original.name,
-            target=self._target,
+            target=self._target or self._stored.get("target"),
             settings=self._original.model_dump(mode="json"),
             precision=self._precisions,
             unmarked=self.unmarked,
@@ -74,9 +76,10 @@ class RunState:
         self._dir.write_json(content, FILE)
 
     @property
-    def _target(self) -> dict[str, object]:
+    def _target(self) -> dict[str, object] | None:
         """The target without its system-message policy. If that changes, the run repeats trainings and answers only."""
-        return self._original.target.model_dump(mode="json", exclude={"system"})
+        target = self._original.target
+        return None if target is None else target.model_dump(mode="json", exclude={"system"})
 
     def _check_same(self, key: str, stored: object, given: object) -> None:
         if stored != given:

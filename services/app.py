@@ -84,7 +84,7 @@ def build_app(run: Run, groups: bool = False) -> Application:
         r.name: build_reward(r, folders[f"reward {r.name}"], resources=_node_group("reward", r.name) if groups else {})
         if isinstance(r, OwnReward)
         else build_reward(r, source=sources[r.source])
-        for r in recipe.rewards
+        for r in recipe.scored_models
     }
     keys = None if settings.keys is None else str(run.base / settings.keys)
     cards = {
@@ -115,11 +115,11 @@ def _node_group(kind: str, name: str) -> dict[str, float]:
 
 
 def _chosen_reward_model(run: Run) -> str:
-    """The reward model that selection uses. If the run has not chosen one yet, the first one."""
+    """The reward model that selection uses. If the run has not chosen one yet, the first one; "" if there is none."""
     rule = run.recipe.score.reward
     if rule != "auto":
         return rule if isinstance(rule, str) else COMBINED
     if run.dir.exists("score", "agreement.json"):
         agreement: AgreementReport = run.dir.read_json("score", "agreement.json")
         return agreement["chosen"]
-    return run.recipe.rewards[0].name
+    return next((reward.name for reward in run.recipe.scored_models), "")

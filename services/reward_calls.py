@@ -36,6 +36,10 @@ class RewardCalls:
         """
         name = requested if isinstance(requested, str) else self._default
         if name not in self._rewards and not (name == COMBINED and isinstance(self._rule, Combination)):
+            if not self._rewards:
+                raise RefusedError(
+                    404, "no_such_reward", "the recipe has no reward models to score with", param="reward"
+                )
             names = ", ".join(self._rewards)
             raise RefusedError(404, "no_such_reward", f"{name} is not one of the reward models {names}", param="reward")
         return name

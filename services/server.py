@@ -28,6 +28,8 @@ def serve_forever(run: Run) -> None:
         FusechatError: see pipeline/errors.py.
     """
     settings = run.recipe.serve
+    if not run.recipe.sources:
+        raise RecipeError("sources", None, "is required: they are what the service serves")
     check_access(settings)
     local = run.recipe.cluster.address is None
     if local:

@@ -38,6 +38,8 @@ def margins(
         raise UserError(f"margins: --plot {plot}: the name must end in .png or .svg")
     directory, recipe = locate_run(run)
     candidates = load(directory)
+    if recipe.dataset is not None and not candidates.height:
+        raise UserError("margins: the pairs of this data set have no scores, so they have no margins")
     rows = yields(candidates, recipe.select, min_, max_)
     if as_json:
         typer.echo(json.dumps([asdict(y) for y in rows]))
@@ -82,14 +84,16 @@ def check(
 ) -> None:
     """Check the data set against its recipe; exit code 1 if rows break it, and their names on stderr."""
     from ..dataset.check import check as find_violations
+    from ..dataset.imported_check import IMPORTED_RULES
     from ..dataset.locate import locate_run
     from ..dataset.row_checks import RULES
 
-    violations = find_violations(*locate_run(run))
+    directory, recipe = locate_run(run)
+    violations = find_violations(directory, recipe)
     if as_json:
         typer.echo(json.dumps([{"promise": v.rule, "row": v.row, "why": v.why} for v in violations]))
     else:
-        for rule in RULES:
+        for rule in RULES if recipe.dataset is None else IMPORTED_RULES:
             num = sum(v.rule == rule for v in violations)
             typer.echo(f"{'ok    ' if not num else f'BROKEN {num:5d}'}  {rule}")
         for v in violations:

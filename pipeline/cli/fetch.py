@@ -22,7 +22,7 @@ def fetch(
     run = open_run(recipe, set_)
     wanted = {s.name: s.model for s in run.recipe.served}
     wanted |= {f"reward {r.name}": r.model for r in run.recipe.rewards if isinstance(r, OwnReward)}
-    if not served:
+    if not served and run.recipe.target is not None:
         wanted["target"] = run.recipe.target.model
     for name, folder in run.fetch(wanted).items():
         typer.echo(f"{name}: {folder}")

@@ -29,7 +29,7 @@ def run(
     set_: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and where, and exit.")] = False,
 ) -> None:
-    """Walk all stages: prompts, sample, score, select, sft, dpo, evaluate, report."""
+    """Walk the stages that the recipe calls for, of: prompts, sample, score, select, sft, dpo, evaluate, report."""
     if dry_run:
         from ..planning.dry_run import describe
         from ..recipe.load import find, load
@@ -68,10 +68,9 @@ _stage_command("report")
 
 def _walk(recipe: str, changes: list[str] | None, stage: str | None) -> None:
     from ..stages.walk import walk
-    from ..storage.manifest import STAGES
 
     opened = open_run(recipe, changes)
-    walk(opened, STAGES if stage is None else (stage,))
+    walk(opened, None if stage is None else (stage,))
     if stage == "select":
         from ..report.summary import print_funnel
 

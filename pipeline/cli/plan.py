@@ -23,11 +23,12 @@ def plan(
     from ..errors import FusechatError
     from ..planning.prompt_counts import counted, expected, is_unreachable
     from ..planning.report import describe
+    from ..recipe import sections
     from ..stages.walk import walk
 
     run = open_run(recipe, set_)
     try:
-        walk(run, ("prompts",), pilot)
+        walk(run, sections.read_stages(run.recipe), pilot)
         run.pin_branches(())
         counts = counted(run)
     except FusechatError as error:

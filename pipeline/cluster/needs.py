@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..errors import CapacityError
-from ..recipe import Engine, OwnReward, Placement, Recipe, RewardModel
+from ..recipe import Engine, OwnReward, Placement, Recipe, ScoredModel
 from .connect import nodes
 from .placement import Need, Resources, check
 from .ray_data import WORKER_CPUS
@@ -40,7 +40,7 @@ def check_capacity(recipe: Recipe, cluster: Sequence[Resources], wait_s: float =
     while True:
         try:
             check(serving_needs(recipe), cluster, reserved_needs())
-            check([training_need(recipe)], cluster)
+            check([training_need(recipe)] if recipe.trainings else [], cluster)
             return
         except CapacityError:
             if time.monotonic() >= deadline:
@@ -74,7 +74,7 @@ def _bundle(
     return bundle
 
 
-def reward_need(reward: RewardModel, setting: str) -> Need:
+def reward_need(reward: ScoredModel, setting: str) -> Need:
     """Resources of a reward model, without the source that it uses."""
     if not isinstance(reward, OwnReward):
         return Need(reward.name, ({"CPU": 0.0},), setting)
@@ -86,8 +86,10 @@ def reward_need(reward: RewardModel, setting: str) -> Need:
 def serving_needs(recipe: Recipe) -> list[Need]:
     """Resources of everything that the recipe serves at any time, for the capacity check."""
     found = [engine_need(s.name, s.engine, s.placement, f"sources.{s.name}") for s in recipe.served]
-    found += [reward_need(r, f"rewards.{r.name}") for r in recipe.rewards]
+    found += [reward_need(r, f"rewards.{r.name}") for r in recipe.scored_models]
     evaluate = recipe.evaluate
+    if "evaluate" not in recipe.stages:
+        return found
     found.append(engine_need("evaluate", evaluate.engine, evaluate.placement, "evaluate"))
     for own in evaluate.models:
         if not isinstance(own, str) and (own.engine is not None or own.placement is not None):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..recipe import RewardModel, Source
+from ..recipe import ScoredModel, Source
 from .needs import engine_need, reward_need
 from .placement import Need, Resources
 
@@ -57,7 +57,7 @@ class SourceService:
 class RewardService:
     """A reward model, served for batch work."""
 
-    reward: RewardModel
+    reward: ScoredModel
     model: Path | None
     """Folder of the weights; None if it reads a source's probabilities."""
     setting: str

@@ -9,7 +9,7 @@ import pyarrow as pa
 import yaml
 
 from ..recipe import DOMAINS, AnySource, EndpointSource, Recipe, Source
-from ..selection.funnel import Funnel
+from ..selection.funnel import Funnel, unit
 from ..storage.manifest import versions
 from ..storage.run_dir import RunDir
 
@@ -38,6 +38,12 @@ LICENCES = {
 }
 """Part of a model's name -> a summary of its terms at the time of writing. The longest matching part counts."""
 
+DATA_SECTIONS = ("sources", "rewards", "select", "dataset")
+"""Sections of the recipe that the data set depends on."""
+PROVENANCE = (
+    " Both sides of a pair are by one source. Each row names its prompt, source, revision, template, parameters, seed, "
+    "reward and verdict."
+)
 NO_LICENCE = "not known to fusechat: see the model's own card"
 
 
@@ -72,28 +78,36 @@ def card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {recipe.name}\n",
-        f"{len(sft)} SFT rows and {len(pairs)} preference pairs, selected from the responses of {len(recipe.sources)} "
-        "models by the rule of FuseChat-3.0 (arXiv 2503.04222). Both sides of a pair are by one source. Each row names "
-        "its prompt, source, revision, template, parameters, seed, reward and verdict.\n",
+        f"{len(sft)} SFT rows and {len(pairs)} preference pairs {origin(recipe)}"
+        + (PROVENANCE if recipe.dataset is None else "")
+        + "\n",
         f"## How a trainer loads it\n\nFOLDER is the folder of this file.\n{usage}",
         "## Composition\n",
         _composition(sft, pairs),
-        "## What became of the prompts\n",
+        f"## What became of the {unit(funnel)}\n",
         table(
-            ["reason", "prompts", "%"],
+            ["reason", unit(funnel), "%"],
             [[r, n, f"{100 * n / max(funnel['num_prompts'], 1):.1f}"] for r, n in funnel["reasons"].items()]
             + [["all", funnel["num_prompts"], "100.0"]],
         ),
-        "## Rules\n",
-        _rules(recipe, {*sft.column("domain").to_pylist(), *pairs.column("domain").to_pylist()}),
+        *_rules(recipe, {*sft.column("domain").to_pylist(), *pairs.column("domain").to_pylist()}),
         "## Sources and their terms\n",
         sources(recipe, sft, pairs),
         "## Versions\n",
         table(["stage", "fingerprint", "versions"], _stages(run)),
         "## Recipe\n",
-        block(recipe, "name", "seed", "sources", "rewards", "select"),
+        block(recipe, "name", "seed", *DATA_SECTIONS),
     ]
     return "\n".join(parts)
+
+
+def origin(recipe: Recipe) -> str:
+    """The end of a sentence about the rows: how they came about."""
+    if (dataset := recipe.dataset) is None:
+        rule = "by the rule of FuseChat-3.0 (arXiv 2503.04222)."
+        return f"that were selected from the responses of {len(recipe.sources)} models {rule}"
+    tables = dict.fromkeys(t if isinstance(t, str) else t.name for t in (*dataset.sft, *dataset.pairs))
+    return f"that were imported ready to train on, from {', '.join(tables)}."
 
 
 def _composition(sft: pa.Table, pairs: pa.Table) -> str:
@@ -103,14 +117,17 @@ def _composition(sft: pa.Table, pairs: pa.Table) -> str:
     return table(["domain", "source", "SFT rows", "pairs"], [*rows, ["all", "", len(sft), len(pairs)]])
 
 
-def _rules(recipe: Recipe, domains: set[str]) -> str:
+def _rules(recipe: Recipe, domains: set[str]) -> list[str]:
+    """The section of the selection rules; no section if the rows were imported."""
+    if recipe.dataset is not None:
+        return []
     rows = []
     for domain in DOMAINS:
         rule = recipe.select.rule(domain)
         if domain in domains:
             top = "any" if rule.margin.max is None else rule.margin.max
             rows.append([domain, rule.sft_fraction, f"{rule.margin.min} to {top}", rule.rows, rule.prefer])
-    return table(["domain", "SFT share", "margin", "rows a prompt", "winner by"], rows)
+    return ["## Rules\n", table(["domain", "SFT share", "margin", "rows a prompt", "winner by"], rows)]
 
 
 def sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
@@ -121,9 +138,10 @@ def sources(recipe: Recipe, sft: pa.Table, pairs: pa.Table) -> str:
         for source, revision in zip(*(data.column(c).to_pylist() for c in ("source", "revision")), strict=True):
             revisions.setdefault(source, set()).add(revision)
     rows = []
-    for source in recipe.sources:
-        name = source.name
-        model = model_of(source)
+    models = {source.name: model_of(source) for source in recipe.sources}
+    if recipe.dataset is not None:  # its rows name their sources
+        models = {name: models.get(name, "") for name in sorted(num_rows)}
+    for name, model in models.items():
         rows.append([name, model, ", ".join(sorted(revisions.get(name, ()))), num_rows[name], licence(model, name)])
     return table(["source", "model", "revision", "rows", "terms"], rows)
 

@@ -18,6 +18,7 @@ from ..selection.funnel import REMOVED
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .decisions import check_decision, decide_again
+from .imported_check import check_imported
 from .outputs import check_outputs
 from .row_checks import (
     NO_REJECTS,
@@ -42,6 +43,8 @@ def check(run: RunDir, recipe: Recipe) -> list[Violation]:
     """
     if not run.exists("select", "pairs.parquet") or not run.exists("select", "sft.parquet"):
         raise StageError("check", run.url, "the selection has not been run; `fusechat select` runs it")
+    if recipe.dataset is not None:
+        return check_imported(run, recipe)
     if not run.exists("score", "agreement.json"):
         raise StageError("check", run.url, "the scores are missing; `fusechat score` makes them")
     agreement: AgreementReport = run.read_json("score", "agreement.json")

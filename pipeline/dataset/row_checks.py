@@ -59,7 +59,7 @@ class _RowResponse:
     response_id: str
     messages: list[Message]
     seed: int
-    reward: float
+    reward: float | None
     correct: bool | None
     verdict: str | None
 
@@ -170,7 +170,7 @@ def check_pair(
         violations.append(violation(TRACEABLE, "row_id does not match the row"))
     if row["chosen"] == row["rejected"]:
         violations.append(violation(TEXTS, "chosen and rejected have the same text"))
-    margin = round(row["chosen_reward"] - row["rejected_reward"], PLACES)
+    margin = round((row["chosen_reward"] or 0.0) - (row["rejected_reward"] or 0.0), PLACES)
     window = recipe.select.rule(row["domain"]).margin if row["domain"] in DOMAINS else None
     if row["margin"] != margin:
         violations.append(violation(REWARDS, f"margin {row['margin']}, the rewards differ by {margin}"))

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..recipe import Domain, Recipe
 from ..records import OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
 from ..scoring.agreement import AgreementReport
+from ..selection.ready_dataset import REASONS as IMPORTED_REASONS
 from ..selection.rule import REASONS, STATUSES
 from ..storage.run_dir import RunDir
 from .decisions import decide_again
@@ -46,7 +47,7 @@ def trace(run: RunDir, recipe: Recipe, identity: str) -> Trace:
         UserError: nothing has this identity, or several things do.
     """
     if identity in MODELS:
-        return _trace_model(run, identity)
+        return _trace_model(run, recipe, identity)
     matches: dict[tuple[str, str], Callable[[], Trace]] = {}
     for table in ("sft", "pairs"):
         for row in _starting(run, [f"select/{table}.parquet"], "row_id", identity):
@@ -54,11 +55,11 @@ def trace(run: RunDir, recipe: Recipe, identity: str) -> Trace:
             matches["row", row["row_id"]] = partial(_trace_row, run, recipe, row, table, ids)
     for response in _starting(run, run.files("sample"), "response_id", identity):
         matches["response", response["response_id"]] = partial(_trace_response, run, recipe, response)
-    prompts = run.files("prompts", "train")
+    prompts = _prompt_files(run)
     for prompt in [*_starting(run, prompts, "prompt_id", identity), *_equal(run, prompts, "id", identity)]:
         matches["prompt", prompt["prompt_id"]] = partial(_trace_prompt, run, recipe, prompt["prompt_id"])
     if not matches:
-        for reject in _equal(run, ["prompts/rejects.parquet"], "id", identity):
+        for reject in _equal(run, ["prompts/rejects.parquet", "select/rejects.parquet"], "id", identity):
             matches["reject", reject["id"]] = partial(_trace_reject, reject)
     if not matches:
         raise UserError(
@@ -100,7 +101,7 @@ def _trace_row(run: RunDir, recipe: Recipe, row: SftRow | PairRow, table: str, i
         "kind": "row",
         "table": f"select/{table}.parquet",
         "row": {k: v for k, v in row.items() if k not in ("prompt", "completion", "chosen", "rejected")},
-        "outcome": _outcome(run, row["prompt_id"]),
+        "outcome": _outcome(run, recipe, row["prompt_id"]),
         "prompt": _prompt(run, row["prompt_id"]),
         "responses": [responses[i] for i in ids if i in responses],
     }
@@ -109,7 +110,7 @@ def _trace_row(run: RunDir, recipe: Recipe, row: SftRow | PairRow, table: str, i
 def _trace_response(run: RunDir, recipe: Recipe, response: ResponseRow) -> ResponseTrace:
     prompt = response["prompt_id"]
     traced = next(r for r in _responses(run, recipe, prompt) if r["response_id"] == response["response_id"])
-    return {"kind": "response", **traced, "outcome": _outcome(run, prompt), "prompt": _prompt(run, prompt)}
+    return {"kind": "response", **traced, "outcome": _outcome(run, recipe, prompt), "prompt": _prompt(run, prompt)}
 
 
 def _trace_prompt(run: RunDir, recipe: Recipe, prompt: str) -> PromptTrace:
@@ -117,7 +118,7 @@ def _trace_prompt(run: RunDir, recipe: Recipe, prompt: str) -> PromptTrace:
     return {
         "kind": "prompt",
         "prompt": _prompt(run, prompt),
-        "outcome": _outcome(run, prompt),
+        "outcome": _outcome(run, recipe, prompt),
         "rows": rows,
         "responses": _responses(run, recipe, prompt),
     }
@@ -127,16 +128,22 @@ def _trace_reject(reject: RejectRow) -> RejectTrace:
     return {"kind": "reject", **reject}
 
 
-def _outcome(run: RunDir, prompt: str) -> TracedOutcome | None:
+def _outcome(run: RunDir, recipe: Recipe, prompt: str) -> TracedOutcome | None:
     rows: list[OutcomeRow] = _equal(run, ["select/outcomes.parquet"], "prompt_id", prompt)
     if not rows:
         return None
     reason = rows[0]["reason"]
-    return {"reason": reason, "means": REASONS.get(reason, ""), "source": rows[0]["source"]}
+    means = (REASONS if recipe.dataset is None else IMPORTED_REASONS).get(reason, "")
+    return {"reason": reason, "means": means, "source": rows[0]["source"]}
 
 
 def _prompt(run: RunDir, prompt: str) -> PromptRow | None:
-    return next(iter(_equal(run, run.files("prompts", "train"), "prompt_id", prompt)), None)
+    return next(iter(_equal(run, _prompt_files(run), "prompt_id", prompt)), None)
+
+
+def _prompt_files(run: RunDir) -> list[str]:
+    """Files with training prompts, those of an imported data set too."""
+    return [*run.files("prompts", "train"), *run.files("select", "prompts")]
 
 
 def _responses(run: RunDir, recipe: Recipe, prompt: str) -> list[TracedResponse]:
@@ -173,7 +180,7 @@ def _chosen_reward_model(run: RunDir) -> str | None:
     return agreement["chosen"]
 
 
-def _trace_model(run: RunDir, stage: str) -> ModelTrace:
+def _trace_model(run: RunDir, recipe: Recipe, stage: str) -> ModelTrace:
     """The rows that a model was trained on: those of the table that the training did not reject."""
     manifest = run.manifest(stage)
     if manifest is None or not run.exists(stage, "result.json"):
@@ -193,7 +200,7 @@ def _trace_model(run: RunDir, stage: str) -> ModelTrace:
         "selection_changed_since": selected is not None and manifest.inputs.get("select") != selected.fingerprint,
         "num_rows": len(rows) - len(rejected),
         "rejects": rejects,
-        "starts_from": "dpo starts from the sft model" if stage == "dpo" else "the target",
+        "starts_from": "dpo starts from the sft model" if stage == "dpo" and recipe.sft is not None else "the target",
         "rows": [r for r in rows if r not in rejected],
     }
 

@@ -80,9 +80,8 @@ def _source(run: Run, pinned: PinnedSource) -> ModelUnderTest:
 
 def _trained(run: Run, name: str) -> ModelUnderTest:
     """The target, or the model that a training stage made from it."""
-    target = run.recipe.target.model
+    target, system = run.target.model, run.target.system
     revision = run.model_revision(target) if name == "target" else run.fingerprint(name)
-    system = run.recipe.target.system
     return ModelUnderTest(
         name=name,
         source=_deployment(run, name).model_copy(update={"system": system}),

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel
 
 from ..errors import FusechatError, StageError, one_line
-from ..recipe import Model, PromptTable, Recipe
+from ..recipe import DatasetTable, Model, PromptTable, Recipe
 from ..recipe.paths import models, suite_tables, tables
 
 Kind = Literal["model", "dataset"]
@@ -31,6 +31,8 @@ CACHED_FILES: dict[Kind, str] = {"model": "config.json", "dataset": "README.md"}
 MAX_LOOKUPS = 8
 """Look-ups at the same time."""
 T = TypeVar("T")
+Pinned = Model | PromptTable | DatasetTable
+"""A part of the recipe that names a repository of the hub by a revision."""
 
 
 def pinned(
@@ -54,8 +56,8 @@ def pinned(
     """
     known = dict(commits)
     if resolve:
-        named: list[tuple[str, Model | PromptTable]] = list(models(recipe)) if "models" in resolve else []
-        sets = [
+        named: list[tuple[str, Pinned]] = list(models(recipe)) if "models" in resolve else []
+        sets: list[PromptTable | DatasetTable] = [
             *(tables(recipe) if "prompts" in resolve else ()),
             *(suite_tables(recipe) if "suites" in resolve else ()),
         ]
@@ -76,7 +78,7 @@ def pinned(
                     stage = "prompts" if kind_of(name) == "dataset" else "models"
                     raise StageError(stage, new[name], str(error)) from error
 
-    def pin(node: Model | PromptTable) -> Model | PromptTable:
+    def pin(node: Pinned) -> Pinned:
         commit = known.get(branch(node) or "")
         return node if commit is None else node.model_copy(update={"revision": commit})
 
@@ -88,11 +90,11 @@ def kind_of(name: str) -> Kind:
     return "dataset" if name.startswith(DATASETS) else "model"
 
 
-def branch(node: Model | PromptTable) -> str | None:
+def branch(node: Pinned) -> str | None:
     """`hub@revision` of a model or data set that is given by a branch or tag; None of any other."""
     if node.hub is None or node.revision is None or COMMIT.fullmatch(node.revision):
         return None
-    return f"{DATASETS if isinstance(node, PromptTable) else ''}{node.hub}@{node.revision}"
+    return f"{DATASETS if isinstance(node, PromptTable | DatasetTable) else ''}{node.hub}@{node.revision}"
 
 
 def commit_of(name: str) -> str:
@@ -134,9 +136,9 @@ def _moved_to(name: str) -> str | None:
         return None
 
 
-def _replace(node: T, pin: Callable[[Model | PromptTable], Model | PromptTable]) -> T:
+def _replace(node: T, pin: Callable[[Pinned], Pinned]) -> T:
     """A copy of a part of the recipe in which every model and table is replaced by what `pin` makes of it."""
-    if isinstance(node, Model | PromptTable):
+    if isinstance(node, Pinned):
         return pin(node)  # type: ignore[return-value]
     if isinstance(node, tuple):
         return tuple(_replace(item, pin) for item in node)  # type: ignore[return-value]

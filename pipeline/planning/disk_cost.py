@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..recipe import Recipe
 from ..recipe.paths import models
-from .memory import adapter_parameters
+from .memory import Shape, adapter_parameters
 from .model_shapes import model_shape, origin, shape_or_guess
 from .sampling_cost import BYTES_A_TOKEN, Estimate
 from .stage_costs import StageCost
@@ -35,19 +35,27 @@ def disk_uses(
     base: Path,
     estimates: Sequence[Estimate],
     trainings: Sequence[TrainingCost],
-    evaluation: StageCost,
+    evaluation: StageCost | None,
 ) -> list[DiskUse]:
     """What takes disk: in the models' cache, in the run directory, and until the end of each training."""
     fetched = {str(model.hub or model.wheels): (who, model) for who, model in models(recipe) if model.path is None}
     weights = sum(2 * shape_or_guess(model, who, base).parameters for who, model in fetched.values())
     origins = origin([model for _, model in fetched.values()])
-    target = model_shape(recipe.target.model, base)
     uses = [
         DiskUse("models' cache", weights, f"weights of {len(fetched)} models in bfloat16, {origins}"),
         DiskUse("samples", sum(e.disk for e in estimates), "those that are missing, with their identities; no logits"),
     ]
     rows = sum(t.work.rows * t.work.tokens for t in trainings) * BYTES_A_TOKEN
     uses.append(DiskUse("selected rows", rows, "texts of SFT rows and pairs"))
+    if recipe.target is not None and trainings:
+        uses += _training_uses(model_shape(recipe.target.model, base), trainings)
+    if evaluation is not None:
+        uses.append(DiskUse("answers", evaluation.tokens * BYTES_A_TOKEN, "those of the evaluated models"))
+    return uses
+
+
+def _training_uses(target: Shape, trainings: Sequence[TrainingCost]) -> list[DiskUse]:
+    uses = []
     for training in trainings:
         trained = adapter_parameters(target, training.config.lora.r) if training.config.lora else target.parameters
         one = 12 * trained
@@ -58,9 +66,8 @@ def disk_uses(
                 f"{KEPT_CHECKPOINTS} and {WRITTEN} that is written, {size(one)} each: float32 weights, Adam's moments",
             )
         )
-    uses.append(DiskUse("trained models", len(trainings) * 2 * target.parameters, "SFT and DPO in bfloat16"))
-    uses.append(DiskUse("answers", evaluation.tokens * BYTES_A_TOKEN, "those of the evaluated models"))
-    return uses
+    names = " and ".join(training.stage.upper() for training in trainings)
+    return [*uses, DiskUse("trained models", len(trainings) * 2 * target.parameters, f"{names} in bfloat16")]
 
 
 def most_at_once(uses: Sequence[DiskUse]) -> float:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from ..cluster.placement import describe as describe_resources
 from ..recipe import (
     DOMAINS,
+    Dpo,
     EndpointSource,
+    Evaluate,
     HarnessSuite,
+    ImportedReward,
     JudgedSuite,
     Model,
     Optimization,
     OwnReward,
+    ReadyDataset,
     Recipe,
     Source,
 )
+from ..storage.manifest import STAGES
 
 SHOWN_FILES = 3
 """Files of a suite that are named; MMLU-Redux has 57."""
@@ -29,12 +34,34 @@ def describe_model(model: Model) -> str:
 
 
 def describe(recipe: Recipe) -> str:
-    """The plan as text: sources, rewards, selection, trainings and evaluation, with their resources."""
-    lines = [
-        f"recipe {recipe.name}: run directory {recipe.run_dir}, seed {recipe.seed}",
-        "",
-        "sample (Ray Data over Ray Serve)",
-    ]
+    """The plan as text: sources, rewards, selection, trainings and evaluation, with their resources.
+
+    It has the stages that the recipe calls for.
+    """
+    lines = [f"recipe {recipe.name}: run directory {recipe.run_dir}, seed {recipe.seed}"]
+    if len(recipe.stages) < len(STAGES):
+        lines.append(f"stages: {', '.join(recipe.stages)}")
+    if recipe.sources:
+        lines += _sources(recipe)
+    if recipe.rewards:
+        lines += _rewards(recipe)
+    if "select" in recipe.stages:
+        lines += _selection(recipe) if recipe.dataset is None else _ready(recipe.dataset)
+    if recipe.target is not None and recipe.trainings:
+        training = recipe.training
+        resources = describe_resources({"CPU": training.num_cpus, "GPU": training.num_gpus})
+        workers = f"Ray Train, {training.num_workers} workers x ({resources})"
+        lines += ["", f"train {describe_model(recipe.target.model)} ({workers})"]
+        for stage, config in recipe.trainings.items():
+            own = f", beta {config.beta:g}, {config.loss_type}" if isinstance(config, Dpo) else ""
+            lines.append(f"  {stage}: {_optimization(config)}{own}")
+    if "evaluate" in recipe.stages:
+        lines += _evaluation(recipe.evaluate)
+    return "\n".join(lines)
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    lines = ["", "sample (Ray Data over Ray Serve)" if recipe.dataset is None else "sources"]
     for source in recipe.sources:
         if isinstance(source, Source):
             lines += _source(source)
@@ -42,31 +69,44 @@ def describe(recipe: Recipe) -> str:
             lines.append(f"  {source.name}: {source.model} at {source.url}")
         else:
             lines.append(f"  {source.name}: imported, as {source.name} in the prompt rows")
-    lines += ["", f"score ({_reward_rule(recipe)} of {len(recipe.rewards)} reward models)"]
+    return lines
+
+
+def _rewards(recipe: Recipe) -> list[str]:
+    lines = ["", f"score ({_reward_rule(recipe)} of {len(recipe.rewards)} reward models)"]
     for reward in recipe.rewards:
         if isinstance(reward, OwnReward):
             resources = describe_resources({"CPU": reward.placement.num_cpus, "GPU": reward.placement.num_gpus})
             replicas = f"{reward.placement.replicas} x ({resources})"
             lines.append(f"  {reward.name}: {reward.kind} {describe_model(reward.model)}, {replicas}")
+        elif isinstance(reward, ImportedReward):
+            lines.append(f"  {reward.name}: imported, as {reward.name} in the prompt rows' scores")
         else:
             lines.append(f"  {reward.name}: {reward.kind} with {reward.source}")
-    lines += ["", "select"]
+    return lines
+
+
+def _ready(dataset: ReadyDataset) -> list[str]:
+    lines = ["", "select (rows that are ready)"]
+    for name, tables in (("sft", dataset.sft), ("pairs", dataset.pairs)):
+        if tables:
+            lines.append(f"  {name}: {', '.join(t if isinstance(t, str) else t.name for t in tables)}")
+    return lines
+
+
+def _selection(recipe: Recipe) -> list[str]:
+    lines = ["", "select"]
     for domain in DOMAINS:
         rule = recipe.select.rule(domain)
         top = "none" if rule.margin.max is None else f"{rule.margin.max:g}"
         share = f"{100 * rule.sft_fraction:.0f}% of the prompts for SFT only"
         fallback = ", SFT if there is no pair" if rule.fallback_to_sft else ""
         lines.append(f"  {domain}: {share}, margin {rule.margin.min:g} to {top}{fallback}")
-    training = recipe.training
-    resources = describe_resources({"CPU": training.num_cpus, "GPU": training.num_gpus})
-    lines += [
-        "",
-        f"train {describe_model(recipe.target.model)} (Ray Train, {training.num_workers} workers x ({resources}))",
-    ]
-    lines.append(f"  sft: {_optimization(recipe.sft)}")
-    lines.append(f"  dpo: {_optimization(recipe.dpo)}, beta {recipe.dpo.beta:g}, {recipe.dpo.loss_type}")
-    evaluate = recipe.evaluate
-    lines += [
+    return lines
+
+
+def _evaluation(evaluate: Evaluate) -> list[str]:
+    lines = [
         "",
         f"evaluate {', '.join(evaluate.names)}: temperature {evaluate.sampling.temperature:g}, "
         f"judge {evaluate.judge or 'none'}",
@@ -82,7 +122,7 @@ def describe(recipe: Recipe) -> str:
             judged = f", judge {suite.judge}, baseline {suite.baseline or 'none (ratings)'}"
         shown = ", ".join(files[:SHOWN_FILES]) + (f" and {more} more" if (more := len(files) - SHOWN_FILES) > 0 else "")
         lines.append(f"  {suite.name}: {suite.kind}, {shown}{judged}")
-    return "\n".join(lines)
+    return lines
 
 
 def _reward_rule(recipe: Recipe) -> str:

@@ -34,7 +34,8 @@ def _blocks(run: Run, counts: PromptCounts) -> Iterator[list[str]]:
     recipe = run.recipe
     yield list(prompt_counts.describe(counts))
     estimates, total = sampling_cost.estimate(run, counts)
-    yield sampling_cost.describe(estimates, total)
+    if "sample" in recipe.stages:
+        yield sampling_cost.describe(estimates, total)
     yield engine_memory.describe(recipe, run.base, estimates)
     lengths = sampling_cost.sampled_lengths(run)
     trainings = training_cost.training_costs(recipe, run.base, run.dir, counts.train, lengths)
@@ -43,7 +44,8 @@ def _blocks(run: Run, counts: PromptCounts) -> Iterator[list[str]]:
     yield list(suite_counts.describe(suites, len(recipe.evaluate.names)))
     costs = stage_costs.stage_costs(run, counts, estimates, total, trainings, suites, lengths)
     yield stage_costs.describe(costs, recipe)
-    yield disk_cost.describe(disk_cost.disk_uses(recipe, run.base, estimates, trainings, costs[-1]))
+    answers = costs[-1] if costs and costs[-1].stage == "evaluate" else None
+    yield disk_cost.describe(disk_cost.disk_uses(recipe, run.base, estimates, trainings, answers))
     yield _assumptions(run, counts)
 
 

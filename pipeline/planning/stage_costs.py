@@ -14,11 +14,12 @@ from ..recipe import (
     Engine,
     EvaluatedModel,
     JudgeReward,
+    Optimization,
     OwnReward,
     Placement,
     Policy,
     Recipe,
-    RewardModel,
+    ScoredModel,
     Source,
 )
 from ..run import Run
@@ -31,6 +32,8 @@ from .suite_counts import SuiteCount
 from .text_tables import aligned, clock, short
 from .training_cost import TrainingCost
 
+USUAL_LENGTH: int = Optimization.model_fields["max_length"].default
+"""Tokens of a response at most, for a recipe that neither samples nor trains."""
 CHECK_S: dict[Domain, float] = {"math": 0.001, "code": 0.006}
 """CPU seconds of one verdict, as measured on cases that end at once (docs/performance.md)."""
 
@@ -68,16 +71,18 @@ def scoring_cost(recipe: Recipe, counts: PromptCounts, lengths: Lengths) -> Stag
             checks_s += num * CHECK_S.get(domain, 0.0)
             tokens += num * (prompts.tokens + length)
     rule = recipe.score.reward
-    rewards = [r for r in recipe.rewards if isinstance(rule, str) or r.name in rule.names]
+    rewards = [r for r in recipe.scored_models if isinstance(rule, str) or r.name in rule.names]
     if isinstance(rule, str) and rule != "auto":
-        rewards = [r for r in recipe.rewards if r.name == rule]
+        rewards = [r for r in recipe.scored_models if r.name == rule]
     costs = [_reward_cost(recipe, reward, tokens) for reward in rewards]
     if rule == "auto" and costs:  # the agreement with the verdicts decides; the dearest is counted
         costs = [max(costs, key=lambda cost: (cost[1], cost[0]))]
     seconds = checks_s / recipe.score.verify.num_workers + sum(s for s, _, _ in costs)
     hours = sum(h for _, h, _ in costs)
     read = tokens * len(costs)
-    names = "the dearest of the rewards" if rule == "auto" else ", ".join(r.name for r in rewards) or "no reward"
+    names = (
+        "the dearest of the rewards" if rule == "auto" and costs else ", ".join(r.name for r in rewards) or "no reward"
+    )
     gpus = max((g for _, _, g in costs), default=0.0)
     work = f"{responses:.0f} responses at most, by {names}; {checks_s / 3600:.1f} CPU-hours of verdicts"
     return StageCost(
@@ -90,10 +95,11 @@ def _imported_length(recipe: Recipe, lengths: Lengths) -> float:
     if lengths:
         return sum(response for response, _ in lengths.values()) / len(lengths)
     sampled = [s.sampling.max_tokens for s in recipe.sources if isinstance(s, Policy)]
-    return SHARE_OF_MAX_TOKENS * (sum(sampled) / len(sampled) if sampled else recipe.sft.max_length)
+    longest = max((training.max_length for training in recipe.trainings.values()), default=USUAL_LENGTH)
+    return SHARE_OF_MAX_TOKENS * (sum(sampled) / len(sampled) if sampled else longest)
 
 
-def _reward_cost(recipe: Recipe, reward: RewardModel, tokens: float) -> tuple[float, float, float]:
+def _reward_cost(recipe: Recipe, reward: ScoredModel, tokens: float) -> tuple[float, float, float]:
     """Seconds, GPU-hours and GPUs of one reward for so many tokens."""
     if isinstance(reward, OwnReward):
         parameters, placement, workers = parameters_of_model(reward.model, reward.name), reward.placement, 1
@@ -151,9 +157,9 @@ def _evaluated(recipe: Recipe, base: Path) -> list[tuple[float, Engine, Placemen
         if isinstance(entry, EvaluatedModel):
             engine, placement = entry.engine or config.engine, entry.placement or config.placement
             found.append((parameters_of_model(entry.model, entry.name), engine, placement))
-        elif entry not in sources:
+        elif entry not in sources and recipe.target is not None:
             found.append((model_shape(recipe.target.model, base).parameters, config.engine, config.placement))
-        elif isinstance(source := sources[entry], Source):
+        elif isinstance(source := sources.get(entry), Source):
             found.append((parameters_of(source), source.engine, source.placement))
     return found
 
@@ -173,7 +179,7 @@ def stage_costs(
         total: seconds of sampling, for a recipe without GPUs.
     """
     recipe, training = run.recipe, run.recipe.training
-    found = [
+    sampling = [
         StageCost(
             stage="sample",
             work=f"{sum(e.missing for e in estimates)} samples of {len(estimates)} sources",
@@ -182,9 +188,11 @@ def stage_costs(
             gpu_hours=gpu_hours(estimates),
             seconds=seconds_on(run, estimates, None),
             seconds_in_turns=seconds_on(run, estimates, [_node(recipe)]) if smallest_cluster(recipe) else total,
-        ),
-        scoring_cost(recipe, counts, lengths),
+        )
     ]
+    found = sampling if "sample" in recipe.stages else []
+    if "score" in recipe.stages:
+        found.append(scoring_cost(recipe, counts, lengths))
     gpus = training.num_workers * training.num_gpus
     for cost in trainings:
         found.append(
@@ -199,7 +207,7 @@ def stage_costs(
                 seconds_in_turns=3600 * cost.hours,
             )
         )
-    return [*found, evaluation_cost(run, counts, suites)]
+    return [*found, evaluation_cost(run, counts, suites)] if "evaluate" in recipe.stages else found
 
 
 def _node(recipe: Recipe) -> Resources:
@@ -211,7 +219,7 @@ def _node(recipe: Recipe) -> Resources:
 def smallest_cluster(recipe: Recipe) -> float:
     """GPUs that the recipe needs at least: those of its largest deployment, or of the training."""
     largest = max((sum(b.get("GPU", 0.0) for b in n.bundles) for n in serving_needs(recipe)), default=0.0)
-    return max(largest, recipe.training.num_workers * recipe.training.num_gpus)
+    return max(largest, recipe.training.num_workers * recipe.training.num_gpus if recipe.trainings else 0.0)
 
 
 def describe(costs: Sequence[StageCost], recipe: Recipe) -> list[str]:

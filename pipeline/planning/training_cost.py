@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ..machine.accelerators import ACCELERATORS, CHARS_PER_TOKEN, SHARE_OF_MAX_TOKENS
 from ..machine.hardware import machine_memory
-from ..recipe import DOMAINS, Dpo, Optimization, Recipe, Source, Training
+from ..recipe import DOMAINS, Dpo, Optimization, Recipe, Source, StageName, Training
 from ..storage.run_dir import RunDir
 from .engine_rate import CPU_PEAK, CPU_SHARE
 from .memory import GIB, Memory, Shape, check, describe_memory, memory
@@ -124,7 +123,7 @@ def work_of(config: Optimization, recipe: Recipe, directory: RunDir, prompts: Co
 class TrainingCost:
     """The cost of SFT or of DPO."""
 
-    stage: Literal["sft", "dpo"]
+    stage: StageName
     config: Optimization
     memory: Memory
     work: TrainingWork
@@ -139,7 +138,7 @@ class TrainingCost:
 def training_costs(
     recipe: Recipe, base: Path, directory: RunDir, prompts: Counts, lengths: Lengths
 ) -> list[TrainingCost]:
-    """The costs of both trainings.
+    """The costs of the recipe's trainings.
 
     Args:
         base: folder that the target's relative path starts at. For the other arguments see `work_of`.
@@ -147,11 +146,12 @@ def training_costs(
     Raises:
         CapacityError: a training does not fit on its devices; the message names settings with which it would fit.
     """
+    if recipe.target is None:
+        return []
     shape, cluster = model_shape(recipe.target.model, base), recipe.training
     device = device_of(cluster, recipe.cluster.address)
     costs = []
-    stages: tuple[tuple[Literal["sft", "dpo"], Optimization], ...] = (("sft", recipe.sft), ("dpo", recipe.dpo))
-    for stage, config in stages:
+    for stage, config in recipe.trainings.items():
         if device.memory is None:
             need = memory(shape, config, cluster)
         else:
@@ -163,11 +163,13 @@ def training_costs(
 
 
 def describe(recipe: Recipe, base: Path, costs: list[TrainingCost]) -> list[str]:
-    """The estimates of both trainings as lines of text.
+    """The estimates of the trainings as lines of text; none without trainings.
 
     Args:
         base: folder that the target's relative path starts at.
     """
+    if recipe.target is None or not costs:
+        return []
     shape, cluster = model_shape(recipe.target.model, base), recipe.training
     device = device_of(cluster, recipe.cluster.address)
     size = "as published" if recipe.target.model.hub in PUBLISHED else "from its folder"

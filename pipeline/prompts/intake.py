@@ -84,7 +84,7 @@ class Intake:
         self._compared.read_evaluation_sets(self._base)
         for entry, name in zip(self._config.train, names[num_heldout:], strict=True):
             self._read_train(PromptReader(entry, self._base, name))
-        if not self.train.num:
+        if self._config.train and not self.train.num:
             problem = f"no usable prompt ({', '.join(f'{num} {reason}' for reason, num in self.rejected.items())})"
             raise InputError(", ".join(names[num_heldout:]), 0, problem)
         self._templates.check()

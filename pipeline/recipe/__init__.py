@@ -1,6 +1,7 @@
 """The recipe: its models, one file per section (*_options.py), and the loader of recipe files (load.py)."""
 
 from .cluster_options import Cluster, Serve
+from .dataset_options import DatasetField, DatasetForm, DatasetTable, ReadyDataset
 from .evaluate_options import (
     JUDGED_FORMS,
     REFERENCE,
@@ -23,10 +24,12 @@ from .rating_options import RatingInstructions
 from .reward_options import (
     ArmoRMReward,
     ClassifierReward,
+    ImportedReward,
     JudgeReward,
     LikelihoodReward,
     OwnReward,
     RewardModel,
+    ScoredModel,
     level_orders,
 )
 from .schema import Recipe
@@ -53,6 +56,9 @@ __all__ = [
     "Condition",
     "Contamination",
     "Cpus",
+    "DatasetField",
+    "DatasetForm",
+    "DatasetTable",
     "Domain",
     "DomainRule",
     "Dpo",
@@ -63,6 +69,7 @@ __all__ = [
     "EvaluatedModel",
     "Extract",
     "HarnessSuite",
+    "ImportedReward",
     "ImportedSource",
     "Judge",
     "JudgeReward",
@@ -83,6 +90,7 @@ __all__ = [
     "PromptTable",
     "Prompts",
     "RatingInstructions",
+    "ReadyDataset",
     "Recipe",
     "ResponseColumn",
     "ResponseRows",
@@ -90,6 +98,7 @@ __all__ = [
     "Sample",
     "Sampling",
     "Score",
+    "ScoredModel",
     "Section",
     "Select",
     "Serve",

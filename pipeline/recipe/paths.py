@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .dataset_options import DatasetTable
 from .evaluate_options import EvaluatedModel, HarnessSuite, JudgedSuite
 from .model_options import Model
 from .prompt_options import PromptFile
@@ -32,14 +33,19 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
     These are prompt files, evaluation sets, chat templates, the files of suites, and folders of harness tasks. The
     key file of the REST service is not among them: a run does not read it.
     """
-    prompts, evaluate = recipe.prompts, recipe.evaluate
+    prompts, dataset, evaluate = recipe.prompts, recipe.dataset, recipe.evaluate
     yield from _prompt_files("prompts.train", prompts.train)
     yield from _prompt_files("prompts.heldout", prompts.heldout)
     if prompts.contamination is not None:
         yield from _prompt_files("prompts.contamination.sets", prompts.contamination.sets)
+    if dataset is not None:
+        for key, tables in (("sft", dataset.sft), ("pairs", dataset.pairs)):
+            for i, table in enumerate(tables):
+                yield from _optional(f"dataset.{key}.{i}", table if isinstance(table, str) else table.path)
     for source in recipe.served:
         yield from _optional(f"sources.{source.name}.chat_template", source.chat_template)
-    yield from _optional("target.chat_template", recipe.target.chat_template)
+    if recipe.target is not None:
+        yield from _optional("target.chat_template", recipe.target.chat_template)
     for model in evaluate.models:
         if isinstance(model, EvaluatedModel):
             yield from _optional(f"evaluate.models.{model.name}.chat_template", model.chat_template)
@@ -54,9 +60,11 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
     yield from _optional("evaluate.suite_files", evaluate.suite_files)
 
 
-def tables(recipe: Recipe) -> Iterator[PromptTable]:
-    """The recipe's tables of prompts."""
+def tables(recipe: Recipe) -> Iterator[PromptTable | DatasetTable]:
+    """The recipe's tables of prompts, and those of an SFT set and pairs."""
     yield from (entry for entry in recipe.prompts.entries if isinstance(entry, PromptTable))
+    if recipe.dataset is not None:
+        yield from (t for t in (*recipe.dataset.sft, *recipe.dataset.pairs) if isinstance(t, DatasetTable))
 
 
 def suite_tables(recipe: Recipe) -> Iterator[PromptTable]:
@@ -73,7 +81,8 @@ def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:
     for reward in recipe.rewards:
         if isinstance(reward, OwnReward):
             yield reward.name, reward.model
-    yield "target", recipe.target.model
+    if recipe.target is not None:
+        yield "target", recipe.target.model
     for entry in recipe.evaluate.models:
         if isinstance(entry, EvaluatedModel):
             yield entry.name, entry.model
@@ -83,7 +92,7 @@ def model_paths(recipe: Recipe) -> Iterator[NamedPath]:
     """The model folders, where a model is given by its path."""
     keys = [f"sources.{s.name}" for s in recipe.served]
     keys += [f"rewards.{r.name}" for r in recipe.rewards if isinstance(r, OwnReward)]
-    keys.append("target")
+    keys += ["target"] if recipe.target is not None else []
     keys += [f"evaluate.models.{m.name}" for m in recipe.evaluate.models if isinstance(m, EvaluatedModel)]
     for key, (_, model) in zip(keys, models(recipe), strict=True):
         yield from _optional(f"{key}.model.path", model.path)

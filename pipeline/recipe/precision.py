@@ -37,7 +37,7 @@ def places(recipe: Recipe) -> Iterator[Place]:
     for reward in recipe.rewards:
         if isinstance(reward, OwnReward):
             yield Place(f"rewards.{reward.name}.dtype", reward.dtype, bool(reward.placement.num_gpus))
-    for stage, config in (("sft", recipe.sft), ("dpo", recipe.dpo)):
+    for stage, config in recipe.trainings.items():
         dtype = "auto" if config.bf16 == "auto" else USUAL if config.bf16 else "float32"
         yield Place(f"{stage}.bf16", dtype, bool(recipe.training.num_gpus))
     evaluate = recipe.evaluate
@@ -86,8 +86,7 @@ def settled(recipe: Recipe) -> Recipe:
         update={
             "sources": tuple(sources),
             "rewards": tuple(rewards),
-            "sft": of_training(recipe.sft, recipe.training.num_gpus),
-            "dpo": of_training(recipe.dpo, recipe.training.num_gpus),
+            **{stage: of_training(config, recipe.training.num_gpus) for stage, config in recipe.trainings.items()},
             "evaluate": evaluate.model_copy(update=evaluation),
         }
     )

@@ -73,9 +73,9 @@ class Contamination(Section):
 class Prompts(Section):
     """Prompt sets: JSONL, Parquet or CSV files, or hub data sets, whose rows have the fields in docs/recipe.md."""
 
-    train: tuple[PromptFile, ...] = Field(min_length=1)
+    train: tuple[PromptFile, ...] = ()
     """Training prompts: files (JSONL; Parquet, CSV or TSV by their ending) or tables. Relative paths start at the
-    recipe's folder."""
+    recipe's folder. Required where responses are sampled or imported."""
     heldout: tuple[PromptFile, ...] = ()
     """Prompts for the evaluation only, in the same form. A training prompt that is also here is rejected."""
     invalid: Literal["stop", "reject"] = "stop"

@@ -103,4 +103,15 @@ class ClassifierReward(OwnReward):
     """Sequence classifier."""
 
 
-RewardModel = Annotated[LikelihoodReward | JudgeReward | ArmoRMReward | ClassifierReward, Field(discriminator="kind")]
+class ImportedReward(Section):
+    """Scores that imported responses bring along. Nothing is computed; a response without a score is not selected."""
+
+    kind: Literal["imported"]
+    """Scores of imported responses."""
+    name: Name
+    """Name of the reward in the rows' `scores`."""
+
+
+ScoredModel = LikelihoodReward | JudgeReward | ArmoRMReward | ClassifierReward
+"""A reward model that computes scores."""
+RewardModel = Annotated[ScoredModel | ImportedReward, Field(discriminator="kind")]

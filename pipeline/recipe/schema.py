@@ -10,6 +10,7 @@ from pydantic import (
 )
 
 from .cluster_options import Cluster, Serve
+from .dataset_options import ReadyDataset
 from .evaluate_options import (
     REFERENCE,
     TRAINED,
@@ -18,14 +19,14 @@ from .evaluate_options import (
     JudgedSuite,
     VerifiedSuite,
 )
-from .fields import Name, Section
+from .fields import DOMAINS, Name, Section, StageName
 from .prompt_options import Prompts
-from .reward_options import JudgeReward, OwnReward, RewardModel
+from .reward_options import ImportedReward, JudgeReward, OwnReward, RewardModel, ScoredModel
 from .score_options import COMBINED, Score
 from .select_options import Select
 from .size_options import Size
 from .source_options import AnySource, ImportedSource, Sample, Source
-from .training_options import Dpo, Sft, Target, Training
+from .training_options import Dpo, Optimization, Sft, Target, Training
 
 
 def _without_shares(node: Any) -> Any:
@@ -39,7 +40,7 @@ def _without_shares(node: Any) -> Any:
 
 
 class Recipe(Section):
-    """A complete recipe."""
+    """A recipe. Its sections decide what a run does: a section that no stage needs may be left out (`stages`)."""
 
     name: Name
     """Name of the recipe."""
@@ -54,18 +55,20 @@ class Recipe(Section):
     run_dir: str
     """Where the run is stored: a folder, e.g. `runs/demo`, or `s3://bucket/prefix`. Relative paths start at the working
     directory."""
-    prompts: Prompts
+    prompts: Prompts = Prompts()
     """Prompt sets."""
-    sources: tuple[AnySource, ...] = Field(min_length=1)
-    """Source LLMs."""
-    rewards: tuple[RewardModel, ...] = Field(min_length=1)
-    """Reward models."""
-    target: Target
-    """Model to improve."""
-    sft: Sft
-    """Supervised fine-tuning."""
-    dpo: Dpo
-    """Direct preference optimization."""
+    sources: tuple[AnySource, ...] = ()
+    """Source LLMs. Without sources nothing is sampled."""
+    rewards: tuple[RewardModel, ...] = ()
+    """Reward models. Selection needs at least one: in every domain it takes the responses with the highest rewards."""
+    dataset: ReadyDataset | None = Field(default=None, exclude_if=lambda value: value is None)
+    """SFT rows and pairs that are ready, in place of `prompts.train` and of what is sampled, scored and selected."""
+    target: Target | None = None
+    """Model to improve. Without it, the run ends with the data set."""
+    sft: Sft | None = None
+    """Supervised fine-tuning. Without it, DPO starts from the target."""
+    dpo: Dpo | None = None
+    """Direct preference optimization. Without it, the run ends after SFT."""
     sample: Sample = Sample()
     """The sampling stage."""
     score: Score = Score()
@@ -88,6 +91,17 @@ class Recipe(Section):
         cluster = tree.get("cluster") if isinstance(tree, dict) else None
         return _without_shares(tree) if isinstance(cluster, dict) and cluster.get("address") is not None else tree
 
+    @model_validator(mode="before")
+    @classmethod
+    def _models_that_there_are(cls, tree: Any) -> Any:
+        """Leaves models that the recipe does not train out of the default of `evaluate.models`."""
+        if not isinstance(tree, dict) or not tree.get("target"):
+            return tree
+        there, evaluate = [name for name in TRAINED if tree.get(name) is not None], tree.get("evaluate")
+        if len(there) == len(TRAINED) or not isinstance(evaluate, dict | None) or "models" in (evaluate or {}):
+            return tree
+        return {**tree, "evaluate": {**(evaluate or {}), "models": there}}
+
     @model_validator(mode="after")
     def _size(self) -> Self:
         if self.size is not None and self.size not in self.sizes:
@@ -98,10 +112,50 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _whole_copies(self) -> Self:
-        for stage, config in (("sft", self.sft), ("dpo", self.dpo)):
+        for stage, config in self.trainings.items():
             if config.lora and self.training.shard:
                 raise ValueError(f"training.shard: cannot be combined with {stage}.lora; leave one of them out")
         return self
+
+    @model_validator(mode="after")
+    def _sections(self) -> Self:
+        """Checks that what the recipe asks for has the sections that it needs."""
+        trained = next(iter(self.trainings), None)
+        if trained is not None and self.target is None:
+            raise ValueError(f"target: is required: {trained} trains it")
+        if self.dataset is not None:
+            self._check_dataset(self.dataset)
+        elif trained is not None:
+            for key, given, why in (
+                ("prompts.train", self.prompts.train, f"the rows of {trained} answer these prompts"),
+                ("sources", self.sources, f"the rows of {trained} are selected from their responses"),
+                ("rewards", self.rewards, f"the rows of {trained} are selected by their rewards"),
+            ):
+                if not given:
+                    raise ValueError(f"{key}: is required: {why}; or give rows that are ready, in dataset")
+        elif self.stages == ("report",) and not (self.sources or self.rewards):
+            raise ValueError("prompts.train: is required: a run begins with prompts, or with dataset")
+        limited = [domain for domain in DOMAINS if self.select.rule(domain).max_tokens is not None]
+        if self.target is None and limited and any(isinstance(source, ImportedSource) for source in self.sources):
+            raise ValueError(
+                f"target: is required: select.{limited[0]}.max_tokens counts imported responses with its tokenizer"
+            )
+        if self.target is not None or self.evaluate.names != TRAINED:
+            for name in self.evaluate.names:
+                if name in TRAINED and getattr(self, name) is None:
+                    raise ValueError(f"evaluate.models: {name!r} needs the section {name}, which the recipe lacks")
+        return self
+
+    def _check_dataset(self, dataset: ReadyDataset) -> None:
+        if self.prompts.train:
+            raise ValueError(
+                "prompts.train: cannot be combined with dataset, whose rows are ready; leave one of them out"
+            )
+        if self.select != Select():
+            raise ValueError("select: cannot be combined with dataset, whose rows are all used; leave one of them out")
+        for stage, key, tables in (("sft", "sft", dataset.sft), ("dpo", "pairs", dataset.pairs)):
+            if stage in self.trainings and not tables:
+                raise ValueError(f"dataset.{key}: is required: {stage} trains on it")
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Self:
@@ -111,8 +165,14 @@ class Recipe(Section):
             if len(set(names)) < len(names):
                 raise ValueError(f"{what}: names must differ, got {names}")
         served = [s.name for s in self.served]
+        imports = any(isinstance(source, ImportedSource) for source in self.sources)
         for reward in self.rewards:
-            if not isinstance(reward, OwnReward) and reward.source not in served:
+            if isinstance(reward, ImportedReward):
+                if not imports:
+                    raise ValueError(
+                        f"rewards: {reward.name} comes with imported responses; give a source of kind imported"
+                    )
+            elif not isinstance(reward, OwnReward) and reward.source not in served:
                 raise ValueError(f"rewards: {reward.name} uses source {reward.source!r}, which is not one of {served}")
             if reward.name in ("auto", COMBINED):
                 raise ValueError(
@@ -171,6 +231,39 @@ class Recipe(Section):
         sampled = {d for s in self.sources if not isinstance(s, ImportedSource) for d in s.samples}
         if rule.domains and (missing := sorted(sampled - set(rule.domains))):
             raise ValueError(f"score.reward: domains has no reward model for {missing[0]}, which is sampled")
+
+    @property
+    def stages(self) -> tuple[StageName, ...]:
+        """The stages that the recipe's sections call for, in their order."""
+        samples = bool(self.prompts.train and self.sources)
+        scores = samples and bool(self.rewards)
+        answers = self.target is not None or any(name not in TRAINED for name in self.evaluate.names)
+        called: dict[StageName, bool] = {
+            "prompts": bool(self.prompts.train or self.prompts.heldout),
+            "sample": samples,
+            "score": scores,
+            "select": scores or self.dataset is not None,
+            "sft": self.sft is not None,
+            "dpo": self.dpo is not None,
+            "evaluate": answers and bool(self.prompts.heldout or self.evaluate.suites),
+            "report": True,
+        }
+        return tuple(stage for stage, is_called in called.items() if is_called)
+
+    @property
+    def trainings(self) -> dict[StageName, Optimization]:
+        """Stage -> settings of each training, in their order."""
+        found: dict[StageName, Optimization] = {}
+        if self.sft is not None:
+            found["sft"] = self.sft
+        if self.dpo is not None:
+            found["dpo"] = self.dpo
+        return found
+
+    @property
+    def scored_models(self) -> tuple[ScoredModel, ...]:
+        """The reward models that compute scores."""
+        return tuple(r for r in self.rewards if not isinstance(r, ImportedReward))
 
     @property
     def served(self) -> tuple[Source, ...]:

@@ -206,7 +206,9 @@ class PromptTable(Section):
     def _exactly_one(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
-        if self.path is not None and self.model_fields_set & {"revision", "config", "split", "data_files", "file"}:
+        # Compared with the defaults, not by the fields that were given: run.json gives all.
+        of_hub = (self.revision, self.config, self.split, self.data_files, self.file)
+        if self.path is not None and of_hub != (None, None, "train", None, None):
             raise ValueError("revision, config, split, data_files and file go with hub")
         if self.file is not None and (self.config or self.data_files or self.split != "train"):
             raise ValueError("file goes without config, split and data_files")

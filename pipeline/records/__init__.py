@@ -2,6 +2,8 @@
 
 from .dataset_records import (
     CANDIDATE_PAIR,
+    IMPORTED_PAIR,
+    IMPORTED_SFT_ROW,
     OUTCOME,
     PAIR,
     SFT_ROW,
@@ -42,7 +44,9 @@ __all__ = [
     "CANDIDATE_PAIR",
     "CARRIED",
     "FINISHED",
+    "IMPORTED_PAIR",
     "IMPORTED_SCORE",
+    "IMPORTED_SFT_ROW",
     "ITEM",
     "MESSAGES",
     "OBJECTIVES",

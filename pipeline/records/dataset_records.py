@@ -35,6 +35,11 @@ class _Provenance(TypedDict):
     code: str
 
 
+def _with_nulls(schema: pa.Schema, *columns: str) -> pa.Schema:
+    """The schema of rows that may lack these columns."""
+    return pa.schema([f.with_nullable(True) if f.name in columns else f for f in schema])
+
+
 SFT_ROW = pa.schema(
     [
         pa.field("prompt", MESSAGES, nullable=False),
@@ -49,14 +54,18 @@ SFT_ROW = pa.schema(
 )
 
 
+IMPORTED_SFT_ROW = _with_nulls(SFT_ROW, "reward")
+"""SFT_ROW of an imported data set, which may have no scores."""
+
+
 class SftRow(_Provenance):
-    """A row of SFT_ROW."""
+    """A row of SFT_ROW or IMPORTED_SFT_ROW."""
 
     prompt: list[Message]
     completion: list[Message]
     response_id: str
     seed: int
-    reward: float
+    reward: float | None
     correct: bool | None
     verdict: str | None
 
@@ -82,8 +91,12 @@ PAIR = pa.schema(
 )
 
 
+IMPORTED_PAIR = _with_nulls(PAIR, "chosen_reward", "rejected_reward", "margin")
+"""PAIR of an imported data set, which may have no scores."""
+
+
 class PairRow(_Provenance):
-    """A row of PAIR."""
+    """A row of PAIR or IMPORTED_PAIR."""
 
     prompt: list[Message]
     chosen: list[Message]
@@ -92,13 +105,13 @@ class PairRow(_Provenance):
     rejected_id: str
     chosen_seed: int
     rejected_seed: int
-    chosen_reward: float
-    rejected_reward: float
+    chosen_reward: float | None
+    rejected_reward: float | None
     chosen_correct: bool | None
     rejected_correct: bool | None
     chosen_verdict: str | None
     rejected_verdict: str | None
-    margin: float
+    margin: float | None
 
 
 CANDIDATE_PAIR = pa.schema(

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.result_types import HeldoutMetrics
-from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
+from ..recipe import DOMAINS, VERIFIED_DOMAINS, Margin, Recipe
 from ..records import FINISHED, RESPONSE, SCORE, AnswerRow, ResponseRow, ScoreRow
 from ..scoring.agreement import AgreementReport, RewardRelations
-from ..selection.funnel import Funnel
-from ..storage.manifest import STAGES
+from ..selection.funnel import Funnel, unit
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from . import benchmarks
@@ -40,7 +39,7 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
     chosen = agreement["chosen"] if agreement else None
     funnel: Funnel | None = _read_json(run, "select", "funnel.json")
     metrics: HeldoutMetrics | None = _read_json(run, "evaluate", "metrics.json")
-    windows = {d: recipe.select.rule(d).margin for d in DOMAINS}
+    windows = {d: recipe.select.rule(d).margin for d in DOMAINS} if recipe.dataset is None else {}
     suites = benchmarks.load_benchmarks(run)
     return {
         "recipe": recipe.name,
@@ -48,6 +47,8 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
         "prompt_tables": _read_json(run, "prompts", "tables.json") or [],
         "funnel": funnel,
         "funnel_rows": _funnel_rows(funnel),
+        "counted": unit(funnel) if funnel else "prompts",
+        "imported": recipe.dataset is not None,
         "agreement": agreement,
         "responses": _responses_by_source(responses, scores),
         "relations": _relations(agreement),
@@ -59,10 +60,10 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
         "curves": {s: _loss_curve(run, s) for s in ("sft", "dpo") if run.exists(s, "metrics.jsonl")},
         "metrics": metrics,
         "benchmarks": suites,
-        "paper": paper_table(suites, recipe.target.model.hub),
-        "headline": _headline(metrics),
-        "examples": _examples(run),
-        "stages": _stages(run),
+        "paper": paper_table(suites, None if recipe.target is None else recipe.target.model.hub),
+        "headline": _headline(metrics, recipe),
+        "examples": _examples(run, recipe),
+        "stages": _stages(run, recipe),
     }
 
 
@@ -84,6 +85,7 @@ def _unit(recipe: Recipe, chosen: str | None) -> str:
         "judge": "rating",
         "armorm": "ArmoRM score",
         "classifier": "logit",
+        "imported": "imported score",
     }
     return f"{chosen}: {names.get(kind, 'score')}"
 
@@ -172,7 +174,8 @@ def _yields(run: RunDir, recipe: Recipe) -> Yields | None:
     candidates = margins.stored(run)
     if not candidates.height:
         return None
-    windows = {d: recipe.select.rule(d).margin for d in candidates["domain"].unique()}
+    select = recipe.select if recipe.dataset is None else None  # an imported data set has no window
+    windows = {d: select.rule(d).margin if select else Margin() for d in candidates["domain"].unique()}
     low = min(w.min for w in windows.values())
     ends = margins.edges(candidates, low)
     curves = margins.curve(candidates, low, ends)
@@ -184,25 +187,34 @@ def _loss_curve(run: RunDir, stage: str) -> list[tuple[int, float]]:
     return [(m["step"], m["loss"]) for line in lines if "loss" in (m := json.loads(line))]
 
 
-def _headline(metrics: HeldoutMetrics | None) -> str:
+def _headline(metrics: HeldoutMetrics | None, recipe: Recipe) -> str:
+    if "evaluate" not in recipe.stages:
+        return "The recipe evaluates no model."
     if not metrics:
         return "The models have not been evaluated."
     verified = {(c["model"], c["baseline"]): c for c in metrics["comparisons"] if c["domain"] == "verified"}
-    comparison = verified.get(("dpo", "target"))
+    last = last_model(recipe)
+    comparison = verified.get((last, "target"))
     if comparison is None:
         return "There are no verified held-out answers."
-    before, after = metrics["models"]["target"]["verified"], metrics["models"]["dpo"]["verified"]
+    before, after = metrics["models"]["target"]["verified"], metrics["models"][last]["verified"]
+    trained = " and ".join(stage.upper() for stage in recipe.trainings)
     low, high = comparison["low"], comparison["high"]
     verb = "rose" if low > 0 else "fell" if high < 0 else "did not change beyond chance"
     return (
-        f"Held-out accuracy {verb}: {100 * before['accuracy']:.1f}% before, {100 * after['accuracy']:.1f}% after SFT "
-        f"and DPO, a difference of {100 * comparison['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
+        f"Held-out accuracy {verb}: {100 * before['accuracy']:.1f}% before, {100 * after['accuracy']:.1f}% after "
+        f"{trained}, a difference of {100 * comparison['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
         f"{100 * high:+.1f}, {comparison['num_items']} prompts)."
     )
 
 
-def _examples(run: RunDir) -> list[Example]:
-    """Up to NUM_EXAMPLES prompts with the answers of the three models, chosen by a fixed rule.
+def last_model(recipe: Recipe) -> str:
+    """The model that the last training makes, or the target."""
+    return next(reversed(recipe.trainings), "target")
+
+
+def _examples(run: RunDir, recipe: Recipe) -> list[Example]:
+    """Up to NUM_EXAMPLES prompts with the answers of the run's models, chosen by a fixed rule.
 
     There are four kinds: got better, got worse, judged (not verified) and unchanged. The kinds take turns, and each
     gives its prompts in the order of their ids.
@@ -217,10 +229,11 @@ def _examples(run: RunDir) -> list[Example]:
         )
         entry["answers"][a["model"]] = a
     kinds: dict[str, list[Example]] = {"got better": [], "got worse": [], "judged": [], "unchanged": []}
+    last = last_model(recipe)
     for _, entry in sorted(prompts.items()):
-        if not {"target", "dpo"} <= entry["answers"].keys():
+        if not {"target", last} <= entry["answers"].keys():
             continue
-        before, after = entry["answers"]["target"]["correct"], entry["answers"]["dpo"]["correct"]
+        before, after = entry["answers"]["target"]["correct"], entry["answers"][last]["correct"]
         if after is None:
             kind = "judged"
         elif before == after:
@@ -236,9 +249,9 @@ def _examples(run: RunDir) -> list[Example]:
     return chosen
 
 
-def _stages(run: RunDir) -> list[StageSummary]:
+def _stages(run: RunDir, recipe: Recipe) -> list[StageSummary]:
     summaries: list[StageSummary] = []
-    for stage in STAGES[:-1]:
+    for stage in recipe.stages[:-1]:
         manifest = run.manifest(stage)
         if manifest is None:
             summaries.append({"stage": stage, "run": False})

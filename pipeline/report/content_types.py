@@ -78,6 +78,10 @@ class ReportContent(TypedDict):
     prompt_tables: list[TableSummary]
     funnel: Funnel | None
     funnel_rows: list[FunnelRow]
+    counted: str
+    """What the funnel counts."""
+    imported: bool
+    """Whether the rows were imported ready to train on, so that there are no responses and rewards to show."""
     agreement: AgreementReport | None
     responses: list[ResponseCounts]
     relations: RewardRelations

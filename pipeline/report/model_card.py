@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import yaml
 
-from ..dataset.card import block, sources, table
+from ..dataset.card import DATA_SECTIONS, block, origin, sources, table
 from ..evaluation.result_types import AccuracyFigures, HeldoutMetrics
 from ..recipe import Recipe
 from ..storage.atomic import write_atomically
 from ..storage.run_dir import RunDir
 from . import benchmarks
 
-STAGES = {"sft": "supervised fine-tuning", "dpo": "supervised fine-tuning, then direct preference optimization"}
+TRAININGS = {"sft": "supervised fine-tuning", "dpo": "direct preference optimization"}
 SETTINGS = ("learning_rate", "num_epochs", "global_batch_size", "max_length", "lr_scheduler", "warmup_ratio", "bf16")
 NOT_EVALUATED = "Not evaluated yet.\n"
 OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
@@ -21,7 +22,7 @@ OWN_SETTINGS = {"sft": ("packing",), "dpo": ("beta", "loss_type")}
 
 def write_all(run: RunDir, recipe: Recipe) -> None:
     """Writes the card of each trained model of the run, with the evaluation results."""
-    for stage in STAGES:
+    for stage in recipe.trainings:
         if run.exists(stage, "result.json"):
             write(run, recipe, stage, evaluated=True)
 
@@ -39,6 +40,7 @@ def write(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> None:
 
 def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
     """The card as Markdown with YAML front matter for the hub; see `write` for the arguments."""
+    assert recipe.target is not None  # it was trained
     target = recipe.target.model
     base = target.hub or (" ".join(target.wheels.packages) if target.wheels else "")
     front_matter: dict[str, str | list[str]] = {
@@ -49,21 +51,24 @@ def card(run: RunDir, recipe: Recipe, stage: str, *, evaluated: bool) -> str:
         **({"base_model": base} if target.hub else {}),
     }
     sft, pairs = (run.read_table("select", f"{name}.parquet") for name in ("sft", "pairs"))
-    data = f"{len(sft)} SFT rows" + (f" and {len(pairs)} preference pairs" if stage == "dpo" else "")
+    stages = [s for s in TRAININGS if s in recipe.trainings and (s == stage or stage == "dpo")]
+    numbers = {"sft": f"{len(sft)} SFT rows", "dpo": f"{len(pairs)} preference pairs"}
+    data, trained = " and ".join(numbers[s] for s in stages), ", then ".join(TRAININGS[s] for s in stages)
     return "\n".join(
         [
             f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n",
             f"# {recipe.name}: {stage}\n",
-            f"{base or 'The target'} after {STAGES[stage]} on {data} that were selected from the responses of "
-            f"{len(recipe.sources)} models by the rule of FuseChat-3.0 (arXiv 2503.04222).\n",
+            f"{base or 'The target'} after {trained} on {data} {origin(recipe)}\n",
             "## Results\n",
             _results(run) if evaluated else NOT_EVALUATED,
             "## Training\n",
-            table(["", *_trained(run, stage)], _settings(run, recipe, stage)),
+            table(["", *stages], _settings(run, recipe, stages)),
             "## Data, and the sources' terms\n",
-            sources(recipe, sft, pairs if stage == "dpo" else pairs.slice(0, 0)),
+            sources(
+                recipe, sft if "sft" in stages else sft.slice(0, 0), pairs if "dpo" in stages else pairs.slice(0, 0)
+            ),
             "## Recipe\n",
-            block(recipe, "name", "seed", "sources", "rewards", "select", "target", "sft", "dpo"),
+            block(recipe, "name", "seed", *DATA_SECTIONS, "target", *recipe.trainings),
         ]
     )
 
@@ -89,13 +94,8 @@ def _accuracy(result: AccuracyFigures) -> str:
     return f"{100 * result['accuracy']:.1f} ({100 * result['low']:.1f} to {100 * result['high']:.1f})"
 
 
-def _trained(run: RunDir, stage: str) -> list[str]:
-    """The training stages of the model, in order."""
-    return [s for s in STAGES if run.exists(s, "metrics.jsonl") and (s == stage or stage == "dpo")]
-
-
-def _settings(run: RunDir, recipe: Recipe, stage: str) -> list[list[object]]:
-    trained = _trained(run, stage)
+def _settings(run: RunDir, recipe: Recipe, trained: Sequence[str]) -> list[list[object]]:
+    """The settings and figures of the model's trainings, in order."""
     configs = {s: getattr(recipe, s).model_dump(mode="json") for s in trained}
     names = [*SETTINGS, "lora", *(n for s in trained for n in OWN_SETTINGS[s])]
     rows: list[list[object]] = [[name, *(configs[s].get(name, "") for s in trained)] for name in names]

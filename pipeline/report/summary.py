@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluation.result_types import HeldoutMetrics
-from ..selection.funnel import Funnel
+from ..selection.funnel import Funnel, unit
 from ..storage.run_dir import RunDir
 from .domain_titles import DOMAIN_TITLES
 
@@ -17,7 +17,9 @@ def print_summary(run: RunDir, console: Console | None = None) -> None:
     if run.exists("select", "funnel.json"):
         funnel: Funnel = run.read_json("select", "funnel.json")
         reasons = sorted(funnel["reasons"].items(), key=lambda x: -x[1])
-        console.print(f"\n{funnel['num_prompts']} prompts: " + ", ".join(f"{n} {reason}" for reason, n in reasons))
+        console.print(
+            f"\n{funnel['num_prompts']} {unit(funnel)}: " + ", ".join(f"{n} {reason}" for reason, n in reasons)
+        )
     if run.exists("evaluate", "metrics.json"):
         metrics: HeldoutMetrics = run.read_json("evaluate", "metrics.json")
         console.print(_accuracy(metrics))
@@ -38,7 +40,7 @@ def print_funnel(run: RunDir, console: Console | None = None) -> None:
     total = funnel["num_prompts"]
     reasons = sorted(funnel["reasons"], key=lambda r: (not r.startswith("selected"), -funnel["reasons"][r]))
     for title, by in (("domain", funnel["by_domain"]), ("source of the row", funnel["by_source"])):
-        table = Table(title=f"{total} prompts by reason and {title}", title_justify="left")
+        table = Table(title=f"{total} {unit(funnel)} by reason and {title}", title_justify="left")
         table.add_column("reason")
         for name in [*by, "all", "%"]:
             table.add_column(name, justify="right")

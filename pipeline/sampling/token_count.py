@@ -31,7 +31,7 @@ def counter(run: Run) -> Callable[[Sequence[str]], list[int]]:
     """
     from transformers import AutoTokenizer
 
-    folder = run.model(run.recipe.target.model, "target")
+    folder = run.model(run.target.model, "target")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:

@@ -6,7 +6,7 @@ Every prompt has exactly one reason and every response exactly one status, so th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 
@@ -43,6 +43,13 @@ class Funnel(TypedDict):
     """Source -> domain -> status -> responses."""
     aside: dict[str, int]
     """Kind (ASIDE) -> rows."""
+    unit: NotRequired[str]
+    """What is counted, if it is not prompts: the rows of an imported data set."""
+
+
+def unit(funnel: Funnel) -> str:
+    """What a funnel counts."""
+    return funnel.get("unit", "prompts")
 
 
 def funnel(

@@ -1,4 +1,4 @@
-"""Stage `dpo`: preference training, starting from the SFT model."""
+"""Stage `dpo`: preference training, starting from the SFT model, or from the target if the recipe has no SFT."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ def settings(context: Run) -> list[object]:
 
 
 def run(context: Run) -> Outcome:
-    """Trains the SFT model on the selected pairs."""
+    """Trains the SFT model, or the target, on the selected pairs."""
     from fusechat.training.dpo import train  # imports torch and TRL
 
+    config, after_sft = context.recipe.dpo, context.recipe.sft is not None
+    assert config is not None  # the recipe calls for this stage
     training.prepare(context)
-    folder = training.training_folder(config_hash("dpo", settings(context)), fingerprints(context, INPUTS))
+    folder = training.training_folder(
+        config_hash("dpo", settings(context)), fingerprints(context, INPUTS if after_sft else ("select",))
+    )
     steps = training.StepProgress(context.progress, "dpo")
     result = train(
         training.selected_rows(context, "pairs.parquet"),
-        model=context.trained_model("sft"),
+        model=context.trained_model("sft") if after_sft else context.model(context.target.model, "target"),
         output=context.dir.local_path("dpo", folder),
-        config=context.recipe.dpo,
+        config=config,
         cluster=context.recipe.training,
         chat_template=context.target_template,
         seed=context.recipe.seed,

@@ -9,6 +9,7 @@ from ..run import Run
 from ..storage.manifest import STAGES, Outcome
 
 INPUTS: tuple[str, ...] = STAGES[:-1]
+"""Of these, those that the recipe calls for (graph.py)."""
 
 
 def settings(context: Run) -> list[object]:

@@ -20,7 +20,7 @@ def settings(context: Run) -> list[object]:
     If the tokens of imported responses are counted, also the target, whose tokenizer counts them.
     """
     recipe = context.recipe
-    tokenizer = [context.model_revision(recipe.target.model)] if token_count.is_needed(context) else []
+    tokenizer = [context.model_revision(context.target.model)] if token_count.is_needed(context) else []
     return [source_settings(context), recipe.seed, recipe.sample.buckets, *tokenizer]
 
 
@@ -51,5 +51,5 @@ def sample_missing(context: Run, pilot: int | None = None) -> int:
 
     train = context.prompts("train")
     wants = [generate.Want(s, train, f"sample {s.source.name}") for s in context.pinned_sources]
-    used_by_rewards = {r.source for r in context.recipe.rewards if not isinstance(r, OwnReward)}
+    used_by_rewards = {r.source for r in context.recipe.scored_models if not isinstance(r, OwnReward)}
     return generate.draw(context, "sample", "sample", wants, services, pilot, keep=used_by_rewards)

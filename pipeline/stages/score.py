@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import RecipeError, StageError
 from ..identities import digest
-from ..recipe import COMBINED, DOMAINS, VERIFIED_DOMAINS, ImportedSource, Recipe
+from ..recipe import COMBINED, DOMAINS, VERIFIED_DOMAINS, ImportedReward, ImportedSource, Recipe
 from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
 from ..run import Run
 from ..sampling import generate
@@ -51,8 +51,9 @@ def run(context: Run) -> Outcome:
     """
     recipe, rows = context.recipe, generate.responses(context)
     prompts = {p["prompt_id"]: p for p in context.train_prompts.to_pylist()}
-    context.ray()
     to_verify = sum(r["domain"] in VERIFIED_DOMAINS for r in rows)
+    if to_verify or recipe.scored_models:  # imported scores need no cluster
+        context.ray()
     with context.show_progress("verify", to_verify) as show:
         verdicts = verify(context.dir, "verify", rows, prompts, recipe, show, context.progress.log)
     if recipe.score.reward == "auto" and len(recipe.rewards) > 1 and not agreement.is_comparable(verdicts.values()):
@@ -78,6 +79,8 @@ def run(context: Run) -> Outcome:
         _, read = model_scores.reward(context, name, to_score, prompts)
         tokens += read
     rewards = model_scores.stored(context, {r["response_id"] for r in rows})
+    imported = [r.name for r in recipe.rewards if isinstance(r, ImportedReward)]
+    rewards |= {name: model_scores.reward(context, name, usable, prompts)[0] for name in imported}
     merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
     context.dir.remove_tables("score")
     Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
@@ -96,6 +99,8 @@ def run(context: Run) -> Outcome:
         "correct": sum(correct),
         "rewarded": sum(chosen in dict(row["rewards"]) for row in merged),
     }
+    if imported:
+        counts["no score"] = len(usable) - sum(chosen in dict(row["rewards"]) for row in merged)
     return Outcome(digest(merged, chosen), counts, tokens)
 
 

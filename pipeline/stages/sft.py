@@ -19,14 +19,16 @@ def run(context: Run) -> Outcome:
     """Trains the target on the selected SFT rows."""
     from fusechat.training.sft import train  # imports torch and TRL
 
+    config = context.recipe.sft
+    assert config is not None  # the recipe calls for this stage
     training.prepare(context)
     folder = training.training_folder(config_hash("sft", settings(context)), fingerprints(context, INPUTS))
     steps = training.StepProgress(context.progress, "sft")
     result = train(
         training.selected_rows(context, "sft.parquet"),
-        model=context.model(context.recipe.target.model, "target"),
+        model=context.model(context.target.model, "target"),
         output=context.dir.local_path("sft", folder),
-        config=context.recipe.sft,
+        config=config,
         cluster=context.recipe.training,
         chat_template=context.target_template,
         seed=context.recipe.seed,

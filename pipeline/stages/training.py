@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 
 def target_settings(context: Run) -> list[object]:
-    """The target's weights, template and system-message policy."""
+    """The target's weights, template and system-message policy; empty if the recipe has no target."""
     target = context.recipe.target
+    if target is None:
+        return []
     return [context.model_revision(target.model), template_identity(context.target_template, target.system)]
 
 
@@ -36,7 +38,7 @@ def training_folder(config: str, inputs: dict[str, str]) -> str:
 
 def selected_rows(context: Run, file: str) -> pa.Table:
     """A table of selected rows, whose prompts are under the target's system-message policy."""
-    rows, policy = context.dir.read_table("select", file), context.recipe.target.system
+    rows, policy = context.dir.read_table("select", file), context.target.system
     if policy == "keep":
         return rows
     position = rows.schema.get_field_index("prompt")

@@ -11,34 +11,41 @@ from ..cluster.preemption import preemption, sigterm_received
 from ..cluster.ray_data import FLUSH_S
 from ..cluster.services import Deployments
 from ..models.branches import MODELS, PROMPTS, SUITES
-from ..recipe import precision, sizes
+from ..recipe import precision, sections, sizes
 from ..run import Run
 from ..storage.manifest import STAGES, Manifest, versions
 from . import graph, score
 from .sample import sample_missing
 
 
-def walk(run: Run, stages: Sequence[str] = STAGES, pilot: int = 0) -> dict[str, bool]:
+def walk(run: Run, stages: Sequence[str] | None = None, pilot: int = 0) -> dict[str, bool]:
     """Brings the stages up to date; returns stage -> whether it had work to do.
 
     Args:
+        stages: default: all that the recipe calls for.
         pilot: afterwards, sample this many prompts from each source that misses some.
 
     Raises:
+        RecipeError: the recipe lacks the section that a stage needs.
         FusechatError: see errors.py. Finished work is kept.
     """
+    stages = sections.called(run.recipe) if stages is None else stages
+    for stage in stages:
+        sections.check(run.recipe, stage)
+    if pilot:
+        sections.check(run.recipe, "sample")
     connect.set_quiet_env()
     run.make_deployments = run.make_deployments or deployments
-    only_prompts = set(stages) == {"prompts"} and not pilot  # reading prompts needs neither models nor a cluster
+    only_reads = set(stages) <= set(sections.read_stages(run.recipe)) and not pilot
     with preemption(), run.dir.lock():
         sizes.check(run.recipe)
         if "score" in stages and run.dir.manifest("score") is None:
             score.check(run.recipe)
         run.claim()
         _announce(run, stages)
-        if not only_prompts:
+        if not only_reads:
             run.check_capacity()
-        run.pin_branches([*(() if only_prompts else MODELS), *PROMPTS, *(SUITES if "evaluate" in stages else ())])
+        run.pin_branches([*(() if only_reads else MODELS), *PROMPTS, *(SUITES if "evaluate" in stages else ())])
         worked = {}
         try:
             for stage in STAGES:

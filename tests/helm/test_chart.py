@@ -213,6 +213,20 @@ def test_refuses_a_source_whose_key_is_nowhere(tmp_path: Path) -> None:
     assert "source far reads its key from FAR_KEY" in said
 
 
+@pytest.mark.parametrize("key", ["sources", "target"])
+def test_a_job_needs_only_the_sections_of_its_run_and_a_service_needs_sources(tmp_path: Path, key: str) -> None:
+    text = (ROOT / "pipeline/recipes/begin-with-pairs.yaml").read_text()
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(text).items() if k not in (key, "dpo")}))
+    options = ["--set-file", f"recipe={file}", "--set", "jobs.pipeline.enabled=false,jobs.training.enabled=true"]
+    done = helm("helm4", "template", "fusechat", str(CHART), *given("minimal"), *options, "--set", "mode=jobs")
+    assert (done.returncode, done.stderr) == (0, "")
+    job = only([o for o in yaml.safe_load_all(done.stdout) if o], "RayJob")
+    assert [step.split()[1] for step in job["spec"]["entrypoint"].split(" && ")] == ["sft", "evaluate", "report"]
+    done = helm("helm4", "template", "fusechat", str(CHART), *given("minimal"), *options, "--set", "mode=both")
+    assert "recipe: sources is required" in done.stderr
+
+
 # --- what stays as it is
 
 

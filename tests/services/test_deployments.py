@@ -79,11 +79,13 @@ def test_a_reward_that_asks_a_source_takes_no_place_of_its_own() -> None:
 
 
 def test_all_that_is_ever_served_is_counted() -> None:
-    needs = {n.name: n for n in serving_needs(recipe(evaluate={"placement": {"num_cpus": 3}}))}
+    heldout = {"train": ["t.jsonl"], "heldout": ["h.jsonl"]}
+    needs = {n.name: n for n in serving_needs(recipe(prompts=heldout, evaluate={"placement": {"num_cpus": 3}}))}
     assert list(needs) == ["a", "b", "likelihood", "judge", "armorm", "evaluate"]
     assert needs["b"].total == "0.9 CPU"
     assert needs["evaluate"].total == "3 CPU"
     assert needs["evaluate"].setting == "evaluate.placement or evaluate.engine"
+    assert "evaluate" not in [n.name for n in serving_needs(recipe())]  # there is nothing to evaluate on
 
 
 def test_a_service_is_made_without_building_what_it_serves() -> None:

@@ -9,7 +9,8 @@
 {{- if and .Values.apiKeys.secretName .Values.apiKeys.insecure }}
 {{- fail "apiKeys.insecure: true contradicts apiKeys.secretName: give one of them" }}
 {{- end }}
-{{- $models := list $recipe.target.model }}
+{{- $models := list }}
+{{- with $recipe.target }}{{ $models = append $models .model }}{{ end }}
 {{- range $recipe.sources }}{{ if eq (.kind | default "vllm") "vllm" }}{{ $models = append $models .model }}{{ end }}{{ end }}
 {{- range $recipe.rewards }}{{ if has .kind (list "armorm" "classifier") }}{{ $models = append $models .model }}{{ end }}{{ end }}
 {{- $hub := false }}

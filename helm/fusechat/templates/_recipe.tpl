@@ -3,10 +3,14 @@
 {{- if not .Values.recipe }}{{ fail "recipe: the recipe's text is needed: --set-file recipe=recipe.yaml" }}{{ end -}}
 {{- $recipe := fromYaml .Values.recipe -}}
 {{- if hasKey $recipe "Error" }}{{ fail (printf "recipe: can't be read as YAML: %s" $recipe.Error) }}{{ end -}}
-{{- range $key := list "name" "run_dir" "sources" "rewards" "target" }}
+{{- $needed := list "name" "run_dir" -}}
+{{- if ne .Values.mode "jobs" }}{{ $needed = append $needed "sources" }}{{ end -}}
+{{- range $key := $needed }}
 {{- if not (index $recipe $key) }}{{ fail (printf "recipe: %s is required" $key) }}{{ end -}}
 {{- end -}}
-{{- if not (kindIs "slice" $recipe.sources) }}{{ fail "recipe: sources must be a list" }}{{ end -}}
+{{- range $key := list "sources" "rewards" }}
+{{- if not (kindIs "slice" (index $recipe $key | default list)) }}{{ fail (printf "recipe: %s must be a list" $key) }}{{ end -}}
+{{- end -}}
 {{- toYaml $recipe -}}
 {{- end -}}
 

@@ -53,7 +53,7 @@ def test_the_good_recipe_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "shown_key", "says"),
     [
-        ("run_dri", "x", "run_dri", "unknown key; allowed here: cluster, dpo, evaluate, name"),
+        ("run_dri", "x", "run_dri", "unknown key; allowed here: cluster, dataset, dpo, evaluate, name"),
         ("dpo.bta", 1, "dpo.bta", "unknown key; allowed here: beta, bf16"),
         ("sft.learning_rte", 1, "sft.learning_rte", "unknown key; allowed here: bf16, choose, global_batch_size"),
         ("sources.1.samplng", {}, "sources.1.samplng", "unknown key; allowed here: chat_template, engine"),
@@ -66,7 +66,7 @@ def test_the_good_recipe_loads(tmp_path: Path) -> None:
         ("sft.num_epochs", float("nan"), "sft.num_epochs", "finite number"),
         ("sft", 3, "sft", "valid dictionary"),
         ("sources", 3, "sources", "valid tuple"),
-        ("sources", [], "sources", "at least 1 item"),
+        ("sources", [], "sources", "is required: the rows of sft are selected from their responses"),
         ("sources.0", 7, "sources.0", "valid dictionary"),
         ("sources.0.sampling.temperature", -1, "sources.0.sampling.temperature", "greater than or equal to 0"),
         ("sources.0.samples.math", 0, "sources.0", "samples.math must be at least 1"),

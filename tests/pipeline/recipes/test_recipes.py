@@ -68,7 +68,7 @@ def load(name: str) -> Recipe:
 
 def test_a_recipe_ships_for_each_target_and_the_demo() -> None:
     shipped = {p.stem for p in packaged_recipes().glob("*.yaml")}
-    assert shipped == {"demo", *TARGETS}
+    assert {name for name in shipped if not name.startswith("begin-")} == {"demo", *TARGETS}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -1,0 +1,299 @@
+"""Ready SFT rows and pairs: the published forms, what is rejected, and what is written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusechat.pipeline.errors import InputError
+from fusechat.pipeline.identities import prompt_id
+from fusechat.pipeline.prompts import ready_rows, text
+from fusechat.pipeline.recipe import DatasetTable, Normalise
+from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
+from fusechat.pipeline.selection.ready_dataset import ReadyImport, ReadyTable, RowAt
+from fusechat.pipeline.selection.ready_forms import Kind
+from fusechat.pipeline.storage.parts import Parts
+from fusechat.pipeline.storage.run_dir import RunDir
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+USER = {"role": "user", "content": "What is 2 + 2?"}
+GOOD = {"role": "assistant", "content": "4"}
+BAD = {"role": "assistant", "content": "5"}
+ASKED, ANSWERED = {"from": "human", "value": "What is 2 + 2?"}, {"from": "gpt", "value": "4"}
+EARLIER = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+def importer(heldout: Collection[str] = ()) -> ReadyImport:
+    def normalise(content: str) -> str | None:
+        return text.normalise(content, Normalise(control="reject"))
+
+    return ReadyImport("small", heldout, normalise, lambda messages: "instruction")
+
+
+def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
+    """An import of these rows."""
+    ready = importer(**options)
+    table = table or DatasetTable(path="t.jsonl")
+    ready.read(ReadyTable(kind, table, numbered(table, rows)))
+    return ready
+
+
+def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[RowAt]:
+    return [RowAt(table.name, number, row) for number, row in enumerate(rows, start=1)]
+
+
+def reasons(ready: ReadyImport) -> list[str]:
+    return [row["reason"] for row in ready.rejects]
+
+
+SFT_FORMS: dict[str, tuple[dict[str, Any], list[dict[str, str]]]] = {
+    # FuseAI/FuseChat-3.0-SFT-Data
+    "fusechat": (
+        {"dataset": "openmathinstruct2", "source_model": "Qwen2.5-72B-Instruct", "conversations": [ASKED, ANSWERED]},
+        [USER],
+    ),
+    # HuggingFaceH4/ultrafeedback_binarized, train_sft
+    "ultrafeedback": (
+        {"prompt": "What is 2 + 2?", "prompt_id": "x", "messages": [USER, GOOD], "chosen": [USER, GOOD],
+         "rejected": [USER, BAD], "score_chosen": 8.0, "score_rejected": 2.0},
+        [USER],
+    ),
+    "llamafactory_sharegpt": ({"conversations": [ASKED, ANSWERED], "system": "Be brief."}, [SYSTEM, USER]),
+    "llamafactory_alpaca": (
+        {"instruction": "What is", "input": "2 + 2?", "output": "4", "history": [["Hi", "Hello"]],
+         "system": "Be brief."},
+        [SYSTEM, *EARLIER, {"role": "user", "content": "What is\n2 + 2?"}],
+    ),
+    "alpaca_without_input": ({"instruction": "What is 2 + 2?", "input": "", "output": "4"}, [USER]),
+    "trl_standard": ({"prompt": "What is 2 + 2?", "completion": "4"}, [USER]),
+    "trl_conversational": ({"prompt": [SYSTEM, USER], "completion": [GOOD]}, [SYSTEM, USER]),
+    "trl_messages": ({"messages": [SYSTEM, *EARLIER, USER, GOOD]}, [SYSTEM, *EARLIER, USER]),
+    "one_list_a_key": ({"conversations": {"from": ["human", "gpt"], "value": ["What is 2 + 2?", "4"]}}, [USER]),
+}  # fmt: skip
+PAIR_FORMS: dict[str, tuple[dict[str, Any], list[dict[str, str]]]] = {
+    # FuseAI/FuseChat-3.0-DPO-Data
+    "fusechat": (
+        {"dataset": "openmathinstruct2", "source_model": "Qwen2.5-72B-Instruct", "prompt": [USER], "chosen": [GOOD],
+         "rejected": [BAD]},
+        [USER],
+    ),
+    # HuggingFaceH4/ultrafeedback_binarized, train_prefs
+    "ultrafeedback": (
+        {"prompt": "What is 2 + 2?", "prompt_id": "x", "messages": [USER, GOOD], "chosen": [USER, GOOD],
+         "rejected": [USER, BAD], "score_chosen": 8.0, "score_rejected": 2.0},
+        [USER],
+    ),
+    "llamafactory_sharegpt": (
+        {"conversations": [ASKED], "chosen": ANSWERED, "rejected": {"from": "gpt", "value": "5"},
+         "system": "Be brief."},
+        [SYSTEM, USER],
+    ),
+    "llamafactory_alpaca": ({"instruction": "What is", "input": "2 + 2?", "chosen": "4", "rejected": "5"},
+                            [{"role": "user", "content": "What is\n2 + 2?"}]),
+    "trl_standard": ({"prompt": "What is 2 + 2?", "chosen": "4", "rejected": "5"}, [USER]),
+    "trl_conversational": ({"prompt": [SYSTEM, USER], "chosen": [GOOD], "rejected": [BAD]}, [SYSTEM, USER]),
+    "trl_without_prompt": ({"chosen": [*EARLIER, USER, GOOD], "rejected": [*EARLIER, USER, BAD]}, [*EARLIER, USER]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SFT_FORMS)
+def test_each_published_form_of_sft_rows_is_recognized(name: str) -> None:
+    raw, prompt = SFT_FORMS[name]
+    ready = imported("sft", [raw])
+    (row,) = ready.sft.values()
+    assert row["prompt"] == prompt
+    assert row["completion"] == [GOOD]
+    assert row["prompt_id"] == prompt_id([Message(role=m["role"], content=m["content"]) for m in prompt])
+    assert row["source"] == raw.get("source_model", "imported")
+    assert not ready.rejects
+
+
+@pytest.mark.parametrize("name", PAIR_FORMS)
+def test_each_published_form_of_pairs_is_recognized(name: str) -> None:
+    raw, prompt = PAIR_FORMS[name]
+    ready = imported("pairs", [raw])
+    (row,) = ready.pairs.values()
+    assert (row["prompt"], row["chosen"], row["rejected"]) == (prompt, [GOOD], [BAD])
+    assert row["margin"] == (6.0 if "score_chosen" in raw else None)
+    assert row["source"] == raw.get("source_model", "imported")
+
+
+@pytest.mark.parametrize("name", SFT_FORMS)
+def test_a_form_reads_the_same_from_parquet_as_from_jsonl(tmp_path: Path, name: str) -> None:
+    raw, _ = SFT_FORMS[name]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(raw) + "\n")
+    (tmp_path / "rows.json").write_text(json.dumps([raw], indent=1))
+    pq.write_table(pa.Table.from_pylist([raw]), tmp_path / "rows.parquet")
+    found = []
+    for file in ("rows.jsonl", "rows.json", "rows.parquet"):
+        ready = importer()
+        table = DatasetTable(path=file)
+        ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+        found.append(list(ready.sft.values()))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 1
+
+
+SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("sft", {"completion": "  "}, "empty_response"),
+        ("sft", {"completion": None}, "missing"),
+        ("sft", {"completion": 4}, "wrong_type"),
+        ("sft", {"completion": []}, "no_response"),
+        ("sft", {"prompt": "  "}, "empty"),
+        ("sft", {"prompt": "a\x07b"}, "control_character"),
+        ("sft", {"prompt": [USER, GOOD]}, "no_user_turn"),
+        ("sft", {"prompt": [SYSTEM]}, "no_user_turn"),
+        ("sft", {"prompt": [{"role": "tool", "content": "x"}]}, "unknown_role"),
+        ("sft", {"prompt": [{"role": "user", "content": None}]}, "wrong_type"),
+        ("sft", {"prompt": ["x"]}, "wrong_type"),
+        ("sft", {"completion": "\ud800"}, "not_unicode"),
+        ("sft", {"score": "much"}, "wrong_type"),
+        ("sft", {"score": float("nan")}, "wrong_type"),
+        ("sft", {"source": ["x"]}, "wrong_type"),
+        ("pairs", {"rejected": "4"}, "same_texts"),
+        ("pairs", {"rejected": "4 \n"}, "same_texts"),
+        ("pairs", {"rejected": ""}, "empty_response"),
+        ("pairs", {"prompt": None}, "missing"),
+        ("pairs", {"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "different_prompts"),
+        ("pairs", {"chosen": [USER], "rejected": [USER, BAD]}, "no_response"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(kind: Kind, change: dict[str, Any], reason: str) -> None:
+    usable = SFT if kind == "sft" else {"prompt": "What is 2 + 2?", "chosen": "4", "rejected": "5"}
+    ready = imported(kind, [usable, {**usable, "prompt": "Another?", **change}])
+    assert len(ready.sft) + len(ready.pairs) == 1
+    (reject,) = ready.rejects
+    assert (reject["id"], reject["reason"]) == ("t.jsonl:2", reason)
+
+
+def test_the_same_row_twice_is_a_duplicate_and_another_response_is_not() -> None:
+    ready = imported("sft", [SFT, SFT, {**SFT, "completion": "four"}])
+    assert [row["completion"][0]["content"] for row in ready.sft.values()] == ["4", "four"]
+    assert reasons(ready) == ["duplicate"]
+
+
+def test_a_held_out_prompt_is_rejected_even_if_only_its_trailing_space_differs() -> None:
+    heldout = {prompt_id([Message(role="user", content="What is 2 + 2?")])}
+    ready = imported("sft", [{**SFT, "prompt": "What is 2 + 2? \n"}, {**SFT, "prompt": "Another?"}], heldout=heldout)
+    assert reasons(ready) == ["heldout"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "table", "says"),
+    [
+        ("sft", [{"question": "a", "answer": "b"}], {}, "the columns question, answer fit no form"),
+        ("sft", [{**SFT, "messages": [USER, GOOD]}], {}, "fit the forms trl, messages; set form"),
+        (
+            "pairs",
+            [{"prompt": "a", "conversations": [], "chosen": "b", "rejected": "c"}],
+            {},
+            "trl, sharegpt; set form",
+        ),
+        ("pairs", [SFT], {"form": "messages"}, "form messages has no pairs; allowed: trl, sharegpt, alpaca"),
+        ("sft", [SFT], {"form": "alpaca"}, "form alpaca needs the column 'instruction'; there are prompt, completion"),
+        ("sft", [SFT], {"columns": {"prompt": "question"}}, "no column 'question' (columns.prompt); there are prompt"),
+        ("sft", [], {}, "empty: there is no row"),
+        ("sft", ["not JSON: x"], {}, "not JSON: x"),
+        ("sft", [{**SFT, "completion": ""}] * 2, {}, "no usable row (2 empty_response): a response is empty"),
+    ],
+)
+def test_a_table_that_cannot_be_used_stops_the_run_in_one_line(
+    kind: Kind, rows: list[Any], table: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        imported(kind, rows, DatasetTable(path="t.jsonl", **table))
+    assert f"t.jsonl: dataset.{kind}: " in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_form_source_and_domain_of_the_recipe_are_used() -> None:
+    table = DatasetTable(
+        path="t.jsonl",
+        form="trl",
+        columns={"prompt": "q", "completion": "a", "score": "grade"},
+        source="gpt",
+        domain="math",
+    )
+    ready = imported("sft", [{"q": "1 + 1", "a": "2", "grade": "0.5", "messages": "other"}], table)
+    (row,) = ready.sft.values()
+    assert (row["source"], row["domain"], row["reward"]) == ("gpt", "math", 0.5)
+
+
+def test_every_row_is_written_or_rejected_and_the_counts_add_up(tmp_path: Path) -> None:
+    run = RunDir(str(tmp_path))
+    ready = imported("sft", [SFT, SFT, {**SFT, "prompt": "b"}])
+    pair = {"prompt": "b", "chosen": "x", "rejected": "y", "chosen_reward": 0.3, "rejected_reward": 0.2}
+    table = DatasetTable(path="p.jsonl")
+    ready.read(ReadyTable("pairs", table, numbered(table, [pair, "not JSON"])))
+    counts = ready.write(run, 4)
+    assert counts == {"sft": 2, "pairs": 1, "rejected": 2, "duplicate": 1, "malformed": 1}
+    funnel = run.read_json("select", "funnel.json")
+    assert funnel["num_prompts"] == sum(funnel["reasons"].values()) == 5
+    assert funnel["unit"] == "rows"
+    assert run.read_table("select", "sft.parquet").schema == IMPORTED_SFT_ROW
+    pairs = run.read_table("select", "pairs.parquet")
+    assert pairs.schema == IMPORTED_PAIR
+    assert pairs.column("margin").to_pylist() == [0.1]
+    assert Counter(run.read_table("select", "outcomes.parquet").column("reason").to_pylist()) == {
+        "selected_sft": 1,
+        "selected_both": 1,
+    }
+    assert len(Parts(run, "select/prompts", PROMPT, "prompt_id").ids()) == 2
+    rejects = run.read_table("select", "rejects.parquet").to_pylist()
+    assert [(r["id"], r["reason"]) for r in rejects] == [("p.jsonl:2", "malformed"), ("t.jsonl:2", "duplicate")]
+
+
+@pytest.mark.parametrize("files", [["a.jsonl", "b.jsonl"], ["a.jsonl.gz", "b.csv"], ["a.json", "b.parquet"]])
+def test_shards_in_a_folder_are_read_in_order_and_named_in_rejects(tmp_path: Path, files: list[str]) -> None:
+    bad = {"prompt": "b", "completion": " "}
+    for file, rows in zip(files, ([SFT], [bad, {**SFT, "prompt": "c"}]), strict=True):
+        path = tmp_path / "shards" / file
+        path.parent.mkdir(exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        if file.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        elif file.endswith(".csv"):
+            path.write_text("prompt,completion\n" + "".join(f"{r['prompt']},{r['completion']}\n" for r in rows))
+        elif file.endswith(".gz"):
+            path.write_bytes(gzip.compress(lines.encode()))
+        else:
+            path.write_text(json.dumps(rows) if file.endswith(".json") else lines)
+    table = DatasetTable(path="shards")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+    assert [row["prompt"][0]["content"] for row in ready.sft.values()] == ["What is 2 + 2?", "c"]
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        (f"{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
+    ]
+
+
+def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_an_edit(tmp_path: Path) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    file = tmp_path / "set" / "data" / "train_prefs-00000-of-00001.parquet"
+    raw, _ = PAIR_FORMS["ultrafeedback"]
+    table = DatasetTable(hub="set", revision="main", split="train_prefs")
+    files = "[{split: train_prefs, path: data/train_prefs-*}]"
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs: [{{config_name: default, data_files: {files}}}]\n---\n")
+    prints = []
+    for chosen in ("4", "four"):
+        answer = {"role": "assistant", "content": chosen}
+        pq.write_table(pa.Table.from_pylist([{**raw, "chosen": [USER, answer]}]), file)
+        ready = importer()
+        ready.read(ReadyTable("pairs", table, ready_rows.rows(table, tmp_path)))
+        assert [row["chosen"][0]["content"] for row in ready.pairs.values()] == [chosen]
+        prints.append(ready_rows.fingerprint(table, tmp_path))
+    assert prints[0] != prints[1]
