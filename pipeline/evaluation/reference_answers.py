@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..prompts import named_files
 from ..prompts.readers import PromptReader
 from ..prompts.unusable import UnusableError
 from ..recipe import REFERENCE, JudgedSuite
@@ -24,7 +25,7 @@ def readers(suite: JudgedSuite, base: Path) -> list[PromptReader]:
     """
     if suite.answers is None:
         return []
-    found = suite_files.tables(_name(suite), suite.answers, base)
+    found = named_files.tables(_name(suite), suite.answers, base)
     return [PromptReader(table, base, any_columns=True) for table in found]
 
 

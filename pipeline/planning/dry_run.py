@@ -20,6 +20,9 @@ from ..recipe import (
 )
 from ..storage.manifest import STAGES
 
+SHOWN_FILES = 3
+"""Files of a suite that are named; MMLU-Redux has 57."""
+
 
 def describe_model(model: Model) -> str:
     """Where a model comes from, as text."""
@@ -117,7 +120,8 @@ def _evaluation(evaluate: Evaluate) -> list[str]:
         judged = ""
         if isinstance(suite, JudgedSuite):
             judged = f", judge {suite.judge}, baseline {suite.baseline or 'none (ratings)'}"
-        lines.append(f"  {suite.name}: {suite.kind}, {', '.join(files)}{judged}")
+        shown = ", ".join(files[:SHOWN_FILES]) + (f" and {more} more" if (more := len(files) - SHOWN_FILES) > 0 else "")
+        lines.append(f"  {suite.name}: {suite.kind}, {shown}{judged}")
     return lines
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..machine.accelerators import SHARE_OF_MAX_TOKENS
+from ..prompts import named_files
 from ..prompts.readers import PromptReader
 from ..recipe import AnySuite, Evaluate, HarnessSuite, JudgedSuite, Suite, VerifiedSuite
 from .text_tables import short
@@ -14,6 +16,11 @@ from .text_tables import short
 PUBLISHED_ROWS = {
     "gsm8k": 1319,
     "math": 5000,
+    "amc23": 40,
+    "aime25": 30,
+    "mmlu_pro": 12032,
+    "gpqa": 198,
+    "ifbench": 300,
     "humaneval": 164,
     "mbpp": 500,
     "alpaca_eval": 805,
@@ -75,16 +82,23 @@ def suite_count(suite: AnySuite, config: Evaluate, base: Path) -> SuiteCount:
 
 def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
     """The number of a suite's rows, and where it comes from."""
-    readers = [PromptReader(entry, base) for entry in suite.files]
+    try:
+        tables = [table for entry in suite.files for table in named_files.tables(suite.name, entry, base)]
+    except InputError:  # the files of `evaluate.suite_files` are not here
+        tables = []
+    readers = [PromptReader(table, base, any_columns=suite.form != "rows") for table in tables]
     if readers and all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
-        return sum(1 for reader in readers for _ in reader.rows()), "the files"
-    expected = [reader.entry.expected_rows for reader in readers]
-    known = [rows for rows in expected if rows is not None]
-    if known and len(known) == len(expected):
-        return sum(known), "expected_rows"
-    if suite.form in PUBLISHED_ROWS and len(readers) <= 1:
-        return PUBLISHED_ROWS[suite.form], f"the public set in the form {suite.form}"
+        return sum(_limited(suite, sum(1 for _ in reader.rows())) for reader in readers), "the files"
+    known = [table.expected_rows for table in tables if table.expected_rows is not None]
+    if known and len(known) == len(tables):
+        return sum(_limited(suite, rows) for rows in known), "expected_rows"
+    if suite.form in PUBLISHED_ROWS and len(tables) <= 1:
+        return _limited(suite, PUBLISHED_ROWS[suite.form]), f"the public set in the form {suite.form}"
     return None, "its files can't be read here"
+
+
+def _limited(suite: Suite, rows: int) -> int:
+    return rows if suite.limit is None else min(rows, suite.limit)
 
 
 def describe(counts: list[SuiteCount], num_models: int) -> Iterator[str]:
