@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from math import isnan
 from pathlib import Path
 
 from ..errors import InputError, one_line
@@ -47,11 +49,12 @@ class TableRows:
             except NoPathError as error:
                 raise InputError(place, 0, f"{key}: {error}") from None
 
-    def columns_to_read(self, known: list[str]) -> list[str] | None:
+    def columns_to_read(self, known: list[str], place: str) -> list[str] | None:
         """The table's columns that are needed; None means all.
 
         Args:
-            known: the table's columns.
+            known: the columns of the table, or of one of its files.
+            place: its name in error messages.
 
         Raises:
             InputError: a column that the recipe names is not among them.
@@ -63,7 +66,7 @@ class TableRows:
         for key, column in self._named.items():
             for name in top_level(column, {*known, *new}):
                 if name not in known and name not in new:
-                    raise InputError(self._place, 0, f"no column {name!r} ({key}); there are {', '.join(known)}")
+                    raise InputError(place, 0, f"no column {name!r} ({key}); there are {', '.join(known)}")
                 if name in known:
                     needed[name] = None
         return list(needed)
@@ -261,8 +264,10 @@ def _convert(row: RawRow) -> None:
     """Converts numbers to text, and a list of tests to lines, where a field is text."""
     for field in TEXTS:
         value = row.get(field)
-        if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and field == "gold"):
+        if isinstance(value, int) and not isinstance(value, bool):
             row[field] = str(value)
+        elif isinstance(value, float | Decimal) and field == "gold":
+            row[field] = None if isnan(value) else str(value)  # not a number: how pandas writes a missing one
     tests = row.get("tests")
     if isinstance(tests, list) and all(isinstance(test, str | None) for test in tests):
         row["tests"] = "\n".join(test for test in tests if test is not None)
