@@ -50,7 +50,7 @@ _ALLOWED: Mapping[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "entry_point": _TEXT,
     "template": _TEXT,
     "id": _TEXT_OR_INTEGER,
-    "gold": (_is_text, pa.types.is_integer, pa.types.is_floating),
+    "gold": (_is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     "tests": (_is_text, _is_list_of_texts),
     "messages": (_is_conversation,),
 }

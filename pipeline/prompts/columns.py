@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-_STEP = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<index>-?\d*)\]")
+_STEP = re.compile(r"(?:^|(?<=.)\.)(?P<key>[^.\[\]]+)|\[(?P<index>(?:-?\d+)?)\]")
 _PLACE = re.compile(r"\{\{|\}\}|\{(?P<path>[^{}]*)\}")
 
 Step = str | int | None
@@ -46,7 +46,7 @@ def path_steps(path: str) -> tuple[Step, ...]:
             break
         end = match.end()
         index = match["index"]
-        steps.append(match["key"] if index is None else int(index) if index not in ("", "-") else None)
+        steps.append(match["key"] if index is None else int(index) if index else None)
     if end != len(path) or not steps or not isinstance(steps[0], str):
         raise NoPathError(f"{path!r} is not a path; a path has the form a.b[0].c[]")
     return tuple(steps)
@@ -59,7 +59,7 @@ def is_template(column: str) -> bool:
 
 def placeholders(template: str) -> list[str]:
     """The paths in a template."""
-    return [match["path"] for match in _PLACE.finditer(template) if match["path"]]
+    return [match["path"] for match in _PLACE.finditer(template) if match["path"] is not None]
 
 
 def top_level(column: str, known: Mapping[str, object] | set[str]) -> list[str]:
@@ -112,7 +112,10 @@ def lookup(row: Mapping[str, object], column: str) -> Values:
 
 
 def _filled(row: Mapping[str, object], template: str) -> Values:
-    """The template with the row's values. Space around the result is removed; without any value there is no text."""
+    """The template with the row's values; those of a list are lines.
+
+    Space around the result is removed. Without any value there is no text.
+    """
     missing, filled = False, False
 
     def fill(match: re.Match[str]) -> str:
@@ -121,8 +124,9 @@ def _filled(row: Mapping[str, object], template: str) -> Values:
             return match[0][0]
         found = lookup(row, match["path"])
         missing = missing or not found.is_there
-        filled = filled or bool(found.values)
-        return "\n".join(map(str, found.values))
+        texts = [str(item) for value in found.values for item in (value if isinstance(value, list) else [value])]
+        filled = filled or bool(texts)
+        return "\n".join(texts)
 
     text = _PLACE.sub(fill, template).strip()
     return Values([text if filled and not missing else None], not missing)

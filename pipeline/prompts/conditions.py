@@ -28,9 +28,9 @@ def _fulfils(value: object, condition: Condition) -> bool:
         number = _number(value)
         if number is None:
             return False
-        if condition.min is not None and number < condition.min:
+        if condition.min is not None and not number >= condition.min:  # also if it is not a number
             return False
-        if condition.max is not None and number > condition.max:
+        if condition.max is not None and not number <= condition.max:
             return False
     text = str(value)
     if condition.min_chars is not None and len(text) < condition.min_chars:
@@ -42,11 +42,15 @@ def _fulfils(value: object, condition: Condition) -> bool:
 
 def _is_one_of(value: object, allowed: Sequence[Scalar]) -> bool:
     """Numbers and truth values are also recognized as texts, since a CSV file has nothing else."""
-    return any(value == each or _plain(value) == _plain(each) for each in allowed)
+    return any(_equals(value, each) for each in allowed)
 
 
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _equals(value: object, allowed: Scalar) -> bool:
+    if value == allowed:
+        return True
+    if isinstance(allowed, bool) or isinstance(value, bool):
+        return str(value).lower() == str(allowed).lower()
+    return str(value) == str(allowed) or (isinstance(allowed, int | float) and _number(value) == allowed)
 
 
 def _number(value: object) -> float | None:
@@ -54,5 +58,5 @@ def _number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

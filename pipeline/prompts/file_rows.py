@@ -38,9 +38,13 @@ def json_rows(path: Path) -> Iterator[tuple[int, ReadRow]]:
                 yield from _utf16_json(path)
                 return
             if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-                array = _json(start + file.read())
+                data = (start + file.read()).removeprefix(b"\xef\xbb\xbf")
+                array = _json(data)
                 if isinstance(array, list):
                     yield from _objects(array)
+                    return
+                if isinstance(array, UnusableError) and data.lstrip()[:2].strip() == b"[":  # no row begins so
+                    yield 1, array
                     return
         with open_unpacked(path) as file:
             for number, line in enumerate(file, start=1):
@@ -101,6 +105,8 @@ def csv_header(path: Path) -> list[str]:
             header = next(csv.reader(file, delimiter=_delimiter(path), strict=True), [])
     except (csv.Error, UnicodeError) as error:
         raise InputError(str(path), 1, f"not CSV: {error}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     if not header:
         raise InputError(str(path), 0, "empty; the first line of a CSV file names its columns")
     if repeated := sorted({c for c in header if header.count(c) > 1}):

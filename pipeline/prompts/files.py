@@ -40,8 +40,11 @@ def files_of(path: Path) -> list[Path]:
         return found
     if path.exists() or not any(c in path.name or c in str(path.parent) for c in "*?["):
         return [path]
-    anchor = Path(path.anchor)
-    found = sorted(f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file())
+    anchor = next(folder for folder in path.parents if folder.is_dir())  # its name may contain a bracket
+    try:
+        found = sorted(f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file())
+    except ValueError as error:
+        raise InputError(str(path), 0, f"not a pattern: {error}") from None
     if not found:
         raise InputError(str(path), 0, "no file matches this pattern")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -115,7 +116,10 @@ class PromptReader:
         return files_of(self.path)
 
     def _stem(self, file: str) -> str:
-        return file if self.entry.hub is not None else file.removesuffix(Path(file).suffix)
+        if self.entry.hub is not None:
+            return file
+        name = re.sub(r"#\d+$", "", file)  # the number of a file that is named twice
+        return name.removesuffix(Path(name).suffix) + file.removeprefix(name)
 
     def _read(self, table: TableRows) -> Iterator[tuple[str, str, int, ReadRow]]:
         if self.entry.file is not None:
@@ -132,10 +136,16 @@ class PromptReader:
                 yield self.place, self.file, number, row
             return
         for path in self._files:
-            alone = path == self.path
-            file = self.file if alone else f"{self.file}/{path.name}" if self.path.is_dir() else path.name
             for number, row in self._from_file(path, table):
-                yield str(path), file, number, row
+                yield str(path), self._name(path), number, row
+
+    def _name(self, path: Path) -> str:
+        """Name of a file of this entry in records and rejects."""
+        if path == self.path:
+            return self.file
+        if self.path.is_dir():
+            return f"{self.file}/{path.relative_to(self.path)}"
+        return str(path.relative_to(self._base) if path.is_relative_to(self._base) else path)
 
     def _from_file(self, path: Path, table: TableRows) -> Iterator[tuple[int, ReadRow]]:
         named = path if self._address is None else self.path  # a fetched file has another name
@@ -143,10 +153,10 @@ class PromptReader:
         if kind == "parquet":
             schema = parquet_schema(path)
             self._check_schema(schema, str(path))
-            return parquet_rows(path, table.columns_to_read(schema.names))
+            return parquet_rows(path, table.columns_to_read(schema.names, str(path)))
         if kind == "csv":
             header = csv_header(path)
-            table.columns_to_read(header)
+            table.columns_to_read(header, str(path))
             self._check_known(header, str(path))
             return self._csv(csv_rows(path))
         return json_rows(path)
@@ -163,7 +173,7 @@ class PromptReader:
         with hub.loaded(self.entry, self.path if self._is_folder else None) as data:
             schema = data.features.arrow_schema
             self._check_schema(schema, self.place)
-            if (columns := table.columns_to_read(schema.names)) is not None:
+            if (columns := table.columns_to_read(schema.names, self.place)) is not None:
                 data = data.select_columns(columns)
             number = 0
             for batch in data.with_format("arrow").iter(BATCH_ROWS):

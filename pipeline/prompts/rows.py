@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
+from math import isinf, isnan
 from typing import Any, NamedTuple
 
+from ..errors import one_line
 from ..identities import digest, prompt_id
 from ..recipe import DOMAINS, Normalise, PromptTable
 from ..records import CarriedRow, Domain, ImportedScoreRow, Message, PromptRow
@@ -50,7 +53,7 @@ def prompt_row(
     Raises:
         UnusableError: the row can't be used.
     """
-    if unknown := sorted(set(raw) - KEYS):
+    if unknown := sorted(set(raw) - KEYS, key=str):  # a function may return other keys than texts
         way_out = "columns maps others, e.g. columns: {messages: conversations}"
         raise UnusableError("unknown_key", f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(KEYS))}; {way_out}")
     for key in ("id", "domain", "prompt", "gold", "tests", "entry_point", "template"):
@@ -63,9 +66,11 @@ def prompt_row(
     messages = _normalised(conversation(raw, entry), normalise)
     domain = _domain(raw, messages, entry)
     try:
-        json.dumps(raw, ensure_ascii=False).encode()
+        json.dumps(raw, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise UnusableError("not_unicode", "the row holds a lone surrogate", always_reject=True) from error
+    except (ValueError, RecursionError) as error:
+        raise UnusableError("wrong_type", f"the row can't be written as JSON: {one_line(error)}") from error
     size = sum(len(m["content"]) for m in messages)
     if size > max_chars:
         raise UnusableError("too_long", f"{size} characters, prompts.max_chars is {max_chars}", always_reject=True)
@@ -124,10 +129,28 @@ def _scores(raw: RawRow, responses: Mapping[str, list[str]]) -> dict[str, dict[s
         for source, values in by_source.items():
             if not isinstance(values, list) or len(values) != len(responses.get(source, ())):
                 raise UnusableError("wrong_type", problem)
-            if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
-                raise UnusableError("wrong_type", problem)
-            found.setdefault(reward, {})[source] = [None if v is None else float(v) for v in values]
+            found.setdefault(reward, {})[source] = [score(v, f"scores.{reward}.{source}") for v in values]
     return found
+
+
+def score(value: object, key: str) -> float | None:
+    """A score as a number; None if it is missing.
+
+    Raises:
+        UnusableError: it is neither a finite number nor the text of one.
+    """
+    if value is None:
+        return None
+    problem = f"{key} must be a finite number, got {value!r:.40}"
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        raise UnusableError("wrong_type", problem)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise UnusableError("wrong_type", problem) from None
+    if isinf(number):
+        raise UnusableError("wrong_type", problem)
+    return None if isnan(number) else number  # not a number: how pandas writes a missing one
 
 
 def carried_rows(prompt: PromptRow, responses: Mapping[str, list[str]], counts: dict[str, int]) -> list[CarriedRow]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from math import isnan
 from pathlib import Path
 
 from ..errors import InputError, one_line
+from ..identities import digest
 from ..recipe import PromptTable, ResponseColumn
 from . import text, topics, turns
 from .columns import NoPathError, Values, lookup, top_level
 from .conditions import fulfils
 from .extract import extracted
-from .rows import RawRow
+from .rows import RawRow, score
 from .unusable import UnusableError
 
 Function = Callable[[RawRow], object]
@@ -47,11 +51,12 @@ class TableRows:
             except NoPathError as error:
                 raise InputError(place, 0, f"{key}: {error}") from None
 
-    def columns_to_read(self, known: list[str]) -> list[str] | None:
+    def columns_to_read(self, known: list[str], place: str) -> list[str] | None:
         """The table's columns that are needed; None means all.
 
         Args:
-            known: the table's columns.
+            known: the columns of the table, or of one of its files.
+            place: its name in error messages.
 
         Raises:
             InputError: a column that the recipe names is not among them.
@@ -63,7 +68,7 @@ class TableRows:
         for key, column in self._named.items():
             for name in top_level(column, {*known, *new}):
                 if name not in known and name not in new:
-                    raise InputError(self._place, 0, f"no column {name!r} ({key}); there are {', '.join(known)}")
+                    raise InputError(place, 0, f"no column {name!r} ({key}); there are {', '.join(known)}")
                 if name in known:
                     needed[name] = None
         return list(needed)
@@ -100,9 +105,9 @@ class TableRows:
         name = self._entry.function
         try:
             returned = self._function(dict(raw))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UnusableError(
-                "function_failed", f"{name} raised {type(error).__name__}: {one_line(error)}"
+                "function_failed", f"{name} raised {type(error).__name__}: {one_line(str(error))}"
             ) from error
         found = [] if returned is None else returned if isinstance(returned, list) else [returned]
         rows = [row for row in found if isinstance(row, dict)]
@@ -117,6 +122,10 @@ class TableRows:
         entry = self._entry
         if entry.extract:
             row = extracted(row, entry.extract)
+            for name, rule in entry.extract.items():
+                self._lookup(row, f"extract.{name}.column", rule.column)
+                if rule.function is not None:
+                    self._lookup(row, f"extract.{name}.function", rule.function)
         for column, condition in entry.where.items():
             if not fulfils(self._lookup(row, f"where.{column}", column).values, condition):
                 self.left_out[f"where.{column}"] += 1
@@ -145,10 +154,6 @@ class TableRows:
 
     def _fields(self, row: RawRow) -> RawRow:
         """The row's fields, from the recipe's columns."""
-        for rule_name, rule in self._entry.extract.items():
-            self._lookup(row, f"extract.{rule_name}.column", rule.column)
-            if rule.function is not None:
-                self._lookup(row, f"extract.{rule_name}.function", rule.function)
         fields: RawRow = {}
         for field, column in self._entry.columns.items():
             found = self._lookup(row, f"columns.{field}", column)
@@ -175,9 +180,7 @@ class TableRows:
                 raise UnusableError("wrong_type", f"{key}.response must be text, got {type(response).__name__}")
             responses.setdefault(str(source), []).append(response)
             for reward, value in rated.items():
-                scores.setdefault(reward, {}).setdefault(str(source), []).append(
-                    _score(value, f"{key}.scores.{reward}")
-                )
+                scores.setdefault(reward, {}).setdefault(str(source), []).append(score(value, f"{key}.scores.{reward}"))
 
         for name, columns in self._entry.response_columns.items():
             key = f"responses.{name}"
@@ -206,6 +209,9 @@ class TableRows:
             reward: _flat(self._lookup(row, f"{key}.scores.{reward}", column))
             for reward, column in columns.scores.items()
         }
+        if all(response is None for response in texts):
+            yield from ((response, {}) for response in texts)
+            return
         for reward, values in rated.items():
             if len(values) != len(texts):
                 raise UnusableError(
@@ -243,14 +249,16 @@ def load_function(base: Path, name: str) -> Function:
     """
     file, _, function = name.rpartition(":")
     path = base / file
-    spec = importlib.util.spec_from_file_location(f"fusechat_recipe_{path.stem}", path)
+    module_name = f"fusechat_recipe_{digest(str(path))[:16]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(str(path), 0, "file of a prompt table's function not found")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(str(path), 0, f"can't be run: {type(error).__name__}: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(str(path), 0, f"can't be run: {type(error).__name__}: {one_line(str(error))}") from error
     found = getattr(module, function, None)
     if not callable(found):
         raise InputError(str(path), 0, f"has no function {function!r}")
@@ -261,8 +269,10 @@ def _convert(row: RawRow) -> None:
     """Converts numbers to text, and a list of tests to lines, where a field is text."""
     for field in TEXTS:
         value = row.get(field)
-        if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and field == "gold"):
+        if isinstance(value, int) and not isinstance(value, bool):
             row[field] = str(value)
+        elif isinstance(value, float | Decimal) and field == "gold":
+            row[field] = None if isnan(value) else str(value)  # not a number: how pandas writes a missing one
     tests = row.get("tests")
     if isinstance(tests, list) and all(isinstance(test, str | None) for test in tests):
         row["tests"] = "\n".join(test for test in tests if test is not None)
@@ -281,14 +291,3 @@ def _content(row: RawRow) -> str:
 def _flat(found: Values) -> list[object]:
     """The values, with the items of a list in place of the list."""
     return [item for value in found.aligned for item in (value if isinstance(value, list) else [value])]
-
-
-def _score(value: object, key: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise UnusableError("wrong_type", f"{key} must be a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except ValueError:
-        raise UnusableError("wrong_type", f"{key} must be a number, got {value!r:.40}") from None

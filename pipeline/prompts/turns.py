@@ -96,10 +96,11 @@ def _type(value: object) -> str:
 def split(text: str, marks: Mapping[Role, str]) -> list[Message]:
     """The messages of a conversation that is one text, with a mark before each turn.
 
-    Text before the first mark is the user's. Empty turns are left out.
+    A mark that begins with a letter stands at the start of a line: `Human:` inside a sentence is none. One that ends
+    with a letter ends a word. Text before the first mark is the user's. Empty turns are left out, and two turns of one
+    role in a row become one.
     """
-    roles = {mark: role for role, mark in marks.items()}
-    pattern = re.compile("|".join(re.escape(mark) for mark in sorted(roles, key=len, reverse=True)))
+    pattern = re.compile("|".join(f"(?P<{role}>{_mark(mark)})" for role, mark in _longest_first(marks)))
     messages: list[Message] = []
     role: Role = "user"
     start = 0
@@ -115,6 +116,18 @@ def split(text: str, marks: Mapping[Role, str]) -> list[Message]:
 
     for match in pattern.finditer(text):
         add(match.start())
-        role, start = roles[match[0]], match.end()
+        role, start = next(r for r in marks if match[r] is not None), match.end()
     add(len(text))
     return messages
+
+
+def _longest_first(marks: Mapping[Role, str]) -> list[tuple[Role, str]]:
+    return sorted(marks.items(), key=lambda item: len(item[1]), reverse=True)
+
+
+def _mark(mark: str) -> str:
+    """A mark as a regular expression. White space in it is any white space."""
+    words = mark.split()
+    start = r"(?:^|(?<=\n))[ \t]*" if words[0][0].isalnum() else ""
+    end = r"(?!\w)" if words[-1][-1].isalnum() else ""
+    return start + r"\s+".join(map(re.escape, words)) + end

@@ -225,8 +225,10 @@ class PromptTable(Section):
         for key in ("responses", "response_rows", "extract"):
             if getattr(self, key) and not self.columns:
                 raise ValueError(f"{key} needs columns: name the column of the prompt too")
-        if self.turns and "user" not in self.turns:
-            raise ValueError("turns needs the mark of the user")
+        if self.turns:
+            _check_marks(self.turns)
+            if self.columns and "prompt" not in self.columns:
+                raise ValueError("turns needs columns.prompt, the column of the conversation's text")
         if self.function is not None and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", self.function):
             raise ValueError("function must have the form FILE.py:NAME")
         return self
@@ -245,6 +247,15 @@ class PromptTable(Section):
             name: ResponseColumn(response=column) if isinstance(column, str) else column
             for name, column in self.responses.items()
         }
+
+
+def _check_marks(marks: dict[Role, str]) -> None:
+    if "user" not in marks:
+        raise ValueError("turns needs the mark of the user")
+    if not all(mark.strip() for mark in marks.values()):
+        raise ValueError("turns has an empty mark")
+    if len({" ".join(mark.split()) for mark in marks.values()}) < len(marks):
+        raise ValueError("turns has one mark for two roles")
 
 
 def _regular_expression(pattern: str | None) -> str | None:
