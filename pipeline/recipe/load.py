@@ -229,7 +229,8 @@ def _path(loc: tuple[int | str, ...], tree: Any) -> list[str]:
     """Converts pydantic's location to a key of the file: removes union tags and the mark of a bad mapping key."""
     node, parts = tree, []
     for part in loc:
-        if part == "[key]" or (part in TAGS and not (isinstance(node, dict) and part in node)):
+        is_tag = part in TAGS or str(part).startswith("literal[")
+        if part == "[key]" or (is_tag and not (isinstance(node, dict) and part in node)):
             continue
         parts.append(str(part))
         inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))

@@ -54,6 +54,12 @@ def test_the_good_recipe_loads(tmp_path: Path) -> None:
     ("key", "value", "shown_key", "says"),
     [
         ("run_dri", "x", "run_dri", "unknown key; allowed here: cluster, dataset, dpo, evaluate, name"),
+        (
+            "prompts.train.0",
+            {"path": "p.jsonl", "columns": {"prompt": "q"}, "domain": "law"},
+            "prompts.train.0.domain",
+            "Input should be 'instruction', 'math', 'code' or 'chinese'",
+        ),
         ("dpo.bta", 1, "dpo.bta", "unknown key; allowed here: beta, bf16"),
         ("sft.learning_rte", 1, "sft.learning_rte", "unknown key; allowed here: bf16, choose, global_batch_size"),
         ("sources.1.samplng", {}, "sources.1.samplng", "unknown key; allowed here: chat_template, engine"),
