@@ -461,6 +461,18 @@ OBJECTS = [
         "f",
     ),
     Case(
+        "Solution",  # LeetCode's imports have a function add too
+        "class Solution:\n    def add(self, a: int, b: int) -> List[int]:\n        return [a + b]",
+        "assert add(1, 2) == [3]",
+        True,
+    ),
+    Case(
+        "Solution",
+        "class Solution:\n    def add(self, a: int, b: int) -> List[int]:\n        return [a - b]",
+        "assert add(1, 2) == [3]",
+        False,
+    ),
+    Case(
         "Solution",
         "class Solution:\n    def f(self, nums: List[int]) -> Optional[int]:\n        return max(nums, default=None)",
         "assert Solution().f([1, 3]) == 3",

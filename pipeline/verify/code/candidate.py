@@ -147,7 +147,17 @@ class Candidate:
         exec(self._code, names)  # noqa: S102 - confined
         defined = [name for name in names if not name.startswith("__")]
         modules = {n: v.__name__ for n, v in names.items() if type(v) is types.ModuleType}
-        return [defined, modules, *([names[entry_point]] if entry_point in names else [])]
+        return [defined, modules, *([names[entry_point]] if self._is_global(names, entry_point) else [])]
+
+    def _is_global(self, names: dict[str, Any], entry_point: str) -> bool:
+        """Whether the entry point is a global name, and not a method that only shares it with an imported function.
+
+        What LeetCode imports has names such as `add` and `gcd`.
+        """
+        if entry_point not in names:
+            return False
+        is_imported = getattr(names[entry_point], "__module__", MODULE) != MODULE
+        return not (is_imported and entry_point in vars(names.get("Solution", object)))
 
     def _record_logs(self, *, every: bool) -> None:
         """Notes what is logged and warned of, for the tests.
