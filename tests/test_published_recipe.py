@@ -85,6 +85,7 @@ def small(folder: Path) -> list[str]:
         "evaluate.engine": engine,
         "evaluate.placement": placement,
         "evaluate.suite_files": f"{folder}/suites",
+        "evaluate.models": "[target, dpo]",  # each model and suite takes seconds to start
     }
     for source in load(find(RECIPE)).served:
         key = f"sources.{source.name}"
