@@ -14,20 +14,32 @@ import warnings
 from collections.abc import Mapping
 
 from ..recipe import Extract
-from ..verify.code.blocks import extract_code
+from ..verify.code.blocks import FENCE, PYTHON, extract_code, fenced_blocks
 from .columns import lookup
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 SEVERAL_ANSWERS = re.compile(
-    r"\bany order\b|\bany (?:valid|of them|one of them|such)\b|multiple (?:valid )?(?:answers|solutions)", re.I
+    r"\bany order\b|\b(?:return|of) any\b|\bany (?:valid|of them|one of them|such)\b|"
+    r"multiple (?:valid )?(?:answers|solutions)",
+    re.I,
 )
 """LeetCode's words for tasks whose example output is not the only right one."""
-NODE_TYPES = re.compile(r"\b(?:ListNode|TreeNode|Node)\b")
-"""Types whose values LeetCode writes as lists."""
-_TAG = re.compile(r"<[^>\n]+>")
-_EXAMPLE = re.compile(r"\bInput\b[*:\s]*(?P<input>.+?)\s*[*\s]*\bOutput\b[*:\s]*(?P<output>[^\n]+)", re.DOTALL)
+IN_PLACE = re.compile(r"\bin[- ]place\b|\bnot be returned\b|\b(?:do not|don't) return\b", re.I)
+"""Words of tasks whose function changes its argument and returns nothing."""
+NODES = re.compile(r"\b(?:ListNode|TreeNode|Node)\b|\blinked[- ]lists?\b|\b(?:binary|search|n-ary|quad) trees?\b", re.I)
+"""Words of tasks on objects that LeetCode writes as lists."""
+TOLERANCE = 1e-5
+"""LeetCode's tolerance for numbers with a fraction."""
+_HTML = re.compile(r"</?(?:p|pre|strong)>")
+_TAG = re.compile(r"</?(?:a|b|br|code|div|em|font|i|img|li|ol|p|pre|span|strong|sub|sup|u|ul)(?: [^>\n]*)?/?>")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+_EXAMPLE = re.compile(
+    r"\bInput\b[*\s]*:[*\s]*(?P<input>.+?)\s*[*\s]*\bOutput\b[*\s]*:[*\s]*(?P<output>[^\n]+)", re.DOTALL
+)
 _ARGUMENT = re.compile(r"(?:^|,)\s*[A-Za-z_]\w*\s*=\s*")
+_MARK = re.compile(r"^\s*(?:>>> |[-*+] |\d+[.)] )")
+"""Mark before an item of a list, or before a line of an interactive session."""
 _JSON_WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
@@ -49,9 +61,10 @@ def _find(text: str, rule: Extract, row: Mapping[str, object]) -> str | None:
         assert rule.function is not None
         names = lookup(row, rule.function).values
         return examples(text, str(names[0])) if names else None
-    code = extract_code(text)
     if rule.kind == "assertions":
-        return assertions(text if code is None else code)
+        fenced = [body for language, body in fenced_blocks(text) if language in PYTHON]
+        return "\n".join(filter(None, map(assertions, fenced))) or assertions(FENCE.sub("", text))
+    code = extract_code(text)
     if code is None or rule.kind == "code":
         return code
     function = main_function(code)
@@ -61,14 +74,18 @@ def _find(text: str, rule: Extract, row: Mapping[str, object]) -> str | None:
 
 
 def main_function(code: str) -> Function | None:
-    """The function that code is about: a method of a class `Solution`, or the first that no other function calls."""
+    """The function that code is about: a method of a class `Solution`, or the first that no other function calls.
+
+    Tests and `main` are not counted, unless there is nothing else.
+    """
     tree = _parsed(code)
     if tree is None:
         return None
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Solution":
             return _not_called([method for method in node.body if isinstance(method, Function)])
-    return _not_called([node for node in tree.body if isinstance(node, Function)])
+    functions = [node for node in tree.body if isinstance(node, Function)]
+    return _not_called([f for f in functions if f.name != "main" and not f.name.startswith("test")] or functions)
 
 
 def _not_called(functions: list[Function]) -> Function | None:
@@ -101,26 +118,30 @@ def assertions(text: str) -> str | None:
     if tree is not None:
         found = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assert)]
     else:
-        lines = [line.strip().strip("`") for line in text.splitlines()]
+        lines = [_MARK.sub("", line).strip().strip("`") for line in text.splitlines()]
         found = [line for line in lines if line.startswith("assert ") and _parsed(line) is not None]
     return "\n".join(found) or None
 
 
 def examples(task: str, function: str) -> str | None:
-    """LeetCode's examples as assertions on a function; None if there are none that can be checked.
+    """LeetCode's examples, in HTML or Markdown, as assertions on a function; None if none can be checked.
 
-    A task that allows several answers has none, since its examples name only one of them. Neither has a task on linked
-    lists or trees, whose examples do not show their values.
+    A task that allows several answers has none, since its examples name only one of them. Neither has a task whose
+    function returns nothing, or one on linked lists or trees, whose examples do not show the function's values.
     """
-    text = html.unescape(_TAG.sub("", task)).replace("\\[", "[").replace("\\]", "]").replace("\\_", "_")
-    if SEVERAL_ANSWERS.search(text) or NODE_TYPES.search(text):
+    text = html.unescape(_TAG.sub("", task)) if _HTML.search(task) else _ESCAPE.sub(r"\1", _TAG.sub("", task))
+    words = re.sub("[*`_]", "", text)
+    if any(pattern.search(words) for pattern in (SEVERAL_ANSWERS, IN_PLACE, NODES)):
         return None
     found = []
     for match in _EXAMPLE.finditer(text):
         arguments = [_literal(part) for part in _ARGUMENT.split(match["input"].strip().strip("*` "))[1:]]
         output = _literal(match["output"])
         if arguments and output is not None and None not in arguments:
-            found.append(f"assert {function}({', '.join(map(str, arguments))}) == {output}")
+            call = f"{function}({', '.join(map(str, arguments))})"
+            is_fraction = re.fullmatch(r"-?\d+\.\d+", output) is not None
+            check = f"abs({call} - {output}) < {TOLERANCE}" if is_fraction else f"{call} == {output}"
+            found.append(f"assert {check}")
     return "\n".join(dict.fromkeys(found)) or None
 
 

@@ -30,6 +30,7 @@ def loaded(entry: PromptTable, folder: Path | None) -> Iterator[Dataset]:
     from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError  # a connection that breaks off is not wrapped by the hub's client
+    from yaml import YAMLError
 
     disable_progress_bars()
     with ExitStack() as stack:
@@ -41,7 +42,20 @@ def loaded(entry: PromptTable, folder: Path | None) -> Iterator[Dataset]:
             data = load_dataset(
                 name, entry.config, split=entry.split, data_files=files, revision=revision, cache_dir=cache
             )
-        except (DatasetsError, HTTPError, OSError, ValueError, RuntimeError) as error:
+        except YAMLError as error:
+            problem = f"its card (README.md) is not valid YAML: {one_line(error)}"
+            raise InputError(f"{entry.hub}@{entry.revision}", 0, problem) from error
+        except (
+            DatasetsError,
+            HTTPError,
+            OSError,
+            ValueError,
+            RuntimeError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:
+            # The last three come from a card whose parts have another form.
             raise InputError(f"{entry.hub}@{entry.revision}", 0, _problem(error)) from error
         yield data
 

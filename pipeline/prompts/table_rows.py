@@ -127,8 +127,8 @@ class TableRows:
                 if rule.function is not None:
                     self._lookup(row, f"extract.{name}.function", rule.function)
         for column, condition in entry.where.items():
-            if not fulfils(self._lookup(row, f"where.{column}", column).values, condition):
-                self.left_out[f"where.{column}"] += 1
+            if not fulfils(self._lookup(row, where_key(column), column).values, condition):
+                self.left_out[where_key(column)] += 1
                 return None
         found = self._fields(row) if entry.columns else row
         _convert(found)
@@ -233,12 +233,17 @@ def named_columns(entry: PromptTable) -> dict[str, str]:
     if (rows := entry.response_rows) is not None:
         named |= {"response_rows.source": rows.source, "response_rows.response": rows.response}
         named |= {f"response_rows.scores.{reward}": column for reward, column in rows.scores.items()}
-    named |= {f"where.{column}": column for column in entry.where}
+    named |= {where_key(column): column for column in entry.where}
     for name, rule in entry.extract.items():
         named[f"extract.{name}.column"] = rule.column
         if rule.function is not None:
             named[f"extract.{name}.function"] = rule.function
     return named
+
+
+def where_key(column: str) -> str:
+    """Key of a condition, in one line."""
+    return "where." + column.replace("\n", "\\n")
 
 
 def load_function(base: Path, name: str) -> Function:
