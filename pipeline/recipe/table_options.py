@@ -86,7 +86,7 @@ class Extract(Section):
     of the function that the code defines (of several, the first that no other one calls; of a class `Solution`, its
     method), or that its assertions call. `signature`: the first line of that function. `assertions`: the `assert`
     statements. `examples`: LeetCode's `Input:` and `Output:` lines as assertions; none if the task allows several
-    answers."""
+    answers, changes its input in place, or is on trees or linked lists."""
     function: str | None = None
     """Column with the function's name, for `examples`. Extracted columns can be named."""
     pattern: str | None = None
