@@ -61,7 +61,7 @@ def collect_content(run: RunDir, recipe: Recipe) -> ReportContent:
         "metrics": metrics,
         "benchmarks": suites,
         "paper": paper_table(suites, None if recipe.target is None else recipe.target.model.hub),
-        "headline": _headline(metrics, recipe),
+        "headline": _headline(metrics, recipe, suites),
         "examples": _examples(run, recipe),
         "stages": _stages(run, recipe),
     }
@@ -187,9 +187,11 @@ def _loss_curve(run: RunDir, stage: str) -> list[tuple[int, float]]:
     return [(m["step"], m["loss"]) for line in lines if "loss" in (m := json.loads(line))]
 
 
-def _headline(metrics: HeldoutMetrics | None, recipe: Recipe) -> str:
+def _headline(metrics: HeldoutMetrics | None, recipe: Recipe, suites: benchmarks.Benchmarks | None) -> str:
     if "evaluate" not in recipe.stages:
         return "The recipe evaluates no model."
+    if not metrics and suites is not None:
+        return f"The models were evaluated on {len(suites['suites'])} benchmarks. There are no held-out prompts."
     if not metrics:
         return "The models have not been evaluated."
     verified = {(c["model"], c["baseline"]): c for c in metrics["comparisons"] if c["domain"] == "verified"}

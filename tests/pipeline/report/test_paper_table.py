@@ -141,6 +141,7 @@ def test_the_report_prints_it_as_html_and_as_text(tmp_path: Path) -> None:
     page = run.local_path("report", "report.html").read_text("utf-8")
     assert "<td>MT-Bench, 1 to 10</td><td>8.4</td><td>8.5</td><td>9.0</td><td>+0.6</td><td>5.0</td>" in page
     assert "The figures of the FuseChat-3.0 paper (arXiv 2503.04222) for Llama-3.1-8B-Instruct" in page
+    assert "The models were evaluated on 14 benchmarks. There are no held-out prompts." in page
     assert "<b>f</b>" not in page
     assert "5af2badba59fc4561202e19a7311ec119a19a73b" in page
     assert ">5.00 (5.00 to 5.00), 12 chars<" in page
