@@ -220,6 +220,48 @@ def livebench_coding(i: int) -> Case:
     return Case(row, right, wrong)
 
 
+TABLES = {
+    "JSON": '{{"14":{{"Name":"a, b","Price":{0}.50,"Rank":1}},"7":{{"Name":"c","Price":null,"Rank":2}}}}',
+    "JSONL": '{{"Name":"a, b","Price":{0}.50,"Rank":1}}\n{{"Name":"c","Price":null,"Rank":2}}\n',
+    "CSV": 'Name,Price,Rank\n"a, b",{0}.50,1\nc,,2\n',
+    "TSV": "Name\tPrice\tRank\na, b\t{0}.50\t1\nc\t\t2\n",
+    "Markdown": "|    | Name   |   Price |   Rank |\n|---:|:-----|-----:|:--|\n"
+    "| 14 | a, b   | {0}.50 | 1 |\n|  7 | c | nan | 2 |",
+    "HTML": '<table border="1" class="dataframe">\n'
+    "<thead><tr><th></th><th>Name</th><th>Price</th><th>Rank</th></tr></thead>\n"
+    "<tbody><tr><th>14</th><td>a, b</td><td>{0}.50</td><td>1</td></tr>"
+    "<tr><th>7</th><td>c</td><td>NaN</td><td>2</td></tr></tbody>\n</table>",
+}
+"""Format -> a table with a place for a number, as pandas writes it."""
+
+
+def livebench_tables(i: int) -> Case:
+    formats = list(TABLES)
+    source, target = formats[(i + 1) % len(formats)], formats[i % len(formats)]
+    question = (
+        f"Please convert the Input Table from {source} format to {target} format. Please respond only with the table. "
+        f"\n Input Table: {TABLES[source].format(i)} \n \n Output:"
+    )
+    row = _livebench(i, "data_analysis", "tablereformat", TABLES[target].format(i), turns=[question])
+    right = TABLES[target].format(i).replace("-----", "---")
+    return Case(row, f"```{target.lower()}\n{right}\n```" if i % 2 else right, TABLES[target].format(i + 1))
+
+
+def livebench_completion(i: int) -> Case:
+    """Half of the answers repeat the beginning, the others continue it."""
+    row = livebench_coding(i).row
+    head = "class Solution:\n    def addTo(self, xs: List[int], n: int) -> int:\n        start = n"
+    beginning, right, wrong = (
+        (head, "        return sum(xs) + start", f"        return {i + 3}")
+        if i % 2
+        else ("numbers = map(int, input().split())", "print(sum(numbers))", f"print({i + 3})")
+    )
+    row |= {"question_id": f"completion-{i}", "task": "coding_completion", "turns": [f"Complete {i}:\n{beginning}"]}
+    repeated = f"{beginning}\n" if i // 2 % 2 else ""
+    row["partial_solution"] = beginning
+    return Case(row, f"```python\n{repeated}{right}\n```", f"```python\n{repeated}{wrong}\n```")
+
+
 SETS: dict[str, dict[str, Callable[[int], Case]]] = {
     "gsm8k": {"gsm8k": gsm8k},
     "math": {"math": math},
@@ -238,6 +280,8 @@ SETS: dict[str, dict[str, Callable[[int], Case]]] = {
         "livebench/language": livebench_language,
         "livebench/data_analysis": livebench_data_analysis,
         "livebench/coding": livebench_coding,
+        "livebench/coding_completion": livebench_completion,
+        "livebench/tablereformat": livebench_tables,
     },
     "ifbench": {"ifbench": ifbench},
 }

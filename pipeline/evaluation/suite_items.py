@@ -12,6 +12,7 @@ from ..scoring.verification import verify
 from . import harness, judging, suite_rows, suites, tables
 from .forms import rules
 from .models_under_test import ModelUnderTest
+from .partial_solutions import completed
 from .result_types import Judging, SuiteDescription
 from .suite_prompts import answers, groups, second_turns_of, suite_answers
 from .suites import LoadedSuite
@@ -45,7 +46,8 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     folder = f"evaluate/verdicts/{name}-{suite.identity}"
     with run.show_progress(f"evaluate verify {name}", len(rows)) as show:
         # The folder's name depends on gold answers and tests.
-        verdicts = verify(run.dir, folder, rows, prompts, recipe, show, run.progress.log, keep_unmarked=True)
+        programs = completed(suite.beginnings, rows)
+        verdicts = verify(run.dir, folder, programs, prompts, recipe, show, run.progress.log, keep_unmarked=True)
     scores = rule_scores(suite, rows)
     items: list[ItemRow] = []
     for model, responses in by_model.items():

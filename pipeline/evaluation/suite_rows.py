@@ -14,7 +14,7 @@ from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
 from . import judged_rows
-from .forms.form import RULE, Dates, SetRow
+from .forms.form import BEGINNING, RULE, Dates, SetRow
 from .forms.registry import FORMS
 from .judged_rows import JudgedRow
 from .reference_answers import Answers
@@ -31,6 +31,8 @@ class SuiteRow(NamedTuple):
     """What a judged suite needs beside the prompt."""
     rule: str | None
     """The rule that scores the answers, if neither the math nor the code verifier does."""
+    beginning: str | None
+    """The part of a program that the answers continue."""
 
 
 def ask_of(suite: Suite) -> str:
@@ -51,6 +53,7 @@ def convert(raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable, answ
     if suite.form != "rows":
         raw = _converted(raw, suite)
     rule = raw.pop(RULE, None)
+    beginning = raw.pop(BEGINNING, None) if suite.form != "rows" else None
     judged: JudgedRow | None = JudgedRow()
     if isinstance(suite, JudgedSuite):
         judged = judged_rows.take(raw, suite, answers)
@@ -70,7 +73,7 @@ def convert(raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable, answ
         content = f"{content}\n{judged.follow_up}"
     last = prompt["messages"][-1]
     last["content"] = ask_of(suite).replace("{prompt}", last["content"])
-    return SuiteRow({**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, judged, rule)
+    return SuiteRow({**prompt, "prompt_id": prompt_id(prompt["messages"])}, content, judged, rule, beginning)
 
 
 def _converted(raw: SetRow, suite: Suite) -> SetRow:

@@ -30,6 +30,8 @@ class LoadedSuite:
     """Prompt id -> the question that follows the model's answer (MT-Bench's second turn)."""
     rules: dict[str, str] = field(default_factory=dict)
     """Prompt id -> the rule that scores its answers, if neither the math nor the code verifier does."""
+    beginnings: dict[str, str] = field(default_factory=dict)
+    """Prompt id -> the part of a program that its answers continue."""
     categories: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Prompt id -> category and subcategory, if the suite is judged; also for second turns, as in `references`."""
     samplings: dict[str, Sampling] = field(default_factory=dict)
@@ -41,7 +43,7 @@ class LoadedSuite:
     def identity(self) -> str:
         """Hash of the prompts and their gold, tests and references; part of the names of folders."""
         items = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
-        more = [sorted(each.items()) for each in (self.follow_ups, self.rules) if each]
+        more = [sorted(each.items()) for each in (self.follow_ups, self.rules, self.beginnings) if each]
         return digest(items, sorted(self.references.items()), *more)[:12]
 
     def second_turns(self) -> dict[str, PromptRow]:
@@ -108,6 +110,8 @@ def _add(loaded: LoadedSuite, identity: str, row: SuiteRow) -> None:
     loaded.contents[identity] = row.content
     if row.rule is not None:
         loaded.rules[identity] = row.rule
+    if row.beginning is not None:
+        loaded.beginnings[identity] = row.beginning
     judged = row.judged
     turns = [(identity, judged.reference)]
     if judged.follow_up is not None:

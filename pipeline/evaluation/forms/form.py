@@ -17,6 +17,8 @@ SUBCATEGORY = "subcategory"
 """Key of its second, finer category."""
 RULE = "rule"
 """Key of the rule (`rules.RULES`) that scores the answer, if neither the math nor the code verifier does."""
+BEGINNING = "beginning"
+"""Key of the part of a program that the answer continues."""
 NO_GOLD = " "
 """Gold of a row whose answer can't be found, so that the row is refused for it."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from .form import RULE, Dates, Form, SetRow, day
+from .form import BEGINNING, RULE, Dates, Form, SetRow, day
 from .instruction_sets import followed
 from .livecodebench import test_cases
+from .table_formats import read_table, target_format
 
 RULE_OF_TASK = {
     "web_of_lies_v2": "three_words",
@@ -41,7 +42,7 @@ def _livebench(raw: SetRow) -> SetRow:
     kept = {"id": str(raw["question_id"]), "prompt": prompt}
     if raw["category"] == "instruction_following":
         return {**kept, "domain": "instruction", "gold": followed(raw, prompt), RULE: "instructions_followed"}
-    if task == "lcb_generation":
+    if task in ("lcb_generation", "coding_completion"):
         return {**kept, **_code(raw)}
     gold = raw["ground_truth"]
     gold = gold if isinstance(gold, str) else json.dumps(gold)
@@ -49,6 +50,11 @@ def _livebench(raw: SetRow) -> SetRow:
         raise ValueError("ground_truth is empty")
     if task == "amps_hard":
         return {**kept, "domain": "math", "gold": gold}
+    if task == "tablereformat":
+        kind = target_format(prompt)
+        if not len(read_table(kind, gold)):
+            raise ValueError("ground_truth has no rows")
+        return {**kept, "domain": "instruction", "gold": gold, RULE: f"table_{kind}"}
     rule = RULE_OF_TASK.get(task, task if task.startswith("contest_") else None)
     if rule is None:
         raise ValueError(f"unknown task {raw['task']!r:.60}")
@@ -58,14 +64,10 @@ def _livebench(raw: SetRow) -> SetRow:
 def _code(raw: SetRow) -> SetRow:
     cases = [c for key in ("public_test_cases", "private_test_cases") for c in test_cases(key, raw[key])]
     function = json.loads(raw["original_json"]["metadata"]).get("func_name")
-    return {"domain": "code", "tests": json.dumps(cases), "entry_point": function}
-
-
-LEFT_OUT = {
-    "tablereformat": "the task tablereformat is not scored here: it compares tables in six formats",
-    "coding_completion": "the task coding_completion is not scored here: its answer continues a part of a program",
-}
-"""Task -> why its rows are left out."""
+    beginning = raw.get("partial_solution")
+    if not beginning and task_of(raw) == "coding_completion":
+        raise ValueError("partial_solution is empty")
+    return {"domain": "code", "tests": json.dumps(cases), "entry_point": function, BEGINNING: beginning or None}
 
 
 def _left_out(raw: SetRow, dates: Dates) -> str | None:
@@ -75,7 +77,7 @@ def _left_out(raw: SetRow, dates: Dates) -> str | None:
             return f"released on {released}"
         if removed and dates.until and day(removed) <= dates.until:
             return f"removed on {day(removed)}"
-    return LEFT_OUT.get(task_of(raw))
+    return None
 
 
 LIVEBENCH = Form(("question_id", "category", "task", "turns"), _livebench, left_out=_left_out)

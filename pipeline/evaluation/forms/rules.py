@@ -9,10 +9,12 @@ import ast
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from .choices import chosen
 from .instruction_checks import ifbench, instructions_followed
 from .marked import bold, boxed, last_line, tagged
+from .table_formats import FORMATS, is_table
 
 Rule = Callable[[str, str], float]
 """Takes the gold and an answer; returns a score from 0 to 1."""
@@ -220,5 +222,6 @@ RULES: dict[str, Rule] = {
     "join_map": join_map,
     "ifbench": ifbench,
     "instructions_followed": instructions_followed,
+    **{f"table_{kind}": partial(is_table, kind) for kind in FORMATS},
 }
 """Name of a rule -> what computes the score."""

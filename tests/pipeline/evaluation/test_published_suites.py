@@ -17,10 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from http_server import QuietHandler, serve
-from published_suites import SETS, Case, livebench_math, livecodebench, mmlu_redux, packed
+from published_suites import (
+    SETS,
+    Case,
+    livebench_completion,
+    livebench_math,
+    livebench_tables,
+    livecodebench,
+    mmlu_redux,
+    packed,
+)
 
 from fusechat.pipeline.errors import InputError, StageError
 from fusechat.pipeline.evaluation import suite_items, suites, tables
+from fusechat.pipeline.evaluation.partial_solutions import completed
 from fusechat.pipeline.recipe import Recipe, VerifiedSuite, load
 from fusechat.pipeline.recipe.suite_collections import expanded
 from fusechat.pipeline.verify import CheckTask, VerifierPool
@@ -54,10 +64,11 @@ def scores(found: suites.LoadedSuite, answers: Sequence[str]) -> list[float | No
          "completion_tokens": 1}
         for i, text in zip(prompts, answers, strict=True)
     ]  # fmt: skip
+    programs = completed(found.beginnings, responses)
     tasks = [
         CheckTask(r["response_id"], p["domain"], r["text"], p["gold"], p["tests"], p["entry_point"],
                   p["messages"][-1]["content"])
-        for r, p in zip(responses, found.prompts, strict=True)
+        for r, p in zip(programs, found.prompts, strict=True)
         if p["prompt_id"] not in found.rules
     ]  # fmt: skip
     with VerifierPool(2, sandbox="basic") as pool:
@@ -197,13 +208,32 @@ def test_livebench_takes_the_questions_of_its_release(tmp_path: Path) -> None:
     assert [r[2] for r in found.rejects] == ["released on 2025-06-24", "removed on 2024-08-31"]
 
 
-def test_livebench_leaves_out_what_it_cannot_score_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    rows = [livebench_math(1).row, {**livebench_math(5).row, "task": "tablereformat", "subtask": None}]
-    write(tmp_path / "data", "livebench", rows, ".jsonl")
-    assert [r[1] for r in read(tmp_path, "livebench").rejects] == ["left_out"]
-    write(tmp_path / "data", "livebench", [{**rows[1], "task": "juggling"}], ".jsonl")
-    with pytest.raises(InputError, match=r"livebench.jsonl:1: .*unknown task 'juggling' \(suite livebench\)"):
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({**livebench_math(5).row, "task": "juggling", "subtask": None}, "unknown task 'juggling'"),
+        (
+            {**livebench_tables(2).row, "turns": ["Convert it."]},
+            "the question asks for none of the formats json",
+        ),
+        ({**livebench_tables(1).row, "ground_truth": "{"}, "no table in the format jsonl"),
+        ({**livebench_tables(2).row, "ground_truth": "Name,Price"}, "ground_truth has no rows"),
+        ({**livebench_completion(1).row, "partial_solution": ""}, "partial_solution is empty"),
+    ],
+)
+def test_livebench_refuses_what_it_cannot_score(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
+    write(tmp_path / "data", "livebench", [row], ".jsonl")
+    with pytest.raises(InputError, match=rf"livebench.jsonl:1: .*{problem}.* \(suite livebench\)"):
         read(tmp_path, "livebench")
+
+
+def test_another_beginning_of_a_program_is_another_suite(tmp_path: Path) -> None:
+    row = livebench_completion(2).row
+    found = []
+    for beginning in (row["partial_solution"], f"{row['partial_solution']}  # again"):
+        write(tmp_path / "data", "livebench", [{**row, "partial_solution": beginning}], ".jsonl")
+        found.append(read(tmp_path, "livebench").identity)
+    assert found[0] != found[1]
 
 
 KEYS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from published_suites import TABLES
 
 from fusechat.pipeline.evaluation.forms import rules
 
@@ -99,6 +100,7 @@ HOSTILE = [
 @pytest.mark.parametrize("rule", [name for name in rules.RULES if name not in ("ifbench", "instructions_followed")])
 def test_hostile_answers_take_no_time_and_raise_nothing(rule: str) -> None:
     golds = {"sentence_order": PLOT, "join_map": "{'a': 'x'}", "number_list": "1,2"}
+    golds |= {f"table_{name.lower()}": text.format(3) for name, text in TABLES.items()}
     start = time.process_time()
     for answer in HOSTILE:
         assert 0 <= rules.score(rule, golds.get(rule, "B"), answer) <= 1

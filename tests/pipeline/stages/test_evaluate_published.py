@@ -77,5 +77,5 @@ def test_ready_made_suites_are_evaluated_from_local_files(tmp_path: Path) -> Non
     scores = {s["name"]: [s["scores"][m]["score"]["value"] for m in ("weak", "strong")] for s in found["suites"]}
     assert scores == {name: [0.0, 1.0] for name in NAMES}
     num = {s["name"]: s["num_items"] for s in found["suites"]}
-    assert num == {**dict.fromkeys(NAMES, 4), "livebench": 20}
+    assert num == {**dict.fromkeys(NAMES, 4), "livebench": 28}
     assert list(found["groups"]) == ["mathematics", "general", "coding"]
