@@ -31,7 +31,7 @@ MAX_TRIES = 50
 TOLERANCE = 1e-6
 SEPARATOR = re.compile(r"[\s|:-]+")
 """The line below the head of a table in Markdown."""
-PHRASE = re.compile(r"\s*(?:Here|Input)\b[^\n]{0,500}?\b(?:format|table)\s*[:)]\s*", re.IGNORECASE)
+PHRASE = re.compile(r"\A\s*(?:Here|Input)\b[^\n]{0,500}?\b(?:format|table)\s*[:)]\s*", re.IGNORECASE)
 
 
 def target_format(question: str) -> str:
@@ -72,7 +72,7 @@ def is_table(kind: str, gold: str, answer: str) -> float:
 def _candidates(kind: str, answer: str, wanted: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The tables that an answer may mean: its text as a whole, and the part that other text may be around."""
     answer = tagged(answer, "solution") or answer
-    fenced = fenced_blocks(answer)
+    fenced = fenced_blocks(answer) if "```" in answer or "~~~" in answer else []
     text = PHRASE.sub("", fenced[-1][1] if fenced else answer, count=1).replace("&amp;", "&").strip()
     for parts in ([text], _parts(kind, text, list(wanted.columns))):
         for part in parts:
