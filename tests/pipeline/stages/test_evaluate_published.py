@@ -29,7 +29,7 @@ def written(folder: Path) -> dict[str, Case]:
             for case in made:
                 row = case.row
                 text = row.get("question") or row.get("question_content") or row.get("prompt") or row["turns"][0]
-                cases[text.strip()] = case
+                cases["\n".join(line.rstrip() for line in text.strip().splitlines())] = case
     return cases
 
 
