@@ -46,7 +46,7 @@ def build_source(
     """
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
-    num_workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    num_workers = engine.num_workers
     bundle = {"CPU": placement.num_cpus}
     if placement.num_gpus:
         bundle["GPU"] = placement.num_gpus

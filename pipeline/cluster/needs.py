@@ -51,7 +51,7 @@ def check_capacity(recipe: Recipe, cluster: Sequence[Resources], wait_s: float =
 
 def engine_need(name: str, engine: Engine, placement: Placement, setting: str) -> Need:
     """Bundles of an engine: for each replica, one per tensor and pipeline parallel worker."""
-    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    workers = engine.num_workers
     bundle = placement_bundle(placement)
     return Need(name, (bundle,) * (workers * placement.replicas), f"{setting}.placement or {setting}.engine")
 

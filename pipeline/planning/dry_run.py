@@ -136,7 +136,7 @@ def _reward_rule(recipe: Recipe) -> str:
 
 def _source(source: Source) -> list[str]:
     engine, placement, s = source.engine, source.placement, source.sampling
-    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    workers = engine.num_workers
     resources = describe_resources({"CPU": placement.num_cpus, "GPU": placement.num_gpus})
     kind = f" {placement.accelerator_type}" if placement.accelerator_type else ""
     replicas = str(placement.replicas)

@@ -24,7 +24,7 @@ def describe(recipe: Recipe, base: Path, estimates: Sequence[Estimate]) -> list[
         if not source.placement.num_gpus:
             continue
         shape = shape_or_guess(source.model, source.name, base)
-        gpus = source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size * source.placement.num_gpus
+        gpus = source.engine.num_workers * source.placement.num_gpus
         _, hardware = hardware_of(source.placement)
         weights = 2 * shape.parameters / gpus
         room = USED * hardware.memory * 1e9 - weights

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..machine.accelerators import ACCELERATORS, Accelerator
-from ..recipe import Engine, Placement, Source
-from . import model_shapes
+from ..recipe import Engine, Placement
 
 CPU = Accelerator(0.02, 0.1)
 BANDWIDTH_SHARE, COMPUTE_SHARE = 0.6, 0.4
@@ -15,15 +14,10 @@ CPU_PEAK, CPU_SHARE = 0.5e12, 0.3
 training on two cores with AMX reaches a third (docs/performance.md)."""
 
 
-def modelled_rate(source: Source, concurrency: int) -> float:
-    """Tokens/s of one replica of a source."""
-    return decoding_rate(parameters_of(source), source.engine, source.placement, concurrency)
-
-
 def decoding_rate(parameters: float, engine: Engine, placement: Placement, concurrency: int) -> float:
     """Tokens/s of one replica. A decoding step is limited by either memory bandwidth or compute; see `Accelerator`."""
     _, hardware = hardware_of(placement)
-    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
+    workers = engine.num_workers
     read_s = 2 * parameters / (hardware.bandwidth * 1e12 * BANDWIDTH_SHARE * workers)
     compute_s = 2 * parameters * concurrency / (hardware.compute * 1e12 * COMPUTE_SHARE * workers)
     return concurrency / max(read_s, compute_s)
@@ -38,14 +32,14 @@ def reading_rate(parameters: float, workers: int, placement: Placement) -> float
     return reached * workers / (2 * parameters)
 
 
+def gpus_of(engine: Engine, placement: Placement) -> float:
+    """GPUs of the replicas of an engine that run from the start."""
+    return placement.num_gpus * engine.num_workers * placement.replicas
+
+
 def hardware_of(placement: Placement) -> tuple[str, Accelerator]:
     """Name and data sheet of the hardware. A GPU of unknown type counts as an H100."""
     if not placement.num_gpus:
         return "a CPU", CPU
     kind = placement.accelerator_type or ""
     return (kind, ACCELERATORS[kind]) if kind in ACCELERATORS else ("an H100", ACCELERATORS["H100"])
-
-
-def parameters_of(source: Source) -> float:
-    """Number of parameters: the published one, else read from the model's name."""
-    return model_shapes.parameters_of(source.model, source.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ LLAMAS = (
 )
 
 
+@cache
 def shape_of(folder: Path) -> Shape:
     """The shape of the model in a transformers folder. Does not load the weights.
 

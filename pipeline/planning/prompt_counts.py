@@ -17,6 +17,7 @@ from ..records import CARRIED, PROMPT
 from ..run import Run
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
+from .text_tables import aligned, wrapped
 
 PROMPT_TOKENS: dict[Domain, float] = {"instruction": 185, "math": 60, "code": 150, "chinese": 40}
 """Assumed mean tokens of a prompt where its data can't be read.
@@ -128,7 +129,8 @@ def expected(run: Run, error: FusechatError) -> PromptCounts:
                     f"{reader.place} can't be read on this machine; without it, the plan needs its number of prompts",
                 ) from error
             domain, guess = _domain(reader.entry)
-            rows = min(reader.entry.expected_rows, reader.entry.limit or reader.entry.expected_rows)
+            given = (reader.entry.expected_rows, reader.entry.limit, reader.entry.sample)
+            rows = min(num for num in given if num is not None)
             count = DomainCount(rows, PROMPT_TOKENS[domain])
             found[which].append(PromptSet(reader.file, {domain: count}, f"the recipe{guess}"))
             imported.update({(source, domain): rows for source in reader.entry.responses})
@@ -192,8 +194,6 @@ def _sum(sets: list[PromptSet]) -> Counts:
 
 def describe(counts: PromptCounts) -> Iterator[str]:
     """The counts as lines of text."""
-    from .text_tables import aligned, wrapped
-
     total = sum(c.rows for c in counts.train.values())
     yield f"prompts: {total:.0f} ({', '.join(f'{c.rows:.0f} {d}' for d, c in counts.train.items())})"
     if counts.heldout:

@@ -33,11 +33,11 @@ def describe(run: Run, counts: PromptCounts) -> Iterator[str]:
 def _blocks(run: Run, counts: PromptCounts) -> Iterator[list[str]]:
     recipe = run.recipe
     yield list(prompt_counts.describe(counts))
-    estimates, total = sampling_cost.estimate(run, counts)
+    lengths = sampling_cost.sampled_lengths(run)
+    estimates, total = sampling_cost.estimate(run, counts, lengths)
     if estimates:
         yield sampling_cost.describe(estimates, total)
     yield engine_memory.describe(recipe, run.base, estimates)
-    lengths = sampling_cost.sampled_lengths(run)
     trainings = training_cost.training_costs(recipe, run.base, run.dir, counts.train, lengths)
     yield training_cost.describe(recipe, run.base, trainings)
     suites = [suite_counts.suite_count(suite, recipe.evaluate, run.base) for suite in recipe.evaluate.suites]
@@ -62,6 +62,8 @@ def _assumptions(run: Run, counts: PromptCounts) -> list[str]:
         ]
     if counts.expected:
         lines.append(f"  prompts, tokens: {prompt_counts.LENGTHS_BASIS}")
+        if counts.imported:
+            lines.append("  imported responses: one per prompt and source, where the data is not here")
     return [
         *lines,
         f"  rewards: {engine_rate.COMPUTE_SHARE:.0%} of a GPU's operations/s, {engine_rate.CPU_SHARE:.0%} of a CPU's; "

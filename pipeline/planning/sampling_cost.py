@@ -18,8 +18,9 @@ from ..run import Run
 from ..sampling import plan
 from ..sampling.throughput import ThroughputStats
 from ..storage.parts import Parts
-from .engine_rate import hardware_of, modelled_rate, parameters_of
-from .prompt_counts import PromptCounts, counted
+from .engine_rate import decoding_rate, gpus_of, hardware_of
+from .model_shapes import shape_or_guess
+from .prompt_counts import PromptCounts
 from .text_tables import aligned, clock, short, size
 
 BYTES_A_TOKEN = 2.0
@@ -61,18 +62,13 @@ class Estimate:
     """How the rate was obtained."""
 
 
-def estimate(run: Run, counts: PromptCounts | None = None) -> tuple[list[Estimate], float]:
+def estimate(run: Run, counts: PromptCounts, measured: Lengths) -> tuple[list[Estimate], float]:
     """Estimates each source, and the seconds until all sources are done.
 
     Args:
-        counts: the prompts; by default those of the run directory.
-
-    Raises:
-        StageError: the prompts have not been read.
+        measured: see `sampled_lengths`.
     """
-    counts = counted(run) if counts is None else counts
     responses = Parts(run.dir, "sample", RESPONSE, "response_id")
-    measured = _measured(responses)
     measured_row = _bytes_a_row(responses)
     estimates = []
     for (total, missing_by_domain), pinned in zip(_missing(run, counts, responses), run.pinned_sources, strict=True):
@@ -121,19 +117,12 @@ def _missing(run: Run, counts: PromptCounts, responses: Parts) -> list[tuple[int
 
 
 def _gpus(source: Policy) -> float:
-    if not isinstance(source, Source):
-        return 0.0
-    engine, placement = source.engine, source.placement
-    workers = engine.tensor_parallel_size * engine.pipeline_parallel_size
-    return placement.num_gpus * workers * placement.replicas
+    return gpus_of(source.engine, source.placement) if isinstance(source, Source) else 0.0
 
 
 def sampled_lengths(run: Run) -> Lengths:
     """Mean lengths of the responses that were sampled."""
-    return _measured(Parts(run.dir, "sample", RESPONSE, "response_id"))
-
-
-def _measured(responses: Parts) -> Lengths:
+    responses = Parts(run.dir, "sample", RESPONSE, "response_id")
     table = responses.read(columns=["source", "domain", "completion_tokens", "prompt_tokens", "reject"])
     accepted = table.filter(pc.equal(table.column("reject"), ""))
     means = accepted.group_by(["source", "domain"]).aggregate(
@@ -165,16 +154,17 @@ def _seconds(run: Run, source: Policy, tokens: float, prefill: float, missing: i
     assert isinstance(source, Source)
     replicas = source.placement.replicas
     file = ("sample", "meters", f"{source.name}.json")
-    costs = ThroughputStats(**run.dir.read_json(*file)).costs() if run.dir.exists(*file) else None
-    if costs is not None:
+    meter = ThroughputStats(**run.dir.read_json(*file)) if run.dir.exists(*file) else None
+    costs = meter.costs() if meter is not None else None
+    if meter is not None and costs is not None:
         per_prefill, per_token = costs
-        uncached = _uncached_share(ThroughputStats(**run.dir.read_json(*file)))
-        work = (prefill * uncached * per_prefill + tokens * per_token) / replicas
+        work = (prefill * _uncached_share(meter) * per_prefill + tokens * per_token) / replicas
         rate, basis = replicas / per_token, "measured"
     else:
-        rate = replicas * modelled_rate(source, run.recipe.sample.concurrency)
+        parameters = shape_or_guess(source.model, source.name, run.base).parameters
+        rate = replicas * decoding_rate(parameters, source.engine, source.placement, run.recipe.sample.concurrency)
         work = tokens / rate
-        basis = f"estimated for {hardware_of(source.placement)[0]} and {short(parameters_of(source))} parameters"
+        basis = f"estimated for {hardware_of(source.placement)[0]} and {short(parameters)} parameters"
     batch_s = tokens / max(missing, 1) * run.recipe.sample.concurrency / rate
     return start_s + FLOW_S + work + DRAIN * min(batch_s, work), rate, basis
 

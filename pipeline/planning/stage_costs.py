@@ -23,9 +23,8 @@ from ..recipe import (
     Source,
 )
 from ..run import Run
-from .engine_rate import decoding_rate, parameters_of, reading_rate
-from .model_shapes import model_shape
-from .model_shapes import parameters_of as parameters_of_model
+from .engine_rate import decoding_rate, gpus_of, reading_rate
+from .model_shapes import model_shape, shape_or_guess
 from .prompt_counts import PromptCounts
 from .sampling_cost import DRAIN, ENGINE_S, FLOW_S, Estimate, Lengths, gpu_hours, seconds_on
 from .suite_counts import SuiteCount
@@ -55,7 +54,7 @@ class StageCost:
     """On the smallest cluster that the recipe fits on."""
 
 
-def scoring_cost(recipe: Recipe, counts: PromptCounts, lengths: Lengths) -> StageCost:
+def scoring_cost(recipe: Recipe, base: Path, counts: PromptCounts, lengths: Lengths) -> StageCost:
     """The rewards, each of which reads the prompt and the response, after the verdicts, which take CPUs."""
     responses, tokens, checks_s = 0.0, 0.0, 0.0
     for source in recipe.sources:
@@ -74,7 +73,7 @@ def scoring_cost(recipe: Recipe, counts: PromptCounts, lengths: Lengths) -> Stag
     rewards = [r for r in recipe.scored_models if isinstance(rule, str) or r.name in rule.names]
     if isinstance(rule, str) and rule != "auto":
         rewards = [r for r in recipe.scored_models if r.name == rule]
-    costs = [_reward_cost(recipe, reward, tokens) for reward in rewards]
+    costs = [_reward_cost(recipe, base, reward, tokens) for reward in rewards]
     if rule == "auto" and costs:  # the agreement with the verdicts decides; the dearest is counted
         costs = [max(costs, key=lambda cost: (cost[1], cost[0]))]
     seconds = checks_s / recipe.score.verify.num_workers + sum(s for s, _, _ in costs)
@@ -99,15 +98,15 @@ def _imported_length(recipe: Recipe, lengths: Lengths) -> float:
     return SHARE_OF_MAX_TOKENS * (sum(sampled) / len(sampled) if sampled else longest)
 
 
-def _reward_cost(recipe: Recipe, reward: ScoredModel, tokens: float) -> tuple[float, float, float]:
+def _reward_cost(recipe: Recipe, base: Path, reward: ScoredModel, tokens: float) -> tuple[float, float, float]:
     """Seconds, GPU-hours and GPUs of one reward for so many tokens."""
     if isinstance(reward, OwnReward):
-        parameters, placement, workers = parameters_of_model(reward.model, reward.name), reward.placement, 1
+        model, placement, workers = reward.model, reward.placement, 1
     else:
         source = recipe.source(reward.source)
-        parameters, placement = parameters_of(source), source.placement
-        workers = source.engine.tensor_parallel_size * source.engine.pipeline_parallel_size
+        model, placement, workers = source.model, source.placement, source.engine.num_workers
         tokens *= reward.orders if isinstance(reward, JudgeReward) else 1
+    parameters = shape_or_guess(model, reward.name, base).parameters
     rate = placement.replicas * reading_rate(parameters, workers, placement)
     seconds = ENGINE_S["gpu" if placement.num_gpus else "cpu"] + tokens / rate
     gpus = placement.num_gpus * workers * placement.replicas
@@ -128,7 +127,7 @@ def evaluation_cost(run: Run, counts: PromptCounts, suites: Sequence[SuiteCount]
         work = tokens / rate
         batch = tokens / max(answers, 1) * recipe.sample.concurrency / rate
         took = ENGINE_S["gpu" if placement.num_gpus else "cpu"] + FLOW_S + work + DRAIN * min(batch, work)
-        gpus = placement.num_gpus * engine.tensor_parallel_size * engine.pipeline_parallel_size * placement.replicas
+        gpus = gpus_of(engine, placement)
         seconds, hours, most = seconds + took, hours + gpus * took / 3600, max(most, gpus)
     if not answers:
         seconds = hours = 0.0
@@ -156,11 +155,12 @@ def _evaluated(recipe: Recipe, base: Path) -> list[tuple[float, Engine, Placemen
     for entry in config.models:
         if isinstance(entry, EvaluatedModel):
             engine, placement = entry.engine or config.engine, entry.placement or config.placement
-            found.append((parameters_of_model(entry.model, entry.name), engine, placement))
+            found.append((shape_or_guess(entry.model, entry.name, base).parameters, engine, placement))
         elif entry not in sources and recipe.target is not None:
             found.append((model_shape(recipe.target.model, base).parameters, config.engine, config.placement))
         elif isinstance(source := sources.get(entry), Source):
-            found.append((parameters_of(source), source.engine, source.placement))
+            parameters = shape_or_guess(source.model, source.name, base).parameters
+            found.append((parameters, source.engine, source.placement))
     return found
 
 
@@ -192,7 +192,7 @@ def stage_costs(
     ]
     found = sampling if "sample" in recipe.stages else []
     if "score" in recipe.stages:
-        found.append(scoring_cost(recipe, counts, lengths))
+        found.append(scoring_cost(recipe, run.base, counts, lengths))
     gpus = training.num_workers * training.num_gpus
     for cost in trainings:
         found.append(

@@ -62,6 +62,11 @@ class Engine(Section):
     env: dict[str, str] = Field(default={})
     """Environment variables of the engine's processes, e.g. `{VLLM_CPU_KVCACHE_SPACE: "1"}`."""
 
+    @property
+    def num_workers(self) -> int:
+        """Workers of one replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
 
 class Placement(Section):
     """Cluster resources of one engine worker. An engine has TP x PP workers."""

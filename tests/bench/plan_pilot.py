@@ -19,7 +19,8 @@ from pathlib import Path
 
 import small
 
-from fusechat.pipeline.planning.sampling_cost import estimate
+from fusechat.pipeline.planning.prompt_counts import counted
+from fusechat.pipeline.planning.sampling_cost import estimate, sampled_lengths
 from fusechat.pipeline.progress import Progress
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
@@ -40,7 +41,8 @@ def main() -> None:
 
         def planned() -> tuple[int, float, str]:
             """Samples that are missing, the seconds that they will take, and where those come from."""
-            (one,), seconds = estimate(Run(load(path), path.parent, Progress()))
+            run = Run(load(path), path.parent, Progress())
+            (one,), seconds = estimate(run, counted(run), sampled_lengths(run))
             return one.missing, seconds, one.basis
 
         began = time.monotonic()

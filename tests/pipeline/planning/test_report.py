@@ -123,23 +123,24 @@ def test_the_plan_works_without_data_models_and_network(tmp_path: Path, monkeypa
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_every_recipe_of_the_paper_is_planned_or_names_what_it_lacks(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for path in packaged_recipes().glob("fusechat3-*.yaml"):
-        recipe = load(find(path.stem), (f"run_dir={tmp_path / path.stem}",))
-        run = quiet_run(recipe, path.parent)
-        entries = [
-            e for e in (*recipe.prompts.train, *recipe.prompts.heldout) if isinstance(e, str) or not e.expected_rows
-        ]
-        if entries:
-            with pytest.raises(
-                RecipeError, match=r"^prompts\.(train|heldout)\.\d+\.expected_rows: .*number of prompts"
-            ):
-                prompt_counts.expected(run, UNREACHABLE)
-            continue
-        found = prompt_counts.expected(run, UNREACHABLE)
-        assert sum(c.rows for c in found.train.values()) == sum(rows for _, _, rows in SETS)
+PAPER = sorted(path.stem for path in packaged_recipes().glob("fusechat3-*.yaml"))
+
+
+def test_five_recipes_are_of_the_paper() -> None:
+    assert len(PAPER) == 5
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_recipe_of_the_paper_is_planned(name: str, tmp_path: Path) -> None:
+    run = quiet_run(load(find(name), (f"run_dir={tmp_path}",)), packaged_recipes())
+    found = prompt_counts.expected(run, UNREACHABLE)
+    assert sum(c.rows for c in found.train.values()) == sum(rows for _, _, rows in SETS)
+
+
+def test_a_sample_bounds_what_a_table_is_expected_to_give(tmp_path: Path) -> None:
+    change = (f"run_dir={tmp_path}", "prompts.train.3.sample=1000")
+    found = prompt_counts.expected(quiet_run(load(find(PAPER[0]), change), packaged_recipes()), UNREACHABLE)
+    assert found.train["math"].rows == 1000
 
 
 def test_a_set_without_data_and_count_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +222,7 @@ def test_only_data_that_is_not_here_is_replaced_by_a_count(tmp_path: Path) -> No
 def test_rewards_read_prompts_and_responses_of_all_sources(tmp_path: Path) -> None:
     run = unread(tmp_path)
     counts = prompt_counts.expected(run, UNREACHABLE)
-    cost = stage_costs.scoring_cost(run.recipe, counts, {})
+    cost = stage_costs.scoring_cost(run.recipe, run.base, counts, {})
     instruction, code = 2 * 5 * 80907, 2 * 8 * 16005
     expected = instruction * (185 + 1024) + code * (150 + 1024) + 9952 * (40 + 1024) + 51803 * (60 + 1024)
     assert cost.tokens == pytest.approx(expected)
@@ -235,7 +236,7 @@ def test_rewards_read_prompts_and_responses_of_all_sources(tmp_path: Path) -> No
 def test_sources_take_turns_on_the_smallest_cluster(tmp_path: Path) -> None:
     run = unread(tmp_path, training={"num_workers": 4, **GPU, "shard": True})
     counts = prompt_counts.expected(run, UNREACHABLE)
-    estimates, total = estimate(run, counts)
+    estimates, total = estimate(run, counts, {})
     sample = stage_costs.stage_costs(run, counts, estimates, total, [], [], {})[0]
     gemma, qwen = estimates
     assert (stage_costs.smallest_cluster(run.recipe), sample.gpus) == (4, 6)
@@ -247,7 +248,7 @@ def test_sources_take_turns_on_the_smallest_cluster(tmp_path: Path) -> None:
 def test_the_disk_holds_weights_checkpoints_and_models(tmp_path: Path) -> None:
     run = unread(tmp_path)
     counts = prompt_counts.expected(run, UNREACHABLE)
-    estimates, _ = estimate(run, counts)
+    estimates, _ = estimate(run, counts, {})
     trainings = training_costs(run.recipe, tmp_path, run.dir, counts.train, {})
     evaluation = stage_costs.evaluation_cost(run, counts, [])
     uses = {u.what: u.num_bytes for u in disk_cost.disk_uses(run.recipe, tmp_path, estimates, trainings, evaluation)}
@@ -292,7 +293,7 @@ def test_suites_count_by_their_files_the_recipe_or_the_public_set(tmp_path: Path
 
 def test_the_memory_of_each_engine_is_stated(tmp_path: Path) -> None:
     run = unread(tmp_path)
-    estimates, _ = estimate(run, prompt_counts.expected(run, UNREACHABLE))
+    estimates, _ = estimate(run, prompt_counts.expected(run, UNREACHABLE), {})
     rows = table("\n".join(engine_memory.describe(run.recipe, tmp_path, estimates)), "memory")
     gpus, weights, most, tokens, fit = rows["gemma-2-27b-it"]
     assert (gpus, weights, most) == ("2", f"{27.227e9 / 2**30:.1f}", f"{0.9 * 80e9 / 2**30:.1f}")

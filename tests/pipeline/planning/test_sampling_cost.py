@@ -10,8 +10,10 @@ from example_recipe import make_run, source_tree
 from example_rows import make_generated
 
 from fusechat.pipeline.cluster.placement import Need
-from fusechat.pipeline.planning.engine_rate import modelled_rate, parameters_of
-from fusechat.pipeline.planning.sampling_cost import describe, estimate, simulate
+from fusechat.pipeline.planning.engine_rate import decoding_rate
+from fusechat.pipeline.planning.model_shapes import parameters_of
+from fusechat.pipeline.planning.prompt_counts import counted
+from fusechat.pipeline.planning.sampling_cost import Estimate, describe, estimate, sampled_lengths, simulate
 from fusechat.pipeline.recipe import Source
 from fusechat.pipeline.records import RESPONSE
 from fusechat.pipeline.run import Run
@@ -34,9 +36,13 @@ def run(folder: Path, num: int = 40, **changes: Any) -> Run:
     return made
 
 
+def estimated(work: Run) -> tuple[list[Estimate], float]:
+    return estimate(work, counted(work), sampled_lengths(work))
+
+
 def shown(work: Run) -> str:
     """The table of sampling, as text."""
-    return "\n".join(describe(*estimate(work)))
+    return "\n".join(describe(*estimated(work)))
 
 
 def sampled(work: Run, num: int, tokens: int) -> None:
@@ -50,7 +56,7 @@ def sampled(work: Run, num: int, tokens: int) -> None:
 
 def test_without_a_measurement_the_assumptions_are_stated(tmp_path: Path) -> None:
     work = run(tmp_path)
-    ((one,), total) = estimate(work)
+    ((one,), total) = estimated(work)
     assert (one.samples, one.missing, one.gpus) == (80, 80, 0)
     assert one.tokens == 80 * 1024  # half of max_tokens
     assert one.basis == "estimated for a CPU and 1.0G parameters, 0.5 of max_tokens per response"
@@ -66,7 +72,7 @@ def test_what_was_sampled_is_measured_and_no_longer_missing(tmp_path: Path) -> N
         meter.add(1.0, 20.0 + i, 100.0 - i)
     work.dir.write_json(meter.as_json(), "sample", "meters", "a.json")
     work.dir.write_json({"start_s": 33.0}, "sample", "meters", "a.start.json")
-    ((one,), _) = estimate(work)
+    ((one,), _) = estimated(work)
     assert (one.missing, one.tokens) == (60, 60 * 7)
     assert one.basis == "measured"
     assert 33 < one.seconds < 33 + 30
@@ -76,14 +82,14 @@ def test_what_was_sampled_is_measured_and_no_longer_missing(tmp_path: Path) -> N
 def test_a_finished_source_takes_no_time(tmp_path: Path) -> None:
     work = run(tmp_path)
     sampled(work, 40, tokens=7)
-    ((one,), total) = estimate(work)
+    ((one,), total) = estimated(work)
     assert (one.missing, one.seconds, total) == (0, 0.0, 0.0)
 
 
 def test_an_endpoint_takes_what_its_limits_leave(tmp_path: Path) -> None:
     far = {"kind": "endpoint", "name": "far", "url": "http://127.0.0.1:1/v1", "model": "m", "samples": {"math": 3}}
     work = run(tmp_path, sources=[ONE_BILLION, {**far, "requests_per_minute": 60}])
-    one = estimate(work)[0][1]
+    one = estimated(work)[0][1]
     assert (one.missing, one.seconds, one.gpus) == (120, 120.0, 0)
     assert one.basis.startswith("its rate limits")
 
@@ -102,7 +108,8 @@ def test_an_endpoint_takes_what_its_limits_leave(tmp_path: Path) -> None:
     ],
 )
 def test_a_models_size_is_published_or_in_its_name(model: dict[str, Any], expected: float) -> None:
-    assert parameters_of(Source.model_validate(source_tree(model=model))) == expected
+    source = Source.model_validate(source_tree(model=model))
+    assert parameters_of(source.model, source.name) == expected
 
 
 def test_more_gpus_and_smaller_models_are_faster() -> None:
@@ -112,7 +119,8 @@ def test_more_gpus_and_smaller_models_are_faster() -> None:
             engine={"tensor_parallel_size": gpus},
             placement={"num_gpus": 1, "accelerator_type": "H100"},
         )
-        return modelled_rate(Source.model_validate(made), 256)
+        source = Source.model_validate(made)
+        return decoding_rate(parameters_of(source.model, source.name), source.engine, source.placement, 256)
 
     assert rate("x/8B", 2) == pytest.approx(2 * rate("x/8B", 1))
     assert rate("x/8B", 1) > 5 * rate("x/72B", 1)

@@ -14,7 +14,8 @@ from fusechat.pipeline.cluster import connect
 from fusechat.pipeline.dataset.check import check
 from fusechat.pipeline.dataset.locate import locate_run
 from fusechat.pipeline.dataset.trace import trace
-from fusechat.pipeline.planning.sampling_cost import estimate
+from fusechat.pipeline.planning.prompt_counts import counted
+from fusechat.pipeline.planning.sampling_cost import estimate, sampled_lengths
 from fusechat.pipeline.recipe.load import load
 from fusechat.pipeline.run import Run
 from fusechat.pipeline.stages import graph
@@ -61,7 +62,8 @@ def test_settings_hash_as_they_did(folder: Path) -> None:
 
 
 def test_no_response_is_missing(folder: Path) -> None:
-    estimates, seconds = estimate(run_of(folder))
+    run = run_of(folder)
+    estimates, seconds = estimate(run, counted(run), sampled_lengths(run))
     assert [(e.name, e.missing) for e in estimates] == [("qwen", 0)]
     assert seconds == 0
 
