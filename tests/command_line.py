@@ -20,7 +20,7 @@ def run_fusechat(
     """Runs the command in a process group of its own. Its stdout contains stderr too.
 
     Args:
-        env: added to this process's environment.
+        env: its environment; by default this process's.
         kill_when: once it returns true, the whole process group gets SIGKILL.
         terminate_when: once it returns true, the command alone gets SIGTERM.
     """
@@ -31,7 +31,7 @@ def run_fusechat(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, **(env or {})},
+        env=env,
     )
     stop_when = kill_when or terminate_when
     if stop_when is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
+from fetched_wheel import fetch_wheel, give_up
 
 from fusechat.pipeline.models.cache import cache_folder
 
@@ -23,23 +22,16 @@ SHA256 = "10776e9b259798bf65f6c5343f6298f0302e92e9cd47472abe29eef69e286c6a"
 
 @cache
 def fetched_wheel() -> Path:
-    """The wheel; skips where it can't be fetched."""
+    """The wheel."""
     wheel = cache_folder() / "llamafactory" / SHA256 / "llamafactory.whl"
     if wheel.is_file():
         return wheel
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder, "wanted.txt")
-        wanted.write_text(f"{REQUIREMENT} --hash=sha256:{SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        done = subprocess.run(
-            [*command, "-r", str(wanted), "-d", folder], capture_output=True, text=True, check=False, timeout=600
-        )
-        if done.returncode:
-            pytest.skip(f"{REQUIREMENT} can't be fetched: {done.stderr.strip().splitlines()[-1]}")
-        wheel.parent.mkdir(parents=True, exist_ok=True)
-        temporary = wheel.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(next(Path(folder).glob("*.whl")).read_bytes())
-        temporary.replace(wheel)
+        content = fetch_wheel(REQUIREMENT, SHA256, Path(folder)).read_bytes()
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    temporary = wheel.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(wheel)
     return wheel
 
 
@@ -55,7 +47,7 @@ def data_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"llamafactory.data.{name}")
     except ImportError as error:
-        pytest.skip(f"{REQUIREMENT} does not import here: {error}")
+        give_up(f"{REQUIREMENT} does not import here: {error}")
 
 
 def convert(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

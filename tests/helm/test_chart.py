@@ -213,16 +213,30 @@ def test_refuses_a_source_whose_key_is_nowhere(tmp_path: Path) -> None:
     assert "source far reads its key from FAR_KEY" in said
 
 
-@pytest.mark.parametrize("key", ["sources", "target"])
-def test_a_job_needs_only_the_sections_of_its_run_and_a_service_needs_sources(tmp_path: Path, key: str) -> None:
+TRAINING = "jobs.pipeline.enabled=false,jobs.training.enabled=true"
+SAMPLING = "jobs.training.enabled=false,jobs.pipeline.commands={prompts,sample,score,select}"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "jobs", "steps"),
+    [
+        (("sources", "dpo"), TRAINING, ["sft", "evaluate", "report"]),
+        (("target", "sft", "dpo"), TRAINING, ["report"]),
+        (("dpo",), SAMPLING, ["prompts", "select"]),
+    ],
+)
+def test_a_job_has_the_steps_that_its_recipe_calls_for_and_a_service_needs_sources(
+    tmp_path: Path, left_out: tuple[str, ...], jobs: str, steps: list[str]
+) -> None:
     text = (ROOT / "pipeline/recipes/begin-with-pairs.yaml").read_text()
     file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(text).items() if k not in (key, "dpo")}))
-    options = ["--set-file", f"recipe={file}", "--set", "jobs.pipeline.enabled=false,jobs.training.enabled=true"]
+    file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(text).items() if k not in left_out}))
+    options = ["--set-file", f"recipe={file}", "--set", jobs]
     done = helm("helm4", "template", "fusechat", str(CHART), *given("minimal"), *options, "--set", "mode=jobs")
     assert (done.returncode, done.stderr) == (0, "")
     job = only([o for o in yaml.safe_load_all(done.stdout) if o], "RayJob")
-    assert [step.split()[1] for step in job["spec"]["entrypoint"].split(" && ")] == ["sft", "evaluate", "report"]
+    assert [step.split()[1] for step in job["spec"]["entrypoint"].split(" && ")] == steps
+    assert set(steps) <= set(load(file).stages)  # what the command itself would refuse
     done = helm("helm4", "template", "fusechat", str(CHART), *given("minimal"), *options, "--set", "mode=both")
     assert "recipe: sources is required" in done.stderr
 

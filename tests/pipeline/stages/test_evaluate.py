@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -98,7 +99,7 @@ def recipe(folder: Path, url: str, **evaluate: Any) -> Path:
 
 def fusechat(*arguments: str | Path, kill_when: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
     """Runs the command. A recipe that names no cluster starts its own, even if there are others."""
-    return run_fusechat(*arguments, env={"RAY_ADDRESS": "127.0.0.1:1"}, kill_when=kill_when)
+    return run_fusechat(*arguments, env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}, kill_when=kill_when)
 
 
 def quiet(service: Service) -> None:

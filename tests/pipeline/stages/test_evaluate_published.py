@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_ready_made_suites_are_evaluated_from_local_files(tmp_path: Path) -> Non
                 "models": ["weak", "strong"], "suites": list(NAMES), "suite_files": "data", "suite_limit": 4,
             },
         )  # fmt: skip
-        env = {"RAY_ADDRESS": "127.0.0.1:1"}
+        env = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
         assert run_fusechat("prompts", path, env=env).returncode == 0
         done = run_fusechat("evaluate", path, env=env)
         assert done.returncode == 0, done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,7 +122,7 @@ def recipe(folder: Path, url: str) -> Path:
 @pytest.mark.slow
 def test_published_files_become_figures(tmp_path: Path, service: Service) -> None:
     path = recipe(tmp_path, service.url)
-    alone = {"RAY_ADDRESS": "127.0.0.1:1"}
+    alone = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
     assert run_fusechat("prompts", path, env=alone).returncode == 0
     done = run_fusechat("evaluate", path, env=alone)
     assert done.returncode == 0, done.stdout
