@@ -115,11 +115,14 @@ def _node_group(kind: str, name: str) -> dict[str, float]:
 
 
 def _chosen_reward_model(run: Run) -> str:
-    """The reward model that selection uses. If the run has not chosen one yet, the first one; "" if there is none."""
+    """The reward that selection uses, or the combination. If the run has not chosen yet, or the service can't compute
+    it because scores were imported: the first reward model; "" if there is none."""
     rule = run.recipe.score.reward
-    if rule != "auto":
-        return rule if isinstance(rule, str) else COMBINED
-    if run.dir.exists("score", "agreement.json"):
+    served = [reward.name for reward in run.recipe.scored_models]
+    if not isinstance(rule, str):
+        return COMBINED if set(rule.names) <= set(served) else next(iter(served), "")
+    chosen = rule
+    if rule == "auto" and run.dir.exists("score", "agreement.json"):
         agreement: AgreementReport = run.dir.read_json("score", "agreement.json")
-        return agreement["chosen"]
-    return next((reward.name for reward in run.recipe.scored_models), "")
+        chosen = agreement["chosen"]
+    return chosen if chosen in served else next(iter(served), "")

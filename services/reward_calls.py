@@ -35,7 +35,8 @@ class RewardCalls:
             RefusedError: 404 if there is no such reward model.
         """
         name = requested if isinstance(requested, str) else self._default
-        if name not in self._rewards and not (name == COMBINED and isinstance(self._rule, Combination)):
+        is_combination = isinstance(self._rule, Combination) and self._rewards.keys() >= set(self._rule.names)
+        if name not in self._rewards and not (name == COMBINED and is_combination):
             if not self._rewards:
                 raise RefusedError(
                     404, "no_such_reward", "the recipe has no reward models to score with", param="reward"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fusechat.pipeline.cluster.needs import serving_needs
 from fusechat.pipeline.cluster.placement import Need
 from fusechat.pipeline.errors import RecipeError
-from fusechat.pipeline.recipe import Serve
+from fusechat.pipeline.recipe import ImportedSource, Serve
 
 from . import APP
 from .deployments import ServeDeployments, Service
@@ -28,7 +28,7 @@ def serve_forever(run: Run) -> None:
         FusechatError: see pipeline/errors.py.
     """
     settings = run.recipe.serve
-    if not run.recipe.sources:
+    if all(isinstance(source, ImportedSource) for source in run.recipe.sources):
         raise RecipeError("sources", None, "is required: they are what the service serves")
     check_access(settings)
     local = run.recipe.cluster.address is None

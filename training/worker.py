@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusechat.pipeline.errors import FusechatError
+from fusechat.pipeline.errors import FusechatError, StageError
 
 from . import (
     best_checkpoint,
@@ -158,7 +158,11 @@ def _prepare(
     tokens = tokenize(rows, template, job.config.max_length)
     rejects = tokens.rejects
     if held.num_rows:
-        held_tokens = tokenize(held, template, job.config.max_length)
+        try:
+            held_tokens = tokenize(held, template, job.config.max_length)
+        except StageError as error:
+            who = f"the rows held out by {job.stage}.holdout"
+            raise StageError(job.stage, who, f"{error.cause}, or change {job.stage}.holdout") from error
         rejects = pa.concat_tables([rejects, held_tokens.rejects])
         checkpoints.write(job.path("heldout.arrow"), checkpoints.arrow_bytes(held_tokens.table))
     checkpoints.write(job.path("tokens.arrow"), checkpoints.arrow_bytes(tokens.table))

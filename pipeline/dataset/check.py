@@ -9,7 +9,7 @@ from typing import TypeVar
 import polars as pl
 
 from ..errors import StageError
-from ..identities import prompt_id
+from ..identities import bucket_of, prompt_id
 from ..recipe import Recipe
 from ..records import PROMPT, RESPONSE, SCORE, OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
 from ..scoring.agreement import AgreementReport
@@ -95,7 +95,8 @@ def _decide_all(
         violations.extend(check_decision(identity, decided, outcomes.get(identity), *rows))
 
     without_responses = set(prompts)
-    for bucket in range(max(_num_buckets(run, "sample"), _num_buckets(run, "score"))):
+    num_buckets = recipe.sample.buckets
+    for bucket in range(num_buckets):
         responses: list[ResponseRow] = Parts(run, "sample", RESPONSE, "response_id").read(bucket).to_pylist()
         score_rows: list[ScoreRow] = Parts(run, "score", SCORE, "response_id").read(bucket).to_pylist()
         scores = {s["response_id"]: s for s in score_rows}
@@ -106,7 +107,8 @@ def _decide_all(
             if response["response_id"] in used:
                 stored.setdefault(response["response_id"], StoredResponse()).response = response
         for identity, of_prompt in _by_prompt(responses).items():
-            if identity in prompts:
+            # After a change of the number of buckets, a bucket may still have responses of another one.
+            if identity in prompts and bucket_of(identity, num_buckets) == bucket:
                 without_responses.discard(identity)
                 decide_prompt(identity, of_prompt, scores)
     for identity in sorted(without_responses):
@@ -119,11 +121,6 @@ def _by_prompt(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["prompt_id"], []).append(row)
     return found
-
-
-def _num_buckets(run: RunDir, folder: str) -> int:
-    names = [f.split("/")[1] for f in run.files(folder) if "/bucket-" in f]
-    return max((int(name.removeprefix("bucket-")) + 1 for name in names), default=0)
 
 
 def _check_prompt(

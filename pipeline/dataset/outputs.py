@@ -12,14 +12,16 @@ import pyarrow as pa
 
 from ..errors import FusechatError
 from ..identities import digest
+from ..prompts.intake import prompts_digest
 from ..recipe import Recipe
-from ..records import RESPONSE
+from ..records import RESPONSE, SCORE
+from ..sampling.generate import texts_digest
+from ..scoring.merge import scores_digest
+from ..selection.apply_rule import selected_digest
 from ..storage.manifest import Manifest
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .row_checks import OUTPUTS, Violation
-
-SELECTED = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet")
 
 
 def check_outputs(run: RunDir, recipe: Recipe) -> list[Violation]:
@@ -69,36 +71,39 @@ def _prompts(run: RunDir, recipe: Recipe) -> str:
         files = run.files("prompts", folder)
         # Earlier versions wrote fewer columns, and hashed those.
         schema = run.read_table(files[0]).schema if files else pa.schema([(key, pa.string())])
-        parts = Parts(run, f"prompts/{folder}", schema, key)
-        return digest([digest(parts.read(bucket).to_pylist()) for bucket in range(recipe.sample.buckets)])
+        return Parts(run, f"prompts/{folder}", schema, key).digest(recipe.sample.buckets)
 
-    prompts = [stored("train", "prompt_id"), stored("heldout", "prompt_id"), stored("responses", "carried_id")]
-    scores = [stored("scores", "score_id")] if run.files("prompts", "scores") else []
-    return digest(*prompts, run.read_table("prompts", "rejects.parquet").to_pylist(), *scores)
+    train, heldout, responses = (
+        stored("train", "prompt_id"),
+        stored("heldout", "prompt_id"),
+        stored("responses", "carried_id"),
+    )
+    scores = stored("scores", "score_id") if run.files("prompts", "scores") else None
+    return prompts_digest(run, train, heldout, responses, scores)
 
 
 def _sample(run: RunDir, recipe: Recipe) -> str:
-    """Only responses that the recipe asked for count. Those are the ones that have a score, or a reason for none."""
-    scored = {i for file in run.files("score") for i in run.read_table(file, columns=["response_id"])[0].to_pylist()}
-    parts = Parts(run, "sample", RESPONSE, "response_id")
+    """Only responses that the recipe asked for count. Those are the ones that have a score, or a reason for none.
+
+    After a change of the number of buckets, a bucket may still have responses of another one.
+    """
+    parts, scored = Parts(run, "sample", RESPONSE, "response_id"), Parts(run, "score", SCORE, "response_id")
     digests = []
     for bucket in range(recipe.sample.buckets):
-        rows = parts.read(bucket, ["text", "reject"]).to_pylist()
-        if rows:
-            digests.append(
-                digest([[r["response_id"], r["text"], r["reject"]] for r in rows if r["response_id"] in scored])
-            )
+        if rows := parts.read(bucket, ["text", "reject"]).to_pylist():
+            wanted = scored.ids(bucket)
+            digests.append(texts_digest([r for r in rows if r["response_id"] in wanted]))
     return digest(digests)
 
 
 def _score(run: RunDir, recipe: Recipe) -> str:
     rows = [row for file in run.files("score") for row in run.read_table(file).to_pylist()]
     rows.sort(key=lambda row: str(row["response_id"]))
-    return digest(rows, run.read_json("score", "agreement.json")["chosen"])
+    return scores_digest(rows, run.read_json("score", "agreement.json")["chosen"])
 
 
 def _select(run: RunDir, recipe: Recipe) -> str:
-    return digest(*(run.file_digest("select", file) for file in SELECTED))
+    return selected_digest(run)
 
 
 DIGESTS: dict[str, Callable[[RunDir, Recipe], str]] = {
@@ -107,4 +112,4 @@ DIGESTS: dict[str, Callable[[RunDir, Recipe], str]] = {
     "score": _score,
     "select": _select,
 }
-"""Stage -> computes `Manifest.data` of its stored output. The functions `run` of stages/ say the same."""
+"""Stage -> computes `Manifest.data` of its stored output."""

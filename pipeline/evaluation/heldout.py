@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from ..recipe import VERIFIED_DOMAINS
 from ..records import AnswerRow
 from .result_types import AccuracyFigures, AnswerLengths, HeldoutComparison, HeldoutMetrics, RatingFigures
 from .statistics import accuracy_interval, mean_interval, paired
@@ -34,7 +35,7 @@ def summarise(answers: pa.Table) -> HeldoutMetrics:
     rows: list[AnswerRow] = answers.to_pylist()
     names = list(dict.fromkeys(r["model"] for r in rows))
     domains = sorted({r["domain"] for r in rows})
-    verified = [r for r in rows if r["domain"] in ("math", "code")]
+    verified = [r for r in rows if r["domain"] in VERIFIED_DOMAINS]
     rated = [r for r in rows if r["rating"] is not None]
     return {
         "models": {name: _accuracies([r for r in verified if r["model"] == name]) for name in names},

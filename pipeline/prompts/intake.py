@@ -131,9 +131,8 @@ class Intake:
 
     def digest(self) -> str:
         """Hash of everything that was read."""
-        rejects = self._run.read_table("prompts", "rejects.parquet")
-        scores = [self.scores.digest()] if self.scores.num else []
-        return digest(self.train.digest(), self.heldout.digest(), self.carried.digest(), rejects.to_pylist(), *scores)
+        scores = self.scores.digest() if self.scores.num else None
+        return prompts_digest(self._run, self.train.digest(), self.heldout.digest(), self.carried.digest(), scores)
 
     def _collect(self, read: Iterable[Item]) -> Iterator[PromptRow]:
         """Yields the prompts. Stores their responses, those of rows that repeat a prompt, and the rejects."""
@@ -186,3 +185,13 @@ class Intake:
     def _flush_rejects(self) -> None:
         self._rejects.append(pa.Table.from_pylist(self._new_rejects, schema=REJECT))
         self._new_rejects = []
+
+
+def prompts_digest(run: RunDir, train: str, heldout: str, responses: str, scores: str | None) -> str:
+    """Hash of the stage's output, from the hashes of its tables.
+
+    Args:
+        scores: None if no response has a score.
+    """
+    rejects = run.read_table("prompts", "rejects.parquet").to_pylist()
+    return digest(train, heldout, responses, rejects, *([] if scores is None else [scores]))

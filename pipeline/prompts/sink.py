@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from ..identities import digest
 from ..storage.parts import Parts
 
 Row = TypeVar("Row", bound=Mapping[str, object])
@@ -41,4 +40,4 @@ class Sink(Generic[Row]):
 
     def digest(self) -> str:
         """Hash of the table; does not depend on its division into parts."""
-        return digest([digest(self.parts.read(b).to_pylist()) for b in range(self._num_buckets)])
+        return self.parts.digest(self._num_buckets)

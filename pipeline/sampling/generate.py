@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..cluster.scheduler import DeploymentTask, run_tasks
@@ -204,5 +204,10 @@ def finish(run: Run, tokens: int) -> Outcome:
         counts["rejected"] += sum(bool(r["reject"]) for r in mine)
         for flag in FLAGS:
             counts[flag] += sum(flag in r["flags"] for r in mine)
-        digests.append(digest([[r["response_id"], r["text"], r["reject"]] for r in mine]))
+        digests.append(texts_digest(mine))
     return Outcome(digest(digests), counts, tokens)
+
+
+def texts_digest(rows: Iterable[Mapping[str, object]]) -> str:
+    """Hash of a bucket's responses: identity, text and reject of each. The stage's is the hash of all of these."""
+    return digest([[r["response_id"], r["text"], r["reject"]] for r in rows])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from ..records import CARRIED, IMPORTED_SCORE, CarriedRow, ImportedScoreRow, ResponseRow, RewardRow
+from ..records import CARRIED, IMPORTED_SCORE, CarriedRow, ImportedScoreRow, RewardRow
 from ..run import Run
 from ..sampling.generate import carried_responses
 from ..storage.parts import Parts
@@ -13,34 +12,30 @@ from ..storage.parts import Parts
 NO_SCORE = "no_score: the row of the response has no score of this name"
 
 
-def of(run: Run, name: str, responses: Sequence[ResponseRow]) -> dict[str, RewardRow]:
-    """Response id -> imported score of these responses; those without one have the reject reason `no_score`.
-
-    Args:
-        name: of the reward.
-    """
-    scores: list[ImportedScoreRow] = _parts(run).read().to_pylist()
-    values = {row["carried_id"]: row["value"] for row in scores if row["reward"] == name}
+def read(run: Run) -> dict[str, dict[str, float]]:
+    """Reward -> response id -> its imported score."""
     carried: list[CarriedRow] = Parts(run.dir, "prompts/responses", CARRIED, "carried_id").read().to_pylist()
-    by_response = {
-        response["response_id"]: values[row["carried_id"]]
-        for row, response in zip(carried, carried_responses(carried), strict=True)
-        if row["carried_id"] in values
-    }
-    found: dict[str, RewardRow] = {}
-    for response in responses:
-        score = by_response.get(response["response_id"])
-        found[response["response_id"]] = _row(response["response_id"], score)
+    responses = carried_responses(carried)
+    ids = {row["carried_id"]: response["response_id"] for row, response in zip(carried, responses, strict=True)}
+    scores: list[ImportedScoreRow] = Parts(run.dir, "prompts/scores", IMPORTED_SCORE, "score_id").read().to_pylist()
+    found: dict[str, dict[str, float]] = {}
+    for row in scores:
+        found.setdefault(row["reward"], {})[ids[row["carried_id"]]] = row["value"]
     return found
 
 
-def _row(response_id: str, score: float | None) -> RewardRow:
-    if score is None:
-        return {"response_id": response_id, "score": None, "reject": NO_SCORE}
-    if not math.isfinite(score):
-        return {"response_id": response_id, "score": None, "reject": f"not_finite: {score}"}
-    return {"response_id": response_id, "score": score, "reject": ""}
+def rewards(scores: dict[str, float], responses: Collection[str]) -> dict[str, RewardRow]:
+    """Response id -> reward of these responses; those without a score have the reject reason `no_score`.
 
-
-def _parts(run: Run) -> Parts:
-    return Parts(run.dir, "prompts/scores", IMPORTED_SCORE, "score_id")
+    Args:
+        scores: response id -> score of one reward.
+        responses: response ids.
+    """
+    return {
+        response: {
+            "response_id": response,
+            "score": scores.get(response),
+            "reject": "" if response in scores else NO_SCORE,
+        }
+        for response in responses
+    }

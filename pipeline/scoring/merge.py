@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from ..identities import digest
 from ..recipe import COMBINED, VERIFIED_DOMAINS, Combination, Select
 from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
 
@@ -96,3 +97,13 @@ def merge(
             }
         )
     return pa.Table.from_pylist(rows, schema=SCORE).sort_by("response_id")
+
+
+def scores_digest(rows: Sequence[Mapping[str, object]], chosen: str) -> str:
+    """Hash of the stage's output.
+
+    Args:
+        rows: SCORE, sorted by response id.
+        chosen: the reward that selection uses.
+    """
+    return digest(rows, chosen)

@@ -10,7 +10,7 @@ from ..recipe import ImportedReward, OwnReward, ScoredModel
 from ..records import REWARD, PromptRow, ResponseRow, RewardRow
 from ..run import Run
 from ..storage.parts import Parts
-from . import imported_scores, rewards
+from . import rewards
 
 
 def reward(
@@ -20,13 +20,11 @@ def reward(
     prompts: Mapping[str, PromptRow],
     folder: str = "rewards",
 ) -> tuple[dict[str, RewardRow], int]:
-    """Response id -> reward by one reward model, and the number of tokens read.
+    """Response id -> reward by one reward model that computes scores, and the number of tokens read.
 
     Starts the reward model, and the source that it asks, only if rewards are missing.
     """
-    model = next(r for r in run.recipe.rewards if r.name == name)
-    if isinstance(model, ImportedReward):
-        return imported_scores.of(run, name, responses), 0
+    model = next(r for r in run.recipe.scored_models if r.name == name)
     parts = _parts(run, model, folder)
     missing = {r["response_id"] for r in responses} - parts.ids()
     if missing:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import FusechatError, StageError
-from ..identities import fraction_of
+from ..identities import digest, fraction_of
 from ..recipe import DomainRule, Recipe, Select
 from ..records import PROMPT, RESPONSE, SCORE
 from ..storage.manifest import versions
@@ -34,6 +34,9 @@ RESPONSE_COLUMNS = [
     "completion_tokens",
 ]  # fmt: skip
 SCORE_COLUMNS = ["response_id", "rewards", "correct", "verdict"]
+
+FILES = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet")
+"""Tables that the stage writes."""
 
 
 @dataclass(slots=True)
@@ -229,3 +232,8 @@ def _count(
         .len()
     )
     return Counter({(source, domain, status): num for source, domain, status, num in counted.rows()})
+
+
+def selected_digest(run: RunDir) -> str:
+    """Hash of the stage's output."""
+    return digest(*(run.file_digest("select", file) for file in FILES))

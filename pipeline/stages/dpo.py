@@ -22,9 +22,7 @@ def run(context: Run) -> Outcome:
     config, after_sft = context.recipe.dpo, context.recipe.sft is not None
     assert config is not None  # the recipe calls for this stage
     training.prepare(context)
-    folder = training.training_folder(
-        config_hash("dpo", settings(context)), fingerprints(context, INPUTS if after_sft else ("select",))
-    )
+    folder = training.training_folder(config_hash("dpo", settings(context)), fingerprints(context, INPUTS))
     steps = training.StepProgress(context.progress, "dpo")
     result = train(
         training.selected_rows(context, "pairs.parquet"),

@@ -10,7 +10,7 @@ from ..evaluation.models_under_test import ModelUnderTest, models_under_test, se
 from ..evaluation.result_types import Judging
 from ..evaluation.suites import LoadedSuite
 from ..identities import digest
-from ..recipe import EvaluatedModel, HarnessSuite, JudgedSuite
+from ..recipe import VERIFIED_DOMAINS, EvaluatedModel, HarnessSuite, JudgedSuite
 from ..records import ItemRow, OverlapRow, PromptRow, RewardRow
 from ..run import Run
 from ..sampling.generate import draw
@@ -108,7 +108,7 @@ def _rate_heldout(context: Run, models: Sequence[ModelUnderTest]) -> tuple[list[
     pinned = [m.pinned(recipe.evaluate.sampling, 1, recipe.seed) for m in models]
     rows = suite_prompts.answers(context, pinned, heldout_prompts)
     prompts: dict[str, PromptRow] = {p["prompt_id"]: p for p in heldout_prompts.to_pylist()}
-    with context.show_progress("evaluate verify", sum(r["domain"] in ("math", "code") for r in rows)) as show:
+    with context.show_progress("evaluate verify", sum(r["domain"] in VERIFIED_DOMAINS for r in rows)) as show:
         verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show, context.progress.log)
     ratings: dict[str, RewardRow] = {}
     tokens = 0

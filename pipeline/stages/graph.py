@@ -29,10 +29,5 @@ def inputs(context: Run, stage: str) -> dict[str, str]:
     Raises:
         StageError: one of them is missing.
     """
-    return fingerprints(context, needed(context, stage))
-
-
-def needed(context: Run, stage: str) -> tuple[str, ...]:
-    """The stages whose output a stage reads, of those that the recipe calls for."""
     names = evaluate.needed_inputs(context) if stage == "evaluate" else STAGES[stage].INPUTS
-    return tuple(name for name in names if name in context.recipe.stages)
+    return fingerprints(context, names)

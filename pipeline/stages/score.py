@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import RecipeError, StageError
-from ..identities import digest
 from ..recipe import COMBINED, DOMAINS, VERIFIED_DOMAINS, ImportedReward, ImportedSource, Recipe
 from ..records import SCORE, ResponseRow, RewardRow, ScoreRow, VerdictRow
 from ..run import Run
 from ..sampling import generate
-from ..scoring import agreement, merge, model_scores
+from ..scoring import agreement, imported_scores, merge, model_scores
 from ..scoring.verification import verify
 from ..storage.manifest import Outcome
 from ..storage.parts import Parts
@@ -59,10 +58,14 @@ def run(context: Run) -> Outcome:
     if recipe.score.reward == "auto" and len(recipe.rewards) > 1 and not agreement.is_comparable(verdicts.values()):
         raise _no_choice(recipe, verdicts)
     pilot = agreement.sample(rows, verdicts, recipe.score.agreement_sample)
+    imported = _imported(context)
     agreements, tokens = {}, 0
     for model in recipe.rewards:
-        table, read = model_scores.reward(context, model.name, pilot, prompts)
-        tokens += read
+        if model.name in imported:
+            table = imported_scores.rewards(imported[model.name], [r["response_id"] for r in pilot])
+        else:
+            table, read = model_scores.reward(context, model.name, pilot, prompts)
+            tokens += read
         agreements[model.name] = agreement.with_verdicts(pilot, verdicts, _scores(table.values()))
     for name, figures in agreements.items():
         auc = _shown(figures["auc"])
@@ -74,17 +77,19 @@ def run(context: Run) -> Outcome:
     context.progress.log(f"score: selection uses {chosen}")
     reasons = merge.not_scored(rows, verdicts, recipe.select)
     usable = [r for r in rows if r["response_id"] not in reasons]
-    for name in [chosen] if isinstance(rule, str) else rule.names:
+    names = [chosen] if isinstance(rule, str) else rule.names
+    for name in names:
+        if name in imported:
+            continue
         to_score = usable if isinstance(rule, str) else [r for r in usable if name in rule.terms(r["domain"])]
         _, read = model_scores.reward(context, name, to_score, prompts)
         tokens += read
     rewards = model_scores.stored(context, {r["response_id"] for r in rows})
-    imported = [r.name for r in recipe.rewards if isinstance(r, ImportedReward)]
-    rewards |= {name: model_scores.reward(context, name, usable, prompts)[0] for name in imported}
+    ids = [r["response_id"] for r in usable]
+    rewards |= {name: imported_scores.rewards(scores, ids) for name, scores in imported.items()}
     merged = merge.merge(rows, verdicts, rewards, reasons, rule).to_pylist()
     context.dir.remove_tables("score")
     Parts(context.dir, "score", SCORE, "response_id").write_all(merged, recipe.sample.buckets)
-    names = [chosen] if isinstance(rule, str) else rule.names
     report: agreement.AgreementReport = {
         "chosen": chosen,
         "made_by": {name: model_scores.version_of(context, name) for name in names},
@@ -100,8 +105,8 @@ def run(context: Run) -> Outcome:
         "rewarded": sum(chosen in dict(row["rewards"]) for row in merged),
     }
     if imported:
-        counts["no score"] = len(usable) - sum(chosen in dict(row["rewards"]) for row in merged)
-    return Outcome(digest(merged, chosen), counts, tokens)
+        counts["no score"] = sum(i not in scores for scores in imported.values() for i in ids)
+    return Outcome(merge.scores_digest(merged, chosen), counts, tokens)
 
 
 def relations(
@@ -128,6 +133,13 @@ def relations(
         "lengths": lengths,
         "ranks": ranks,
     }
+
+
+def _imported(context: Run) -> dict[str, dict[str, float]]:
+    """Reward -> response id -> score, of the rewards that come with the responses."""
+    names = [r.name for r in context.recipe.rewards if isinstance(r, ImportedReward)]
+    scores = imported_scores.read(context) if names else {}
+    return {name: scores.get(name, {}) for name in names}
 
 
 def _no_choice(recipe: Recipe, verdicts: Mapping[str, VerdictRow]) -> StageError:

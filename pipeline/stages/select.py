@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from ..errors import StageError
-from ..identities import digest
 from ..prompts import ready_rows, text
 from ..recipe import DatasetTable, Domain, ReadyDataset
 from ..records import Message
 from ..run import Run
 from ..scoring import model_scores
 from ..scoring.agreement import AgreementReport
-from ..selection.apply_rule import run_select
+from ..selection.apply_rule import run_select, selected_digest
 from ..selection.ready_dataset import ReadyImport, ReadyTable
 from ..selection.ready_forms import Kind
 from ..storage.manifest import Outcome
 
 INPUTS: tuple[str, ...] = ("prompts", "sample", "score")
-FILES = ("sft.parquet", "pairs.parquet", "outcomes.parquet", "candidates.parquet")
 
 
 def settings(context: Run) -> list[object]:
@@ -49,7 +47,7 @@ def run(context: Run) -> Outcome:
 
 
 def _outcome(context: Run, counts: dict[str, int]) -> Outcome:
-    return Outcome(digest(*(context.dir.file_digest("select", f) for f in FILES)), counts)
+    return Outcome(selected_digest(context.dir), counts)
 
 
 def _tables(dataset: ReadyDataset) -> list[tuple[Kind, DatasetTable]]:

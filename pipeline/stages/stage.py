@@ -31,12 +31,12 @@ def config_hash(name: str, settings: Sequence[object]) -> str:
 
 
 def fingerprints(context: Run, inputs: Iterable[str]) -> dict[str, str]:
-    """Input stage -> fingerprint of its output.
+    """Input stage -> fingerprint of its output, of the stages that the recipe calls for.
 
     Raises:
         StageError: one of the stages has not been run.
     """
-    return {name: context.fingerprint(name) for name in inputs}
+    return {name: context.fingerprint(name) for name in inputs if name in context.recipe.stages}
 
 
 def _plain(value: object) -> object:

@@ -58,6 +58,10 @@ class Parts:
         table = pa.concat_tables(tables)
         return drop_duplicate_keys(table, self.key) if unique else _sort(table, self.key)
 
+    def digest(self, num_buckets: int) -> str:
+        """Hash of the table; does not depend on its division into parts."""
+        return digest([digest(self.read(bucket).to_pylist()) for bucket in range(num_buckets)])
+
     def ids(self, bucket: int | None = None) -> set[str]:
         """Keys of the durable rows of one bucket, or of all."""
         return set(self.read(bucket, columns=[self.key]).column(self.key).to_pylist())

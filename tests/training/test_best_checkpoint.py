@@ -33,18 +33,16 @@ def test_held_out_rows_hang_on_the_prompt_alone(sft_rows: Any) -> None:
         best_checkpoint.split_holdout(rows.slice(0, 3), "dpo", 1e-6)
 
 
-def test_rejects_among_held_out_rows_are_kept_too(target: Path, sft_rows: Any, tmp_path: Path) -> None:
-    rows = sft_rows(60)
-    _, held = best_checkpoint.split_holdout(rows, "sft", 0.2)
-    refused = {"row-0", held["row_id"][0].as_py()}
+def prepare(target: Path, folder: Path, rows: pa.Table, too_long: set[str]) -> tuple[worker.Prepared, TrainingJob]:
+    """Prepares an SFT training with a held-out share, on rows of which some are longer than allowed."""
     lines = rows.to_pylist()
     for line in lines:
-        line["prompt"] = line["prompt"] * (40 if line["row_id"] in refused else 1)
+        line["prompt"] = line["prompt"] * (40 if line["row_id"] in too_long else 1)
     config = Sft(learning_rate=1e-3, num_epochs=1, holdout=0.2, choose="loss", **COMMON)
     job = TrainingJob(
         stage="sft",
         model=str(target),
-        output=str(tmp_path),
+        output=str(folder),
         config=config,
         num_workers=1,
         accumulation=2,
@@ -54,9 +52,25 @@ def test_rejects_among_held_out_rows_are_kept_too(target: Path, sft_rows: Any, t
     )
     checkpoints.write(job.path("rows.parquet"), checkpoints.parquet_bytes(pa.Table.from_pylist(lines, rows.schema)))
     template = data.ChatTemplate(data.load_tokenizer(target, None))
-    prepared = worker._prepare(job, data.tokenize_sft, template)
+    return worker._prepare(job, data.tokenize_sft, template), job
+
+
+def test_rejects_among_held_out_rows_are_kept_too(target: Path, sft_rows: Any, tmp_path: Path) -> None:
+    rows = sft_rows(60)
+    _, held = best_checkpoint.split_holdout(rows, "sft", 0.2)
+    refused = {"row-0", held["row_id"][0].as_py()}
+    prepared, job = prepare(target, tmp_path, rows, refused)
     assert prepared["num_rejected"] == 2
     assert set(pq.read_table(job.path("rejects.parquet"))["id"].to_pylist()) == refused
+
+
+def test_held_out_rows_that_are_all_refused_are_told_from_training_rows(
+    target: Path, sft_rows: Any, tmp_path: Path
+) -> None:
+    rows = sft_rows(60)
+    _, held = best_checkpoint.split_holdout(rows, "sft", 0.2)
+    with pytest.raises(StageError, match=r"the rows held out by sft\.holdout: .*, or change sft\.holdout$"):
+        prepare(target, tmp_path, rows, set(held["row_id"].to_pylist()))
 
 
 def test_a_metric_needs_held_out_rows_and_they_a_metric() -> None:
