@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from .records import Message
 
@@ -36,6 +37,25 @@ def response_id(
 ) -> str:
     """Identity of a response: prompt, source and revision, template, sampling parameters, sample index."""
     return digest(prompt, source, revision, template, dict(params), sample_index)
+
+
+IMPORTED = "imported"
+"""Revision, template and finish reason of a response that was not sampled here."""
+
+
+def imported_params(text: str) -> dict[str, str]:
+    """What stands for the sampling parameters of an imported response: another text is another response."""
+    return {"text": digest(text)}
+
+
+def imported_id(prompt: str, source: str, text: str, sample_index: int = 0) -> str:
+    """Identity of an imported response."""
+    return response_id(prompt, source, IMPORTED, IMPORTED, imported_params(text), sample_index)
+
+
+def row_id(kind: Literal["sft", "pair"], prompt: str, *responses: str) -> str:
+    """Identity of a selected row: its prompt and its responses, of a pair the chosen one first."""
+    return digest(kind, prompt, *responses)
 
 
 def bucket_of(prompt: str, num_buckets: int) -> int:

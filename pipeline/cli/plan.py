@@ -21,8 +21,8 @@ def plan(
     recipe says how many rows to expect, its data."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it would print each attempt to reach the hub
     from ..errors import FusechatError
+    from ..planning.plan_report import describe
     from ..planning.prompt_counts import counted, expected, is_unreachable
-    from ..planning.report import describe
     from ..recipe import sections
     from ..stages.walk import walk
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from ..identities import digest, prompt_id, response_id
+from ..identities import imported_id, prompt_id, row_id
 from ..recipe import Recipe
 from ..records import PROMPT, Message, OutcomeRow, PairRow, PromptRow, SftRow
-from ..selection.ready_dataset import IMPORTED
-from ..selection.rule import PLACES
+from ..selection.rule import margin_of
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .outputs import check_outputs
@@ -40,7 +40,7 @@ def check_imported(run: RunDir, recipe: Recipe) -> list[Violation]:
 
 def _check_row(
     row: SftRow | PairRow,
-    kind: str,
+    kind: Literal["sft", "pair"],
     responses: Sequence[tuple[list[Message], str]],
     prompts: Mapping[str, PromptRow],
     heldout: set[str],
@@ -58,9 +58,9 @@ def _check_row(
         found.append(violation(NO_REJECTS, f"{shown} is held out"))
     for messages, identity in responses:
         text = "".join(m["content"] for m in messages)
-        if response_id(prompt, row["source"], IMPORTED, IMPORTED, {"text": digest(text)}, 0) != identity:
+        if imported_id(prompt, row["source"], text) != identity:
             found.append(violation(TEXTS, f"response {identity[:16]} is not the response that was imported"))
-    if row["row_id"] != digest(kind, prompt, *(identity for _, identity in responses)):
+    if row["row_id"] != row_id(kind, prompt, *(identity for _, identity in responses)):
         found.append(violation(TRACEABLE, "row_id does not match the row"))
     return found
 
@@ -69,8 +69,7 @@ def _check_pair(pair: PairRow) -> list[Violation]:
     found = []
     if pair["chosen"] == pair["rejected"]:
         found.append(Violation(rule=TEXTS, row=pair["row_id"], why="chosen and rejected have the same text"))
-    chosen, rejected = pair["chosen_reward"], pair["rejected_reward"]
-    margin = None if chosen is None or rejected is None else round(chosen - rejected, PLACES)
+    margin = margin_of(pair["chosen_reward"], pair["rejected_reward"])
     if pair["margin"] != margin:
         why = f"margin {pair['margin']}, the rewards differ by {margin}"
         found.append(Violation(rule=REWARDS, row=pair["row_id"], why=why))

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..identities import digest
+from ..identities import IMPORTED, digest, row_id
 from ..recipe import DOMAINS, VERIFIED_DOMAINS, Recipe
 from ..records import Message, PairRow, ResponseRow, ScoreRow, SftRow
-from ..selection.rule import PLACES
+from ..selection.rule import margin_of
 
 ONE_SOURCE = "one source in every pair"
 MARGINS = "margins inside the window"
@@ -88,7 +88,7 @@ def _check_response(
         return [violation(TRACEABLE, f"is {missing} in this run")]
     violations = []
     # The parameters of an imported response are the hash of its text. A pair has those of its chosen response.
-    imported = response["revision"] == "imported"
+    imported = response["revision"] == IMPORTED
     params = row["params"] if imported and given.name == "rejected" else response["params"]
     for name, value, expected in (
         ("source", row["source"], score["source"]),
@@ -133,7 +133,7 @@ def check_sft(row: SftRow, stored: Mapping[str, StoredResponse], reward_model: s
         "response", row["response_id"], row["completion"], row["seed"], row["reward"], row["correct"], row["verdict"]
     )
     violations = _check_response(row, response, stored, reward_model, recipe)
-    if row["row_id"] != digest("sft", row["prompt_id"], row["response_id"]):
+    if row["row_id"] != row_id("sft", row["prompt_id"], row["response_id"]):
         violations.append(Violation(rule=TRACEABLE, row=row["row_id"], why="row_id does not match the row"))
     return violations
 
@@ -166,14 +166,15 @@ def check_pair(
     def violation(rule: str, why: str) -> Violation:
         return Violation(rule=rule, row=row["row_id"], why=why)
 
-    if row["row_id"] != digest("pair", row["prompt_id"], row["chosen_id"], row["rejected_id"]):
+    if row["row_id"] != row_id("pair", row["prompt_id"], row["chosen_id"], row["rejected_id"]):
         violations.append(violation(TRACEABLE, "row_id does not match the row"))
     if row["chosen"] == row["rejected"]:
         violations.append(violation(TEXTS, "chosen and rejected have the same text"))
-    margin = round((row["chosen_reward"] or 0.0) - (row["rejected_reward"] or 0.0), PLACES)
+    margin = margin_of(row["chosen_reward"], row["rejected_reward"])
     window = recipe.select.rule(row["domain"]).margin if row["domain"] in DOMAINS else None
     if row["margin"] != margin:
         violations.append(violation(REWARDS, f"margin {row['margin']}, the rewards differ by {margin}"))
-    if window is not None and not window.min <= margin <= (window.max if window.max is not None else float("inf")):
+    high = float("inf") if window is None or window.max is None else window.max
+    if window is not None and margin is not None and not window.min <= margin <= high:
         violations.append(violation(MARGINS, f"margin {margin}, window {window.min} to {window.max}"))
     return violations

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..cluster.scheduler import DeploymentTask, run_tasks
 from ..cluster.services import SourceService
 from ..errors import StageError
-from ..identities import digest, response_id
+from ..identities import IMPORTED, digest, imported_id, imported_params
 from ..models.pinned_source import PinnedSource
 from ..recipe import Domain, EndpointSource, Source
 from ..records import CARRIED, RESPONSE, CarriedRow, ResponseRow
@@ -120,26 +120,23 @@ def carried_responses(rows: Sequence[CarriedRow]) -> list[ResponseRow]:
     found: list[ResponseRow] = []
     for row in rows:
         text = row["text"]
-        # The text is part of the identity: another text for the same prompt is another response.
-        params = {"text": digest(text)}
-        identity = response_id(row["prompt_id"], row["source"], "imported", "imported", params, row["sample_index"])
         found.append(
             {
-                "response_id": identity,
+                "response_id": imported_id(row["prompt_id"], row["source"], text, row["sample_index"]),
                 "prompt_id": row["prompt_id"],
                 "domain": row["domain"],
                 "source": row["source"],
-                "revision": "imported",
+                "revision": IMPORTED,
                 "sample_index": row["sample_index"],
                 "seed": 0,
-                "params": json.dumps(params),
-                "template": "imported",
+                "params": json.dumps(imported_params(text)),
+                "template": IMPORTED,
                 "text": text,
-                "finish_reason": "imported",
+                "finish_reason": IMPORTED,
                 "reject": "",
                 "prompt_tokens": 0,
                 "completion_tokens": 0,
-                "flags": flags(text, "imported", ""),
+                "flags": flags(text, IMPORTED, ""),
             }
         )
     return found
@@ -195,7 +192,7 @@ def finish(run: Run, tokens: int) -> Outcome:
         rows = [{**r, "domain": wanted.get(r["response_id"], r["domain"])} for r in rows]
         mine = [r for r in rows if r["response_id"] in wanted]
         if count_tokens is not None:
-            imported = [r for r in mine if r["finish_reason"] == "imported"]
+            imported = [r for r in mine if r["finish_reason"] == IMPORTED]
             for row, num in zip(imported, count_tokens([r["text"] for r in imported]), strict=True):
                 row["completion_tokens"] = num
         flag_duplicates(rows)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import polars as pl
 import pyarrow as pa
 
-from ..identities import digest
+from ..identities import row_id
 from ..records import CANDIDATE_PAIR, OUTCOME, PAIR, SFT_ROW
 from .rule_columns import Decisions
 
@@ -102,7 +102,9 @@ class RowTables:
         columns["chosen_reward"] = self._score(table["chosen"], "reward")
         return _table(columns, CANDIDATE_PAIR)
 
-    def _common(self, kind: str, prompts: pl.Series, responses: pl.Series, ids: list[Column]) -> dict[str, Column]:
+    def _common(
+        self, kind: Literal["sft", "pair"], prompts: pl.Series, responses: pl.Series, ids: list[Column]
+    ) -> dict[str, Column]:
         """The columns that SFT_ROW and PAIR share.
 
         Args:
@@ -110,7 +112,7 @@ class RowTables:
         """
         taken = self._prompts.take(prompts.to_arrow())
         prompt_ids = taken.column("prompt_id").to_pylist()
-        row_ids = [digest(kind, *parts) for parts in zip(prompt_ids, *(i.to_pylist() for i in ids), strict=True)]
+        row_ids = [row_id(kind, *parts) for parts in zip(prompt_ids, *(i.to_pylist() for i in ids), strict=True)]
         return {
             "prompt": taken.column("messages"),
             "row_id": pa.array(row_ids, pa.string()),

@@ -47,6 +47,11 @@ PLACES = 12
 """Number of decimals that margins are rounded to, so that 0.12 - 0.11 is inside a window that starts at 0.01."""
 
 
+def margin_of(chosen: float | None, rejected: float | None) -> float | None:
+    """Margin of a pair; None if a reward is missing."""
+    return None if chosen is None or rejected is None else round(chosen - rejected, PLACES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateResponse:
     """The properties of a response that the rule depends on."""
