@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from example_recipe import write_jsonl
 
 NUM = 10
 MT_CATEGORIES = (
@@ -134,5 +135,5 @@ def align_bench() -> list[dict[str, Any]]:
 
 def write_lines(path: Path, rows: list[Any]) -> Path:
     """Writes a JSONL file."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    write_jsonl(path, rows)
     return path

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import yaml
+from http_server import QuietHandler, serve
 from huggingface_hub import constants
 from rich.console import Console
 
@@ -26,14 +25,11 @@ from fusechat.pipeline.run import Run
 FIRST, SECOND, BY_HAND = "a" * 40, "b" * 40, "c" * 40
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """The hub's answer to what a branch is."""
 
     branches: ClassVar[dict[str, str]] = {}
     asked: ClassVar[list[str]] = []
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
 
     def do_GET(self) -> None:
         name = self.path.split("?")[0].removeprefix("/api/models/").removeprefix("/api/")
@@ -53,13 +49,8 @@ class Hub(BaseHTTPRequestHandler):
 def hub() -> Iterator[str]:
     Hub.branches = {"org/source@main": FIRST, "org/target@v1": FIRST, "org/beside@main": FIRST}
     Hub.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(Hub) as url:
+        yield url
 
 
 @pytest.fixture
