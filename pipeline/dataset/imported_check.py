@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..identities import digest, prompt_id, response_id
+from ..prompts.ready_dataset import IMPORTED
 from ..recipe import Recipe
 from ..records import PROMPT, Message, OutcomeRow, PairRow, PromptRow, SftRow
-from ..selection.ready_dataset import IMPORTED
 from ..selection.rule import PLACES
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir

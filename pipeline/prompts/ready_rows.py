@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..recipe import DatasetTable, PromptTable
-from ..selection.ready_dataset import RowAt
 from . import hub
 from .file_rows import BATCH_ROWS, ReadRow, csv_rows, json_rows, parquet_rows
 from .files import FORMATS, ending, files_of
 from .readers import PromptReader
+from .ready_dataset import RowAt
 from .unusable import UnusableError
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ..errors import StageError
 from ..identities import digest
 from ..prompts import ready_rows, text
+from ..prompts.ready_dataset import ReadyImport, ReadyTable
+from ..prompts.ready_forms import Kind
 from ..recipe import DatasetTable, Domain, ReadyDataset
 from ..records import Message
 from ..run import Run
 from ..scoring import model_scores
 from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import run_select
-from ..selection.ready_dataset import ReadyImport, ReadyTable
-from ..selection.ready_forms import Kind
 from ..storage.manifest import Outcome
 
 INPUTS: tuple[str, ...] = ("prompts", "sample", "score")

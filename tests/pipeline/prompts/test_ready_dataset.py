@@ -16,10 +16,10 @@ import pytest
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import ready_rows, text
+from fusechat.pipeline.prompts.ready_dataset import ReadyImport, ReadyTable, RowAt
+from fusechat.pipeline.prompts.ready_forms import Kind
 from fusechat.pipeline.recipe import DatasetTable, Normalise
 from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
-from fusechat.pipeline.selection.ready_dataset import ReadyImport, ReadyTable, RowAt
-from fusechat.pipeline.selection.ready_forms import Kind
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
 
@@ -142,6 +142,26 @@ def test_a_form_reads_the_same_from_parquet_as_from_jsonl(tmp_path: Path, name: 
     assert len(found[0]) == 1
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"from": "Human", "value": "What is 2 + 2?"},
+        {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "2 + 2?"}]},
+        {"role": None, "content": None, "from": "human", "value": "What is 2 + 2?"},  # Parquet has every key in each
+    ],
+    ids=["capital", "parts", "null"],
+)
+def test_turns_are_read_as_in_prompt_files(turn: dict[str, Any]) -> None:
+    (row,) = imported("sft", [{"messages": [turn, {"role": "Assistant", "content": "4"}]}]).sft.values()
+    assert (row["prompt"], row["completion"]) == ([USER], [GOOD])
+
+
+def test_the_detail_of_a_turn_that_cannot_be_used_names_its_field() -> None:
+    good = {"prompt": "a", "chosen": "4", "rejected": "5"}
+    (reject,) = imported("pairs", [good, {**good, "chosen": [USER, {"role": "assistant"}]}]).rejects
+    assert reject["detail"].startswith("chosen[1] has no content")
+
+
 SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
 
 
@@ -156,8 +176,11 @@ SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
         ("sft", {"prompt": "a\x07b"}, "control_character"),
         ("sft", {"prompt": [USER, GOOD]}, "no_user_turn"),
         ("sft", {"prompt": [SYSTEM]}, "no_user_turn"),
-        ("sft", {"prompt": [{"role": "tool", "content": "x"}]}, "unknown_role"),
-        ("sft", {"prompt": [{"role": "user", "content": None}]}, "wrong_type"),
+        ("sft", {"prompt": [{"role": "narrator", "content": "x"}]}, "unknown_role"),
+        ("sft", {"prompt": [{"role": "tool", "content": "x"}]}, "tool_turn"),
+        ("sft", {"prompt": [USER, {**GOOD, "content": "", "tool_calls": [{"id": "a"}]}, USER]}, "tool_turn"),
+        ("sft", {"prompt": [{"role": "user", "content": None}]}, "no_content"),
+        ("sft", {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "not_text"),
         ("sft", {"prompt": ["x"]}, "wrong_type"),
         ("sft", {"completion": "\ud800"}, "not_unicode"),
         ("sft", {"score": "much"}, "wrong_type"),

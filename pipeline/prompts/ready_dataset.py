@@ -30,12 +30,14 @@ from ..records import (
     SftRow,
     plain_prompt,
 )
+from ..selection.funnel import NO_SOURCE, UNKNOWN_DOMAIN, Funnel
+from ..selection.rule import PLACES
 from ..storage.manifest import versions
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
-from .funnel import NO_SOURCE, UNKNOWN_DOMAIN, Funnel
-from .ready_forms import Columns, Kind, RawRow, ReadyRow, UnusableRowError, form_of, number, read_row
-from .rule import PLACES
+from .ready_forms import Columns, Kind, ReadyRow, form_of, number, read_row
+from .rows import RawRow
+from .unusable import UnusableError
 
 IMPORTED = "imported"
 """Revision and template of rows that were not sampled here, and the source of rows that name none."""
@@ -113,12 +115,12 @@ class ReadyImport:
             domain: Domain | None = None
             try:
                 if isinstance(raw, str):
-                    raise UnusableRowError("malformed", raw)
+                    raise UnusableError("malformed", raw)
                 row = self._normalised(read_row(ready.kind, form, columns, raw))
                 domain = self._domain(raw, row, columns, ready.table)
                 self._add(ready, columns, place, row, domain)
                 num += 1
-            except UnusableRowError as unusable:
+            except UnusableError as unusable:
                 self._reject(f"{place.file}:{place.number}", unusable, domain)
         if not num:
             counts = Counter(r["reason"] for r in self.rejects[before:])
@@ -168,7 +170,7 @@ class ReadyImport:
         for message in row.prompt:
             content = self.normalise(message["content"])
             if content is None:
-                raise UnusableRowError("control_character", "the prompt holds a control character")
+                raise UnusableError("control_character", "the prompt holds a control character")
             prompt.append(Message(role=message["role"], content=content))
         return ReadyRow(prompt, row.texts)
 
@@ -177,7 +179,7 @@ class ReadyImport:
         if named in ("instruction", "math", "code", "chinese"):
             return named  # type: ignore[no-any-return]
         if named is not None and "domain" in table.columns:
-            raise UnusableRowError("unknown_domain", f"unknown domain {named!r:.60}")
+            raise UnusableError("unknown_domain", f"unknown domain {named!r:.60}")
         return table.domain or self.domain_of(row.prompt)
 
     def _add(self, ready: ReadyTable, columns: Columns, place: RowAt, row: ReadyRow, domain: Domain) -> None:
@@ -185,7 +187,7 @@ class ReadyImport:
         raw = place.row
         prompt = prompt_id(row.prompt)
         if prompt in self.heldout:
-            raise UnusableRowError("heldout", "the prompt is a held-out prompt")
+            raise UnusableError("heldout", "the prompt is a held-out prompt")
         source, revision = (_text(columns.value(raw, "source")), _text(columns.value(raw, "revision")))
         source = source or ready.table.source or IMPORTED
         params = [{"text": digest(text)} for text in row.texts]
@@ -215,7 +217,7 @@ class ReadyImport:
         self, common: Mapping[str, object], answers: list[list[Message]], ids: list[str], score: float | None
     ) -> None:
         if str(common["row_id"]) in self.sft:
-            raise UnusableRowError("duplicate", "an earlier row has the same prompt, response and source")
+            raise UnusableError("duplicate", "an earlier row has the same prompt, response and source")
         row = {**common, "completion": answers[0], "response_id": ids[0], "seed": 0, "reward": score}
         self.sft[str(common["row_id"])] = SftRow(**row, correct=None, verdict=None)  # type: ignore[typeddict-item]
 
@@ -223,7 +225,7 @@ class ReadyImport:
         self, common: Mapping[str, object], answers: list[list[Message]], ids: list[str], scores: list[float | None]
     ) -> None:
         if str(common["row_id"]) in self.pairs:
-            raise UnusableRowError("duplicate", "an earlier row has the same prompt, responses and source")
+            raise UnusableError("duplicate", "an earlier row has the same prompt, responses and source")
         row: dict[str, object] = {**common}
         for side, answer, identity, score in zip(("chosen", "rejected"), answers, ids, scores, strict=True):
             own = {"": answer, "_id": identity, "_seed": 0, "_reward": score, "_correct": None, "_verdict": None}
@@ -251,14 +253,14 @@ class ReadyImport:
                     "margin": row["margin"],
                 }
 
-    def _reject(self, place: str, unusable: UnusableRowError, domain: Domain | None) -> None:
+    def _reject(self, place: str, unusable: UnusableError, domain: Domain | None) -> None:
         reason, detail = unusable.reason, unusable.problem[:500]
         self.rejects.append({"stage": "select", "id": place, "reason": reason, "detail": detail, "domain": domain})
 
 
 def _text(value: object) -> str | None:
     if not isinstance(value, str | None):
-        raise UnusableRowError("wrong_type", f"source and revision must be texts, got {type(value).__name__}")
+        raise UnusableError("wrong_type", f"source and revision must be texts, got {type(value).__name__}")
     if value is not None and not value.isprintable():
-        raise UnusableRowError("wrong_type", f"source and revision must be one line of text, got {value!r:.60}")
+        raise UnusableError("wrong_type", f"source and revision must be one line of text, got {value!r:.60}")
     return value
