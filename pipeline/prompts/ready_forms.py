@@ -151,8 +151,8 @@ def _sft(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
     elif form == "alpaca":
         conversation = [*_alpaca(columns, raw), *_turns(columns, raw, "output", "assistant")]
     else:
-        conversation = [*_system(columns, raw), *_turns(columns, raw, FORMS["sft"][form][0], "user")]
-    return _split(conversation)
+        conversation = _turns(columns, raw, FORMS["sft"][form][0], "user")
+    return _split(_with_system(columns, raw, conversation))
 
 
 def _pair(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
@@ -161,12 +161,9 @@ def _pair(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
         if form == "alpaca":
             prompt = _alpaca(columns, raw)
         else:
-            prompt = [
-                *_system(columns, raw),
-                *_turns(columns, raw, "prompt" if form == "trl" else "conversations", "user"),
-            ]
-        return ReadyRow(prompt, tuple(side[0]["content"] for side in sides))
-    chosen, rejected = (_split(side) for side in sides)  # whole conversations
+            prompt = _turns(columns, raw, "prompt" if form == "trl" else "conversations", "user")
+        return ReadyRow(_with_system(columns, raw, prompt), tuple(side[0]["content"] for side in sides))
+    chosen, rejected = (_split(_with_system(columns, raw, side)) for side in sides)  # whole conversations
     if chosen.prompt != rejected.prompt:
         raise UnusableError("different_prompts", "chosen and rejected answer different prompts")
     return ReadyRow(chosen.prompt, (*chosen.texts, *rejected.texts))
@@ -181,7 +178,7 @@ def _split(conversation: list[Message]) -> ReadyRow:
 
 def _alpaca(columns: Columns, raw: RawRow) -> list[Message]:
     """The turns of `history`, and the instruction with its input on the next line, as LLaMA-Factory joins them."""
-    turns = _system(columns, raw)
+    turns: list[Message] = []
     history = columns.value(raw, "history") or []
     if not isinstance(history, list) or not all(
         isinstance(turn, Sequence) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
@@ -196,11 +193,14 @@ def _alpaca(columns: Columns, raw: RawRow) -> list[Message]:
     return [*turns, Message(role="user", content="\n".join(part for part in parts if part))]
 
 
-def _system(columns: Columns, raw: RawRow) -> list[Message]:
+def _with_system(columns: Columns, raw: RawRow, turns: list[Message]) -> list[Message]:
+    """The turns after that of the column `system`. A system turn that they begin with stays alone."""
     text = columns.value(raw, "system")
     if not isinstance(text, str | None):
         raise UnusableError("wrong_type", f"system must be a text, got {type(text).__name__}")
-    return [Message(role="system", content=text)] if text else []
+    if not text or (turns and turns[0]["role"] == "system"):
+        return turns
+    return [Message(role="system", content=text), *turns]
 
 
 def _turns(columns: Columns, raw: RawRow, field: DatasetField, role: str) -> list[Message]:

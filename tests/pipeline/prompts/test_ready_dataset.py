@@ -162,6 +162,24 @@ def test_the_detail_of_a_turn_that_cannot_be_used_names_its_field() -> None:
     assert reject["detail"].startswith("chosen[1] has no content")
 
 
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        ("sft", {"prompt": "What is 2 + 2?", "completion": "4"}),
+        ("sft", {"messages": [USER, GOOD]}),
+        ("sft", {"messages": [SYSTEM, USER, GOOD]}),
+        ("pairs", {"prompt": [USER], "chosen": "4", "rejected": "5"}),
+        ("pairs", {"prompt": [SYSTEM, USER], "chosen": "4", "rejected": "5"}),
+        ("pairs", {"chosen": [USER, GOOD], "rejected": [USER, BAD]}),
+        ("pairs", {"chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}),
+    ],
+)
+def test_a_system_column_is_the_first_turn_unless_there_is_a_system_turn(kind: Kind, raw: dict[str, Any]) -> None:
+    has_system = "Be brief." in json.dumps(raw)
+    ready = imported(kind, [{**raw, "system": "Be kind." if has_system else "Be brief."}])
+    assert [row["prompt"] for row in (*ready.sft.values(), *ready.pairs.values())] == [[SYSTEM, USER]]
+
+
 SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
 
 
