@@ -35,7 +35,7 @@ from ..selection.rule import PLACES
 from ..storage.manifest import versions
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
-from .ready_forms import Columns, Kind, ReadyRow, form_of, number, read_row
+from .ready_forms import Columns, Kind, ReadyRow, form_of, read_row
 from .rows import RawRow
 from .unusable import UnusableError
 
@@ -206,9 +206,9 @@ class ReadyImport:
         }
         answers = [[Message(role="assistant", content=text)] for text in row.texts]
         if ready.kind == "sft":
-            self._add_sft(common, answers, ids, number(columns.value(raw, "score"), "score"))
+            self._add_sft(common, answers, ids, columns.score(raw, "score"))
         else:
-            scores = [number(columns.value(raw, side), side) for side in ("score_chosen", "score_rejected")]
+            scores = [columns.score(raw, "score_chosen"), columns.score(raw, "score_rejected")]
             self._add_pair(common, answers, ids, scores)
         self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, place.file, place.number))
         self.sources.setdefault(prompt, set()).add((source, ready.kind))

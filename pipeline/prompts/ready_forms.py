@@ -6,14 +6,12 @@ row is used or rejected with a reason.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ..errors import one_line
 from ..recipe import DatasetField, DatasetForm, DatasetTable
 from ..records import Message
-from .rows import RawRow
+from .rows import RawRow, score
 from .turns import messages_of
 from .unusable import UnusableError
 
@@ -77,6 +75,15 @@ class Columns:
         column = self.of(field)
         return None if column is None else row.get(column)
 
+    def score(self, row: RawRow, field: DatasetField) -> float | None:
+        """The score in a row; None if it is missing, as an empty text is.
+
+        Raises:
+            UnusableError: it is neither a finite number nor the text of one.
+        """
+        value = self.value(row, field)
+        return None if value == "" else score(value, field)
+
 
 def form_of(kind: Kind, table: DatasetTable, columns: Columns, names: Collection[str]) -> DatasetForm:
     """The form of a table's rows: that of the recipe, or the only one that has its columns.
@@ -126,23 +133,6 @@ def read_row(kind: Kind, form: DatasetForm, columns: Columns, raw: RawRow) -> Re
     except UnicodeEncodeError as error:
         raise UnusableError("not_unicode", "the row holds a lone surrogate") from error
     return row
-
-
-def number(value: object, name: str) -> float | None:
-    """A score, or None if there is none.
-
-    Raises:
-        UnusableError: it is not a finite number.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise UnusableError("wrong_type", f"{name} must be a number, got {one_line(repr(value), 40)}")
-    return score
 
 
 def _sft(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:

@@ -202,7 +202,7 @@ SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
         ("sft", {"prompt": ["x"]}, "wrong_type"),
         ("sft", {"completion": "\ud800"}, "not_unicode"),
         ("sft", {"score": "much"}, "wrong_type"),
-        ("sft", {"score": float("nan")}, "wrong_type"),
+        ("sft", {"score": float("inf")}, "wrong_type"),
         ("sft", {"source": ["x"]}, "wrong_type"),
         ("pairs", {"rejected": "4"}, "same_texts"),
         ("pairs", {"rejected": "4 \n"}, "same_texts"),
@@ -218,6 +218,15 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(kind: Kind, chang
     assert len(ready.sft) + len(ready.pairs) == 1
     (reject,) = ready.rejects
     assert (reject["id"], reject["reason"]) == ("t.jsonl:2", reason)
+
+
+@pytest.mark.parametrize("none", [None, "", float("nan")])
+def test_a_row_without_a_score_is_kept(none: Any) -> None:
+    (row,) = imported("sft", [{**SFT, "score": none}]).sft.values()
+    assert row["reward"] is None
+    pair = {"prompt": "a", "chosen": "4", "rejected": "5", "score_chosen": 2, "score_rejected": none}
+    (kept,) = imported("pairs", [pair]).pairs.values()
+    assert (kept["chosen_reward"], kept["rejected_reward"], kept["margin"]) == (2.0, None, None)
 
 
 def test_the_same_row_twice_is_a_duplicate_and_another_response_is_not() -> None:
