@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from ..errors import InputError
 from ..identities import digest, prompt_id, response_id
-from ..recipe import DatasetTable, Domain
+from ..recipe import DOMAINS, DatasetTable, Domain
 from ..records import (
     CANDIDATE_PAIR,
     IMPORTED_PAIR,
@@ -35,6 +34,7 @@ from ..selection.rule import PLACES
 from ..storage.manifest import versions
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
+from .readers import Line
 from .ready_forms import Columns, Kind, ReadyRow, form_of, read_row
 from .rows import RawRow
 from .unusable import UnusableError
@@ -51,23 +51,13 @@ FORM_ROWS = 100
 """Rows at the start of a table whose keys count as its columns, because JSON names none."""
 
 
-class RowAt(NamedTuple):
-    """A row and its place."""
-
-    file: str
-    number: int
-    """Its line (JSON lines, CSV) or its number, from 1."""
-    row: RawRow | str
-    """The row, or the reason why its line contains none."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReadyTable:
     """A table with its rows."""
 
     kind: Kind
     table: DatasetTable
-    rows: Iterable[RowAt]
+    rows: Iterable[Line]
 
 
 @dataclass(slots=True)
@@ -101,7 +91,7 @@ class ReadyImport:
         """
         name, rows = ready.table.name, iter(ready.rows)
         first = list(islice(rows, FORM_ROWS))
-        names = list(dict.fromkeys(key for _, _, row in first if not isinstance(row, str) for key in row))
+        names = list(dict.fromkeys(key for line in first if isinstance(line.row, dict) for key in line.row))
         before, num = len(self.rejects), 0
         try:
             if not names:
@@ -110,18 +100,18 @@ class ReadyImport:
             form = form_of(ready.kind, ready.table, columns, names)
         except ValueError as error:
             raise InputError(name, 0, f"dataset.{ready.kind}: {error}") from error
-        for place in chain(first, rows):
-            raw = place.row
+        for line in chain(first, rows):
+            raw = line.row
             domain: Domain | None = None
             try:
-                if isinstance(raw, str):
-                    raise UnusableError("malformed", raw)
+                if isinstance(raw, UnusableError):
+                    raise raw
                 row = self._normalised(read_row(ready.kind, form, columns, raw))
                 domain = self._domain(raw, row, columns, ready.table)
-                self._add(ready, columns, place, row, domain)
+                self._add(ready, columns, line, raw, row, domain)
                 num += 1
             except UnusableError as unusable:
-                self._reject(f"{place.file}:{place.number}", unusable, domain)
+                self._reject(f"{line.file}:{line.number}", unusable, domain)
         if not num:
             counts = Counter(r["reason"] for r in self.rejects[before:])
             shown = ", ".join(f"{n} {reason}" for reason, n in counts.items())
@@ -176,15 +166,14 @@ class ReadyImport:
 
     def _domain(self, raw: RawRow, row: ReadyRow, columns: Columns, table: DatasetTable) -> Domain:
         named = columns.value(raw, "domain")
-        if named in ("instruction", "math", "code", "chinese"):
-            return named  # type: ignore[no-any-return]
+        for known in DOMAINS:
+            if named == known:
+                return known
         if named is not None and "domain" in table.columns:
             raise UnusableError("unknown_domain", f"unknown domain {named!r:.60}")
         return table.domain or self.domain_of(row.prompt)
 
-    def _add(self, ready: ReadyTable, columns: Columns, place: RowAt, row: ReadyRow, domain: Domain) -> None:
-        assert not isinstance(place.row, str)
-        raw = place.row
+    def _add(self, ready: ReadyTable, columns: Columns, line: Line, raw: RawRow, row: ReadyRow, domain: Domain) -> None:
         prompt = prompt_id(row.prompt)
         if prompt in self.heldout:
             raise UnusableError("heldout", "the prompt is a held-out prompt")
@@ -210,7 +199,7 @@ class ReadyImport:
         else:
             scores = [columns.score(raw, "score_chosen"), columns.score(raw, "score_rejected")]
             self._add_pair(common, answers, ids, scores)
-        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, place.file, place.number))
+        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, line.file, line.number))
         self.sources.setdefault(prompt, set()).add((source, ready.kind))
 
     def _add_sft(

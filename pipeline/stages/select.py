@@ -24,7 +24,7 @@ def settings(context: Run) -> list[object]:
     recipe = context.recipe
     if recipe.dataset is None:
         return [recipe.select]
-    prints = [ready_rows.fingerprint(table, context.base) for _, table in _tables(recipe.dataset)]
+    prints = [ready_rows.reader(table, context.base).fingerprint() for _, table in _tables(recipe.dataset)]
     return [recipe.dataset, prints, recipe.prompts.normalise, recipe.sample.buckets]
 
 
@@ -69,5 +69,5 @@ def _import(context: Run, dataset: ReadyDataset) -> Outcome:
     heldout = context.prompts("heldout").ids()
     ready = ReadyImport(context.recipe.name, heldout, normalise, domain_of)
     for kind, table in _tables(dataset):
-        ready.read(ReadyTable(kind, table, ready_rows.rows(table, context.base)))
+        ready.read(ReadyTable(kind, table, ready_rows.reader(table, context.base).lines()))
     return _outcome(context, ready.write(context.dir, context.recipe.sample.buckets))

@@ -12,12 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from http_server import QuietHandler, serve
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import ready_rows, text
-from fusechat.pipeline.prompts.ready_dataset import ReadyImport, ReadyTable, RowAt
+from fusechat.pipeline.prompts.readers import Line
+from fusechat.pipeline.prompts.ready_dataset import ReadyImport, ReadyTable
 from fusechat.pipeline.prompts.ready_forms import Kind
+from fusechat.pipeline.prompts.unusable import UnusableError
 from fusechat.pipeline.recipe import DatasetTable, Normalise
 from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
 from fusechat.pipeline.storage.parts import Parts
@@ -46,8 +49,12 @@ def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **o
     return ready
 
 
-def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[RowAt]:
-    return [RowAt(table.name, number, row) for number, row in enumerate(rows, start=1)]
+def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[Line]:
+    """The rows as lines of the table's file; a text is why a line contains none."""
+    return [
+        Line(table.name, table.name, number, UnusableError("malformed", row) if isinstance(row, str) else row)
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def reasons(ready: ReadyImport) -> list[str]:
@@ -136,7 +143,7 @@ def test_a_form_reads_the_same_from_parquet_as_from_jsonl(tmp_path: Path, name: 
     for file in ("rows.jsonl", "rows.json", "rows.parquet"):
         ready = importer()
         table = DatasetTable(path=file)
-        ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+        ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
         found.append(list(ready.sft.values()))
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 1
@@ -324,11 +331,64 @@ def test_shards_in_a_folder_are_read_in_order_and_named_in_rejects(tmp_path: Pat
             path.write_text(json.dumps(rows) if file.endswith(".json") else lines)
     table = DatasetTable(path="shards")
     ready = importer()
-    ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
     assert [row["prompt"][0]["content"] for row in ready.sft.values()] == ["What is 2 + 2?", "c"]
     assert [(r["id"], r["reason"]) for r in ready.rejects] == [
-        (f"{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
+        (f"shards/{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
     ]
+
+
+def test_shards_of_a_pattern_are_named_by_their_place(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_text(json.dumps(SFT) + "\n" + json.dumps({**SFT, "completion": ""}))
+    table = DatasetTable(path="*/rows.jsonl")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        ("a/rows.jsonl:2", "empty_response"),
+        ("b/rows.jsonl:1", "duplicate"),
+        ("b/rows.jsonl:2", "empty_response"),
+    ]
+    assert [row["file"] for row in ready.prompts.values()] == ["a/rows.jsonl"]
+
+
+def test_an_empty_cell_is_an_empty_text_or_a_missing_score(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion,score\nA?,b,\nB?,,1\n,c,1\n")
+    table = DatasetTable(path="rows.csv")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
+    assert [row["reward"] for row in ready.sft.values()] == [None]
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        ("rows.csv:3", "empty_response"),
+        ("rows.csv:4", "empty"),
+    ]
+
+
+def test_no_more_rows_are_read_than_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**SFT, "prompt": p}) + "\n" for p in "abc"))
+    lines = ready_rows.reader(DatasetTable(path="rows.jsonl", limit=2), tmp_path).lines()
+    assert [(line.file, line.number) for line in lines] == [("rows.jsonl", 1), ("rows.jsonl", 2)]
+
+
+def test_a_file_can_be_given_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.DOWNLOADED_DATASETS_PATH", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+
+    class Server(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"{json.dumps(SFT)}\nnot JSON\n".encode())
+
+    with serve(Server) as url:
+        table = DatasetTable(path=f"{url}/rows.jsonl")
+        ready = importer()
+        reader = ready_rows.reader(table, tmp_path)
+        ready.read(ReadyTable("sft", table, reader.lines()))
+    assert len(ready.sft) == 1
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [(f"{url}/rows.jsonl:2", "malformed")]
+    assert reader.fingerprint() == f"{url}/rows.jsonl"
 
 
 def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_an_edit(tmp_path: Path) -> None:
@@ -343,7 +403,7 @@ def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_
         answer = {"role": "assistant", "content": chosen}
         pq.write_table(pa.Table.from_pylist([{**raw, "chosen": [USER, answer]}]), file)
         ready = importer()
-        ready.read(ReadyTable("pairs", table, ready_rows.rows(table, tmp_path)))
+        ready.read(ReadyTable("pairs", table, ready_rows.reader(table, tmp_path).lines()))
         assert [row["chosen"][0]["content"] for row in ready.pairs.values()] == [chosen]
-        prints.append(ready_rows.fingerprint(table, tmp_path))
+        prints.append(ready_rows.reader(table, tmp_path).fingerprint())
     assert prints[0] != prints[1]
