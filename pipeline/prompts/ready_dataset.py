@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..errors import InputError
 from ..identities import digest, prompt_id, response_id
-from ..recipe import DOMAINS, DatasetTable, Domain
+from ..recipe import DOMAINS, DatasetKind, DatasetTable, Domain
 from ..records import (
     CANDIDATE_PAIR,
     IMPORTED_PAIR,
@@ -35,7 +35,7 @@ from ..storage.manifest import versions
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
 from .readers import Line
-from .ready_forms import Columns, Kind, ReadyRow, form_of, read_row
+from .ready_forms import Columns, ReadyRow, form_of, read_row
 from .rows import RawRow
 from .unusable import UnusableError
 
@@ -55,7 +55,7 @@ FORM_ROWS = 100
 class ReadyTable:
     """A table with its rows."""
 
-    kind: Kind
+    kind: DatasetKind
     table: DatasetTable
     rows: Iterable[Line]
 
@@ -80,7 +80,7 @@ class ReadyImport:
     pairs: dict[str, PairRow] = field(default_factory=dict)
     prompts: dict[str, PromptRow] = field(default_factory=dict)
     rejects: list[RejectRow] = field(default_factory=list)
-    sources: dict[str, set[tuple[str, Kind]]] = field(default_factory=dict)
+    sources: dict[str, set[tuple[str, DatasetKind]]] = field(default_factory=dict)
     """Prompt id -> (source, kind) of its rows."""
 
     def read(self, ready: ReadyTable) -> None:

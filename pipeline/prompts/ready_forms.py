@@ -7,15 +7,13 @@ row is used or rejected with a reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from ..recipe import DatasetField, DatasetForm, DatasetTable
+from ..recipe import DatasetField, DatasetForm, DatasetKind, DatasetTable
 from ..records import Message
 from .rows import RawRow, score
 from .turns import messages_of
 from .unusable import UnusableError
-
-Kind = Literal["sft", "pairs"]
 
 ALTERNATIVES: dict[DatasetField, tuple[str, ...]] = {
     "source": ("source", "source_model"),
@@ -25,7 +23,7 @@ ALTERNATIVES: dict[DatasetField, tuple[str, ...]] = {
 }
 """Field -> names of its column in published data sets. The column of other fields has the field's name."""
 
-FORMS: dict[Kind, dict[DatasetForm, tuple[DatasetField, ...]]] = {
+FORMS: dict[DatasetKind, dict[DatasetForm, tuple[DatasetField, ...]]] = {
     "sft": {
         "trl": ("prompt", "completion"),
         "messages": ("messages",),
@@ -85,7 +83,7 @@ class Columns:
         return None if value == "" else score(value, field)
 
 
-def form_of(kind: Kind, table: DatasetTable, columns: Columns, names: Collection[str]) -> DatasetForm:
+def form_of(kind: DatasetKind, table: DatasetTable, columns: Columns, names: Collection[str]) -> DatasetForm:
     """The form of a table's rows: that of the recipe, or the only one that has its columns.
 
     Args:
@@ -112,7 +110,7 @@ def form_of(kind: Kind, table: DatasetTable, columns: Columns, names: Collection
     raise ValueError(f"the columns {shown} fit no form ({known}); columns maps others")
 
 
-def read_row(kind: Kind, form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
+def read_row(kind: DatasetKind, form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
     """The prompt and the responses of a row.
 
     Raises:

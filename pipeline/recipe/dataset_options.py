@@ -14,6 +14,7 @@ from pydantic import (
 from .fields import Domain, Name, Section
 
 DatasetForm = Literal["trl", "messages", "sharegpt", "alpaca"]
+DatasetKind = Literal["sft", "pairs"]
 DatasetField = Literal[
     "prompt", "completion", "messages", "conversations", "instruction", "input", "output", "history", "system",
     "chosen", "rejected", "score_chosen", "score_rejected", "score", "source", "revision", "domain",
@@ -88,3 +89,13 @@ class ReadyDataset(Section):
         if not self.sft and not self.pairs:
             raise ValueError("give sft, pairs or both")
         return self
+
+    @property
+    def tables(self) -> tuple[tuple[DatasetKind, DatasetTable], ...]:
+        """Every table with its kind: those of SFT rows, then those of pairs. A file is a table with nothing but a
+        path."""
+        given: tuple[tuple[DatasetKind, tuple[str | DatasetTable, ...]], ...] = (
+            ("sft", self.sft),
+            ("pairs", self.pairs),
+        )
+        return tuple((kind, DatasetTable(path=t) if isinstance(t, str) else t) for kind, ts in given for t in ts)

@@ -6,8 +6,7 @@ from ..errors import StageError
 from ..identities import digest
 from ..prompts import ready_rows, text
 from ..prompts.ready_dataset import ReadyImport, ReadyTable
-from ..prompts.ready_forms import Kind
-from ..recipe import DatasetTable, Domain, ReadyDataset
+from ..recipe import Domain, ReadyDataset
 from ..records import Message
 from ..run import Run
 from ..scoring import model_scores
@@ -24,7 +23,7 @@ def settings(context: Run) -> list[object]:
     recipe = context.recipe
     if recipe.dataset is None:
         return [recipe.select]
-    prints = [ready_rows.reader(table, context.base).fingerprint() for _, table in _tables(recipe.dataset)]
+    prints = [ready_rows.reader(table, context.base).fingerprint() for _, table in recipe.dataset.tables]
     return [recipe.dataset, prints, recipe.prompts.normalise, recipe.sample.buckets]
 
 
@@ -52,11 +51,6 @@ def _outcome(context: Run, counts: dict[str, int]) -> Outcome:
     return Outcome(digest(*(context.dir.file_digest("select", f) for f in FILES)), counts)
 
 
-def _tables(dataset: ReadyDataset) -> list[tuple[Kind, DatasetTable]]:
-    given: tuple[tuple[Kind, tuple[str | DatasetTable, ...]], ...] = (("sft", dataset.sft), ("pairs", dataset.pairs))
-    return [(kind, DatasetTable(path=t) if isinstance(t, str) else t) for kind, tables in given for t in tables]
-
-
 def _import(context: Run, dataset: ReadyDataset) -> Outcome:
     config = context.recipe.prompts.normalise
 
@@ -68,6 +62,6 @@ def _import(context: Run, dataset: ReadyDataset) -> Outcome:
 
     heldout = context.prompts("heldout").ids()
     ready = ReadyImport(context.recipe.name, heldout, normalise, domain_of)
-    for kind, table in _tables(dataset):
+    for kind, table in dataset.tables:
         ready.read(ReadyTable(kind, table, ready_rows.reader(table, context.base).lines()))
     return _outcome(context, ready.write(context.dir, context.recipe.sample.buckets))

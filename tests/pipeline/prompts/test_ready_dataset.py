@@ -19,9 +19,8 @@ from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import ready_rows, text
 from fusechat.pipeline.prompts.readers import Line
 from fusechat.pipeline.prompts.ready_dataset import ReadyImport, ReadyTable
-from fusechat.pipeline.prompts.ready_forms import Kind
 from fusechat.pipeline.prompts.unusable import UnusableError
-from fusechat.pipeline.recipe import DatasetTable, Normalise
+from fusechat.pipeline.recipe import DatasetKind, DatasetTable, Normalise, ReadyDataset
 from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
@@ -41,7 +40,7 @@ def importer(heldout: Collection[str] = ()) -> ReadyImport:
     return ReadyImport("small", heldout, normalise, lambda messages: "instruction")
 
 
-def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
+def imported(kind: DatasetKind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
     """An import of these rows."""
     ready = importer(**options)
     table = table or DatasetTable(path="t.jsonl")
@@ -181,7 +180,9 @@ def test_the_detail_of_a_turn_that_cannot_be_used_names_its_field() -> None:
         ("pairs", {"chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}),
     ],
 )
-def test_a_system_column_is_the_first_turn_unless_there_is_a_system_turn(kind: Kind, raw: dict[str, Any]) -> None:
+def test_a_system_column_is_the_first_turn_unless_there_is_a_system_turn(
+    kind: DatasetKind, raw: dict[str, Any]
+) -> None:
     has_system = "Be brief." in json.dumps(raw)
     ready = imported(kind, [{**raw, "system": "Be kind." if has_system else "Be brief."}])
     assert [row["prompt"] for row in (*ready.sft.values(), *ready.pairs.values())] == [[SYSTEM, USER]]
@@ -219,7 +220,9 @@ SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
         ("pairs", {"chosen": [USER], "rejected": [USER, BAD]}, "no_response"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(kind: Kind, change: dict[str, Any], reason: str) -> None:
+def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(
+    kind: DatasetKind, change: dict[str, Any], reason: str
+) -> None:
     usable = SFT if kind == "sft" else {"prompt": "What is 2 + 2?", "chosen": "4", "rejected": "5"}
     ready = imported(kind, [usable, {**usable, "prompt": "Another?", **change}])
     assert len(ready.sft) + len(ready.pairs) == 1
@@ -268,7 +271,7 @@ def test_a_held_out_prompt_is_rejected_even_if_only_its_trailing_space_differs()
     ],
 )
 def test_a_table_that_cannot_be_used_stops_the_run_in_one_line(
-    kind: Kind, rows: list[Any], table: dict[str, Any], says: str
+    kind: DatasetKind, rows: list[Any], table: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         imported(kind, rows, DatasetTable(path="t.jsonl", **table))
@@ -363,6 +366,17 @@ def test_an_empty_cell_is_an_empty_text_or_a_missing_score(tmp_path: Path) -> No
         ("rows.csv:3", "empty_response"),
         ("rows.csv:4", "empty"),
     ]
+
+
+def test_a_file_is_a_table_and_the_recipe_is_written_as_it_was() -> None:
+    table = DatasetTable(path="b.jsonl", form="trl")
+    dataset = ReadyDataset(sft=("a.jsonl", table), pairs=("c.jsonl",))
+    assert dataset.tables == (
+        ("sft", DatasetTable(path="a.jsonl")),
+        ("sft", table),
+        ("pairs", DatasetTable(path="c.jsonl")),
+    )
+    assert dataset.model_dump() == {"sft": ("a.jsonl", table.model_dump()), "pairs": ("c.jsonl",)}
 
 
 def test_no_more_rows_are_read_than_the_limit(tmp_path: Path) -> None:
