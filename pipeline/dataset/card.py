@@ -106,8 +106,8 @@ def origin(recipe: Recipe) -> str:
     if (dataset := recipe.dataset) is None:
         rule = "by the rule of FuseChat-3.0 (arXiv 2503.04222)."
         return f"that were selected from the responses of {len(recipe.sources)} models {rule}"
-    tables = dict.fromkeys(t if isinstance(t, str) else t.name for t in (*dataset.sft, *dataset.pairs))
-    return f"that were imported ready to train on, from {', '.join(tables)}."
+    names = dict.fromkeys(ready.name for _, ready in dataset.tables)
+    return f"that were imported ready to train on, from {', '.join(names)}."
 
 
 def _composition(sft: pa.Table, pairs: pa.Table) -> str:

@@ -11,10 +11,10 @@ import polars as pl
 import pyarrow as pa
 
 from ..errors import UserError
+from ..prompts.ready_dataset import REASONS as IMPORTED_REASONS
 from ..recipe import Domain, Recipe
 from ..records import OutcomeRow, PairRow, PromptRow, RejectRow, ResponseRow, ScoreRow, SftRow
 from ..scoring.agreement import AgreementReport
-from ..selection.ready_dataset import REASONS as IMPORTED_REASONS
 from ..selection.rule import REASONS, STATUSES
 from ..storage.run_dir import RunDir
 from .decisions import decide_again

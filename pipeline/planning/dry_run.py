@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 from ..cluster.placement import describe as describe_resources
 from ..recipe import (
     DOMAINS,
@@ -88,9 +91,8 @@ def _rewards(recipe: Recipe) -> list[str]:
 
 def _ready(dataset: ReadyDataset) -> list[str]:
     lines = ["", "select (rows that are ready)"]
-    for name, tables in (("sft", dataset.sft), ("pairs", dataset.pairs)):
-        if tables:
-            lines.append(f"  {name}: {', '.join(t if isinstance(t, str) else t.name for t in tables)}")
+    for kind, tables in groupby(dataset.tables, key=itemgetter(0)):
+        lines.append(f"  {kind}: {', '.join(table.name for _, table in tables)}")
     return lines
 
 

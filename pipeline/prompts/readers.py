@@ -41,14 +41,21 @@ class PromptReader:
     Args:
         base: folder that relative paths are relative to.
         file: name of the file in records and rejects. Default: its name without folders.
-        any_columns: the columns need not be the fields of a prompt row: a suite's form converts the rows.
+        any_columns: the columns need not be the fields of a prompt row: a form converts the rows.
+        empty_cells: an empty cell of a CSV file is an empty text. Default: a missing field.
     """
 
     def __init__(
-        self, entry: str | PromptTable, base: Path, file: str | None = None, *, any_columns: bool = False
+        self,
+        entry: str | PromptTable,
+        base: Path,
+        file: str | None = None,
+        *,
+        any_columns: bool = False,
+        empty_cells: bool = False,
     ) -> None:
         self.entry = PromptTable(path=entry) if isinstance(entry, str) else entry
-        self._any_columns = any_columns
+        self._any_columns, self._empty_cells = any_columns, empty_cells
         self._base = base
         self._address = self.entry.path if download.is_address(self.entry.path or "") else None
         self.path = base / (self.entry.path or self.entry.hub or "")
@@ -158,7 +165,7 @@ class PromptReader:
             header = csv_header(path)
             table.columns_to_read(header, str(path))
             self._check_known(header, str(path))
-            return self._csv(csv_rows(path))
+            return csv_rows(path) if self._empty_cells else self._csv(csv_rows(path))
         return json_rows(path)
 
     def _csv(self, rows: Iterator[tuple[int, ReadRow]]) -> Iterator[tuple[int, ReadRow]]:

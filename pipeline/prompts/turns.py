@@ -23,18 +23,19 @@ TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython"}
 TOOL_KEYS = {"tool_calls", "function_call", "tool_call_id"}
 
 
-def messages_of(turns: object, *, extra_keys: bool) -> list[Message]:
+def messages_of(turns: object, *, extra_keys: bool, name: str = "messages") -> list[Message]:
     """The messages of a list of turns, each with `role` and `content`, or with ShareGPT's `from` and `value`.
 
     Args:
         extra_keys: ignores other keys of a turn.
+        name: what the list is called in error messages.
 
     Raises:
         UnusableError: a turn can't be used.
     """
     if not isinstance(turns, list):
-        raise UnusableError("wrong_type", f"messages must be a list of role and content, got {_type(turns)}")
-    return [_message(turn, f"messages[{i}]", extra_keys) for i, turn in enumerate(turns)]
+        raise UnusableError("wrong_type", f"{name} must be a list of role and content, got {_type(turns)}")
+    return [_message(turn, f"{name}[{i}]", extra_keys) for i, turn in enumerate(turns)]
 
 
 def _message(turn: object, place: str, extra_keys: bool) -> Message:

@@ -1,7 +1,7 @@
 """The recipe: its models, one file per section (*_options.py), and the loader of recipe files (load.py)."""
 
 from .cluster_options import Cluster, Serve
-from .dataset_options import DatasetField, DatasetForm, DatasetTable, ReadyDataset
+from .dataset_options import DatasetField, DatasetForm, DatasetKind, DatasetTable, ReadyDataset
 from .evaluate_options import (
     JUDGED_FORMS,
     REFERENCE,
@@ -58,6 +58,7 @@ __all__ = [
     "Cpus",
     "DatasetField",
     "DatasetForm",
+    "DatasetKind",
     "DatasetTable",
     "Domain",
     "DomainRule",

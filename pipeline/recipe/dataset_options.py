@@ -14,6 +14,7 @@ from pydantic import (
 from .fields import Domain, Name, Section
 
 DatasetForm = Literal["trl", "messages", "sharegpt", "alpaca"]
+DatasetKind = Literal["sft", "pairs"]
 DatasetField = Literal[
     "prompt", "completion", "messages", "conversations", "instruction", "input", "output", "history", "system",
     "chosen", "rejected", "score_chosen", "score_rejected", "score", "source", "revision", "domain",
@@ -24,8 +25,9 @@ class DatasetTable(Section):
     """A file or hub data set of SFT rows or pairs, with settings of its own."""
 
     path: str | None = None
-    """A file (JSON lines or one JSON array; Parquet or CSV by its ending), a folder of files, or a glob pattern.
-    Relative paths start at the recipe's folder. Give exactly one of `path` and `hub`."""
+    """A file (JSON lines or one JSON array; Parquet or CSV by its ending), a folder of files, a glob pattern, or the
+    `https://` address of a file, which is fetched once. Relative paths start at the recipe's folder. Give exactly one
+    of `path` and `hub`."""
     hub: str | None = None
     """Id of a data set on the hub, or a folder with the same structure. It is read with the datasets library."""
     revision: str | None = None
@@ -39,7 +41,7 @@ class DatasetTable(Section):
     `chosen` and `rejected` may be whole conversations, with or without `prompt`. `messages`: conversations that end
     with the response. `sharegpt`: `conversations` of `from` and `value`, and `system`. `alpaca`: `instruction`,
     `input`, `history`, `system` and `output`. Pairs have `chosen` and `rejected` in every form. Default: the one form
-    that has its columns in the table."""
+    that has its columns in the table. A column `system` becomes the first turn, unless there is a system turn."""
     columns: dict[DatasetField, str] = Field(default={})
     """Field of the form -> column, where its name is another. `source` (default: `source`, then `source_model`) is the
     model that wrote the response, `score_chosen` and `score_rejected` (default: also `chosen_score` and
@@ -87,3 +89,13 @@ class ReadyDataset(Section):
         if not self.sft and not self.pairs:
             raise ValueError("give sft, pairs or both")
         return self
+
+    @property
+    def tables(self) -> tuple[tuple[DatasetKind, DatasetTable], ...]:
+        """Every table with its kind: those of SFT rows, then those of pairs. A file is a table with nothing but a
+        path."""
+        given: tuple[tuple[DatasetKind, tuple[str | DatasetTable, ...]], ...] = (
+            ("sft", self.sft),
+            ("pairs", self.pairs),
+        )
+        return tuple((kind, DatasetTable(path=t) if isinstance(t, str) else t) for kind, ts in given for t in ts)

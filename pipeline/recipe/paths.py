@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +41,9 @@ def input_paths(recipe: Recipe) -> Iterator[NamedPath]:
     if prompts.contamination is not None:
         yield from _prompt_files("prompts.contamination.sets", prompts.contamination.sets)
     if dataset is not None:
-        for key, tables in (("sft", dataset.sft), ("pairs", dataset.pairs)):
-            for i, table in enumerate(tables):
-                yield from _optional(f"dataset.{key}.{i}", table if isinstance(table, str) else table.path)
+        for kind, group in groupby(dataset.tables, key=itemgetter(0)):
+            for i, (_, table) in enumerate(group):
+                yield from _optional(f"dataset.{kind}.{i}", table.path)
     for source in recipe.served:
         yield from _optional(f"sources.{source.name}.chat_template", source.chat_template)
     if recipe.target is not None:
@@ -64,7 +66,7 @@ def tables(recipe: Recipe) -> Iterator[PromptTable | DatasetTable]:
     """The recipe's tables of prompts, and those of an SFT set and pairs."""
     yield from (entry for entry in recipe.prompts.entries if isinstance(entry, PromptTable))
     if recipe.dataset is not None:
-        yield from (t for t in (*recipe.dataset.sft, *recipe.dataset.pairs) if isinstance(t, DatasetTable))
+        yield from (table for _, table in recipe.dataset.tables)
 
 
 def suite_tables(recipe: Recipe) -> Iterator[PromptTable]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ..errors import StageError
 from ..prompts import ready_rows, text
-from ..recipe import DatasetTable, Domain, ReadyDataset
+from ..prompts.ready_dataset import ReadyImport, ReadyTable
+from ..recipe import Domain, ReadyDataset
 from ..records import Message
 from ..run import Run
 from ..scoring import model_scores
 from ..scoring.agreement import AgreementReport
 from ..selection.apply_rule import run_select, selected_digest
-from ..selection.ready_dataset import ReadyImport, ReadyTable
-from ..selection.ready_forms import Kind
 from ..storage.manifest import Outcome
 
 INPUTS: tuple[str, ...] = ("prompts", "sample", "score")
@@ -22,7 +21,7 @@ def settings(context: Run) -> list[object]:
     recipe = context.recipe
     if recipe.dataset is None:
         return [recipe.select]
-    prints = [ready_rows.fingerprint(table, context.base) for _, table in _tables(recipe.dataset)]
+    prints = [ready_rows.reader(table, context.base).fingerprint() for _, table in recipe.dataset.tables]
     return [recipe.dataset, prints, recipe.prompts.normalise, recipe.sample.buckets]
 
 
@@ -50,11 +49,6 @@ def _outcome(context: Run, counts: dict[str, int]) -> Outcome:
     return Outcome(selected_digest(context.dir), counts)
 
 
-def _tables(dataset: ReadyDataset) -> list[tuple[Kind, DatasetTable]]:
-    given: tuple[tuple[Kind, tuple[str | DatasetTable, ...]], ...] = (("sft", dataset.sft), ("pairs", dataset.pairs))
-    return [(kind, DatasetTable(path=t) if isinstance(t, str) else t) for kind, tables in given for t in tables]
-
-
 def _import(context: Run, dataset: ReadyDataset) -> Outcome:
     config = context.recipe.prompts.normalise
 
@@ -66,6 +60,6 @@ def _import(context: Run, dataset: ReadyDataset) -> Outcome:
 
     heldout = context.prompts("heldout").ids()
     ready = ReadyImport(context.recipe.name, heldout, normalise, domain_of)
-    for kind, table in _tables(dataset):
-        ready.read(ReadyTable(kind, table, ready_rows.rows(table, context.base)))
+    for kind, table in dataset.tables:
+        ready.read(ReadyTable(kind, table, ready_rows.reader(table, context.base).lines()))
     return _outcome(context, ready.write(context.dir, context.recipe.sample.buckets))

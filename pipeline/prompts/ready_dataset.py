@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from ..errors import InputError
-from ..identities import digest, prompt_id, response_id
-from ..recipe import DatasetTable, Domain
+from ..identities import IMPORTED, imported_id, imported_params, prompt_id, row_id
+from ..recipe import DOMAINS, DatasetKind, DatasetTable, Domain
 from ..records import (
     CANDIDATE_PAIR,
     IMPORTED_PAIR,
@@ -30,15 +29,16 @@ from ..records import (
     SftRow,
     plain_prompt,
 )
+from ..selection.funnel import NO_SOURCE, UNKNOWN_DOMAIN, Funnel
+from ..selection.rule import margin_of
 from ..storage.manifest import versions
 from ..storage.parts import Parts
 from ..storage.run_dir import RunDir
-from .funnel import NO_SOURCE, UNKNOWN_DOMAIN, Funnel
-from .ready_forms import Columns, Kind, RawRow, ReadyRow, UnusableRowError, form_of, number, read_row
-from .rule import PLACES
+from .readers import Line
+from .ready_forms import Columns, ReadyRow, form_of, read_row
+from .rows import RawRow
+from .unusable import UnusableError
 
-IMPORTED = "imported"
-"""Revision and template of rows that were not sampled here, and the source of rows that name none."""
 REASONS = {
     "selected_sft": "SFT rows that were imported",
     "selected_pair": "preference pairs that were imported",
@@ -49,23 +49,13 @@ FORM_ROWS = 100
 """Rows at the start of a table whose keys count as its columns, because JSON names none."""
 
 
-class RowAt(NamedTuple):
-    """A row and its place."""
-
-    file: str
-    number: int
-    """Its line (JSON lines, CSV) or its number, from 1."""
-    row: RawRow | str
-    """The row, or the reason why its line contains none."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReadyTable:
     """A table with its rows."""
 
-    kind: Kind
+    kind: DatasetKind
     table: DatasetTable
-    rows: Iterable[RowAt]
+    rows: Iterable[Line]
 
 
 @dataclass(slots=True)
@@ -88,7 +78,7 @@ class ReadyImport:
     pairs: dict[str, PairRow] = field(default_factory=dict)
     prompts: dict[str, PromptRow] = field(default_factory=dict)
     rejects: list[RejectRow] = field(default_factory=list)
-    sources: dict[str, set[tuple[str, Kind]]] = field(default_factory=dict)
+    sources: dict[str, set[tuple[str, DatasetKind]]] = field(default_factory=dict)
     """Prompt id -> (source, kind) of its rows."""
 
     def read(self, ready: ReadyTable) -> None:
@@ -99,7 +89,7 @@ class ReadyImport:
         """
         name, rows = ready.table.name, iter(ready.rows)
         first = list(islice(rows, FORM_ROWS))
-        names = list(dict.fromkeys(key for _, _, row in first if not isinstance(row, str) for key in row))
+        names = list(dict.fromkeys(key for line in first if isinstance(line.row, dict) for key in line.row))
         before, num = len(self.rejects), 0
         try:
             if not names:
@@ -108,18 +98,18 @@ class ReadyImport:
             form = form_of(ready.kind, ready.table, columns, names)
         except ValueError as error:
             raise InputError(name, 0, f"dataset.{ready.kind}: {error}") from error
-        for place in chain(first, rows):
-            raw = place.row
+        for line in chain(first, rows):
+            raw = line.row
             domain: Domain | None = None
             try:
-                if isinstance(raw, str):
-                    raise UnusableRowError("malformed", raw)
+                if isinstance(raw, UnusableError):
+                    raise raw
                 row = self._normalised(read_row(ready.kind, form, columns, raw))
                 domain = self._domain(raw, row, columns, ready.table)
-                self._add(ready, columns, place, row, domain)
+                self._add(ready, columns, line, raw, row, domain)
                 num += 1
-            except UnusableRowError as unusable:
-                self._reject(f"{place.file}:{place.number}", unusable, domain)
+            except UnusableError as unusable:
+                self._reject(f"{line.file}:{line.number}", unusable, domain)
         if not num:
             counts = Counter(r["reason"] for r in self.rejects[before:])
             shown = ", ".join(f"{n} {reason}" for reason, n in counts.items())
@@ -168,54 +158,52 @@ class ReadyImport:
         for message in row.prompt:
             content = self.normalise(message["content"])
             if content is None:
-                raise UnusableRowError("control_character", "the prompt holds a control character")
+                raise UnusableError("control_character", "the prompt holds a control character")
             prompt.append(Message(role=message["role"], content=content))
         return ReadyRow(prompt, row.texts)
 
     def _domain(self, raw: RawRow, row: ReadyRow, columns: Columns, table: DatasetTable) -> Domain:
         named = columns.value(raw, "domain")
-        if named in ("instruction", "math", "code", "chinese"):
-            return named  # type: ignore[no-any-return]
+        for known in DOMAINS:
+            if named == known:
+                return known
         if named is not None and "domain" in table.columns:
-            raise UnusableRowError("unknown_domain", f"unknown domain {named!r:.60}")
+            raise UnusableError("unknown_domain", f"unknown domain {named!r:.60}")
         return table.domain or self.domain_of(row.prompt)
 
-    def _add(self, ready: ReadyTable, columns: Columns, place: RowAt, row: ReadyRow, domain: Domain) -> None:
-        assert not isinstance(place.row, str)
-        raw = place.row
+    def _add(self, ready: ReadyTable, columns: Columns, line: Line, raw: RawRow, row: ReadyRow, domain: Domain) -> None:
         prompt = prompt_id(row.prompt)
         if prompt in self.heldout:
-            raise UnusableRowError("heldout", "the prompt is a held-out prompt")
+            raise UnusableError("heldout", "the prompt is a held-out prompt")
         source, revision = (_text(columns.value(raw, "source")), _text(columns.value(raw, "revision")))
         source = source or ready.table.source or IMPORTED
-        params = [{"text": digest(text)} for text in row.texts]
-        ids = [response_id(prompt, source, IMPORTED, IMPORTED, each, 0) for each in params]
+        ids = [imported_id(prompt, source, text) for text in row.texts]
         common = {
-            "row_id": digest("sft" if ready.kind == "sft" else "pair", prompt, *ids),
+            "row_id": row_id("sft" if ready.kind == "sft" else "pair", prompt, *ids),
             "prompt_id": prompt,
             "prompt": row.prompt,
             "domain": domain,
             "source": source,
             "revision": revision or IMPORTED,
             "template": IMPORTED,
-            "params": json.dumps(params[0]),
+            "params": json.dumps(imported_params(row.texts[0])),
             "recipe": self.recipe,
             "code": versions().get("fusechat", ""),
         }
         answers = [[Message(role="assistant", content=text)] for text in row.texts]
         if ready.kind == "sft":
-            self._add_sft(common, answers, ids, number(columns.value(raw, "score"), "score"))
+            self._add_sft(common, answers, ids, columns.score(raw, "score"))
         else:
-            scores = [number(columns.value(raw, side), side) for side in ("score_chosen", "score_rejected")]
+            scores = [columns.score(raw, "score_chosen"), columns.score(raw, "score_rejected")]
             self._add_pair(common, answers, ids, scores)
-        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, place.file, place.number))
+        self.prompts.setdefault(prompt, plain_prompt(prompt, prompt, domain, row.prompt, line.file, line.number))
         self.sources.setdefault(prompt, set()).add((source, ready.kind))
 
     def _add_sft(
         self, common: Mapping[str, object], answers: list[list[Message]], ids: list[str], score: float | None
     ) -> None:
         if str(common["row_id"]) in self.sft:
-            raise UnusableRowError("duplicate", "an earlier row has the same prompt, response and source")
+            raise UnusableError("duplicate", "an earlier row has the same prompt, response and source")
         row = {**common, "completion": answers[0], "response_id": ids[0], "seed": 0, "reward": score}
         self.sft[str(common["row_id"])] = SftRow(**row, correct=None, verdict=None)  # type: ignore[typeddict-item]
 
@@ -223,14 +211,12 @@ class ReadyImport:
         self, common: Mapping[str, object], answers: list[list[Message]], ids: list[str], scores: list[float | None]
     ) -> None:
         if str(common["row_id"]) in self.pairs:
-            raise UnusableRowError("duplicate", "an earlier row has the same prompt, responses and source")
+            raise UnusableError("duplicate", "an earlier row has the same prompt, responses and source")
         row: dict[str, object] = {**common}
         for side, answer, identity, score in zip(("chosen", "rejected"), answers, ids, scores, strict=True):
             own = {"": answer, "_id": identity, "_seed": 0, "_reward": score, "_correct": None, "_verdict": None}
             row |= {f"{side}{name}": value for name, value in own.items()}
-        chosen, rejected = scores
-        margin = None if chosen is None or rejected is None else round(chosen - rejected, PLACES)
-        self.pairs[str(common["row_id"])] = PairRow(**row, margin=margin)  # type: ignore[typeddict-item]
+        self.pairs[str(common["row_id"])] = PairRow(**row, margin=margin_of(*scores))  # type: ignore[typeddict-item]
 
     def _outcomes(self) -> Iterator[OutcomeRow]:
         for prompt, rows in self.sources.items():
@@ -251,14 +237,14 @@ class ReadyImport:
                     "margin": row["margin"],
                 }
 
-    def _reject(self, place: str, unusable: UnusableRowError, domain: Domain | None) -> None:
+    def _reject(self, place: str, unusable: UnusableError, domain: Domain | None) -> None:
         reason, detail = unusable.reason, unusable.problem[:500]
         self.rejects.append({"stage": "select", "id": place, "reason": reason, "detail": detail, "domain": domain})
 
 
 def _text(value: object) -> str | None:
     if not isinstance(value, str | None):
-        raise UnusableRowError("wrong_type", f"source and revision must be texts, got {type(value).__name__}")
+        raise UnusableError("wrong_type", f"source and revision must be texts, got {type(value).__name__}")
     if value is not None and not value.isprintable():
-        raise UnusableRowError("wrong_type", f"source and revision must be one line of text, got {value!r:.60}")
+        raise UnusableError("wrong_type", f"source and revision must be one line of text, got {value!r:.60}")
     return value

@@ -6,17 +6,14 @@ row is used or rejected with a reason.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from ..errors import one_line
-from ..recipe import DatasetField, DatasetForm, DatasetTable
+from ..recipe import DatasetField, DatasetForm, DatasetKind, DatasetTable
 from ..records import Message
-
-RawRow = Mapping[str, Any]
-"""A row as the table contains it."""
-Kind = Literal["sft", "pairs"]
+from .rows import RawRow, score
+from .turns import messages_of
+from .unusable import UnusableError
 
 ALTERNATIVES: dict[DatasetField, tuple[str, ...]] = {
     "source": ("source", "source_model"),
@@ -26,7 +23,7 @@ ALTERNATIVES: dict[DatasetField, tuple[str, ...]] = {
 }
 """Field -> names of its column in published data sets. The column of other fields has the field's name."""
 
-FORMS: dict[Kind, dict[DatasetForm, tuple[DatasetField, ...]]] = {
+FORMS: dict[DatasetKind, dict[DatasetForm, tuple[DatasetField, ...]]] = {
     "sft": {
         "trl": ("prompt", "completion"),
         "messages": ("messages",),
@@ -41,9 +38,6 @@ FORMS: dict[Kind, dict[DatasetForm, tuple[DatasetField, ...]]] = {
 }
 """Form -> the fields that it needs."""
 
-SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
-"""Role, or speaker in ShareGPT's format -> role."""
-
 
 class ReadyRow(NamedTuple):
     """A row: the prompt, which ends with the user's turn, and the texts of its responses."""
@@ -51,14 +45,6 @@ class ReadyRow(NamedTuple):
     prompt: list[Message]
     texts: tuple[str, ...]
     """The completion; or the chosen and the rejected response."""
-
-
-class UnusableRowError(Exception):
-    """A row can't be used. It is rejected with the reason."""
-
-    def __init__(self, reason: str, problem: str) -> None:
-        self.reason, self.problem = reason, problem
-        super().__init__(problem)
 
 
 class Columns:
@@ -87,8 +73,17 @@ class Columns:
         column = self.of(field)
         return None if column is None else row.get(column)
 
+    def score(self, row: RawRow, field: DatasetField) -> float | None:
+        """The score in a row; None if it is missing, as an empty text is.
 
-def form_of(kind: Kind, table: DatasetTable, columns: Columns, names: Collection[str]) -> DatasetForm:
+        Raises:
+            UnusableError: it is neither a finite number nor the text of one.
+        """
+        value = self.value(row, field)
+        return None if value == "" else score(value, field)
+
+
+def form_of(kind: DatasetKind, table: DatasetTable, columns: Columns, names: Collection[str]) -> DatasetForm:
     """The form of a table's rows: that of the recipe, or the only one that has its columns.
 
     Args:
@@ -115,44 +110,27 @@ def form_of(kind: Kind, table: DatasetTable, columns: Columns, names: Collection
     raise ValueError(f"the columns {shown} fit no form ({known}); columns maps others")
 
 
-def read_row(kind: Kind, form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
+def read_row(kind: DatasetKind, form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
     """The prompt and the responses of a row.
 
     Raises:
-        UnusableRowError: the row can't be used.
+        UnusableError: the row can't be used.
     """
     row = _pair(form, columns, raw) if kind == "pairs" else _sft(form, columns, raw)
     if not row.prompt or row.prompt[-1]["role"] != "user":
         last = row.prompt[-1]["role"] if row.prompt else "nothing"
-        raise UnusableRowError("no_user_turn", f"the prompt must end with the user's turn, it ends with {last}")
+        raise UnusableError("no_user_turn", f"the prompt must end with the user's turn, it ends with {last}")
     if not row.prompt[-1]["content"].strip():
-        raise UnusableRowError("empty", "the prompt is empty")
+        raise UnusableError("empty", "the prompt is empty")
     if any(not text.strip() for text in row.texts):
-        raise UnusableRowError("empty_response", "a response is empty")
+        raise UnusableError("empty_response", "a response is empty")
     if len(row.texts) == 2 and row.texts[0].strip() == row.texts[1].strip():
-        raise UnusableRowError("same_texts", "chosen and rejected have the same text")
+        raise UnusableError("same_texts", "chosen and rejected have the same text")
     try:
         "".join([*row.texts, *(m["content"] for m in row.prompt)]).encode()
     except UnicodeEncodeError as error:
-        raise UnusableRowError("not_unicode", "the row holds a lone surrogate") from error
+        raise UnusableError("not_unicode", "the row holds a lone surrogate") from error
     return row
-
-
-def number(value: object, name: str) -> float | None:
-    """A score, or None if there is none.
-
-    Raises:
-        UnusableRowError: it is not a finite number.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise UnusableRowError("wrong_type", f"{name} must be a number, got {one_line(repr(value), 40)}")
-    return score
 
 
 def _sft(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
@@ -161,8 +139,8 @@ def _sft(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
     elif form == "alpaca":
         conversation = [*_alpaca(columns, raw), *_turns(columns, raw, "output", "assistant")]
     else:
-        conversation = [*_system(columns, raw), *_turns(columns, raw, FORMS["sft"][form][0], "user")]
-    return _split(conversation)
+        conversation = _turns(columns, raw, FORMS["sft"][form][0], "user")
+    return _split(_with_system(columns, raw, conversation))
 
 
 def _pair(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
@@ -171,57 +149,57 @@ def _pair(form: DatasetForm, columns: Columns, raw: RawRow) -> ReadyRow:
         if form == "alpaca":
             prompt = _alpaca(columns, raw)
         else:
-            prompt = [
-                *_system(columns, raw),
-                *_turns(columns, raw, "prompt" if form == "trl" else "conversations", "user"),
-            ]
-        return ReadyRow(prompt, tuple(side[0]["content"] for side in sides))
-    chosen, rejected = (_split(side) for side in sides)  # whole conversations
+            prompt = _turns(columns, raw, "prompt" if form == "trl" else "conversations", "user")
+        return ReadyRow(_with_system(columns, raw, prompt), tuple(side[0]["content"] for side in sides))
+    chosen, rejected = (_split(_with_system(columns, raw, side)) for side in sides)  # whole conversations
     if chosen.prompt != rejected.prompt:
-        raise UnusableRowError("different_prompts", "chosen and rejected answer different prompts")
+        raise UnusableError("different_prompts", "chosen and rejected answer different prompts")
     return ReadyRow(chosen.prompt, (*chosen.texts, *rejected.texts))
 
 
 def _split(conversation: list[Message]) -> ReadyRow:
     """A conversation as its last answer and the prompt before it."""
     if not conversation or conversation[-1]["role"] != "assistant":
-        raise UnusableRowError("no_response", "the conversation must end with the assistant's turn")
+        raise UnusableError("no_response", "the conversation must end with the assistant's turn")
     return ReadyRow(conversation[:-1], (conversation[-1]["content"],))
 
 
 def _alpaca(columns: Columns, raw: RawRow) -> list[Message]:
     """The turns of `history`, and the instruction with its input on the next line, as LLaMA-Factory joins them."""
-    turns = _system(columns, raw)
+    turns: list[Message] = []
     history = columns.value(raw, "history") or []
     if not isinstance(history, list) or not all(
         isinstance(turn, Sequence) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
         for turn in history
     ):
-        raise UnusableRowError("wrong_type", "history is a list of (instruction, response)")
+        raise UnusableError("wrong_type", "history is a list of (instruction, response)")
     for question, answer in history:
         turns += [Message(role="user", content=question), Message(role="assistant", content=answer)]
     parts = [columns.value(raw, "instruction"), columns.value(raw, "input")]
     if not isinstance(parts[0], str) or not isinstance(parts[1], str | None):
-        raise UnusableRowError("wrong_type", "instruction and input must be texts")
+        raise UnusableError("wrong_type", "instruction and input must be texts")
     return [*turns, Message(role="user", content="\n".join(part for part in parts if part))]
 
 
-def _system(columns: Columns, raw: RawRow) -> list[Message]:
+def _with_system(columns: Columns, raw: RawRow, turns: list[Message]) -> list[Message]:
+    """The turns after that of the column `system`. A system turn that they begin with stays alone."""
     text = columns.value(raw, "system")
     if not isinstance(text, str | None):
-        raise UnusableRowError("wrong_type", f"system must be a text, got {type(text).__name__}")
-    return [Message(role="system", content=text)] if text else []
+        raise UnusableError("wrong_type", f"system must be a text, got {type(text).__name__}")
+    if not text or (turns and turns[0]["role"] == "system"):
+        return turns
+    return [Message(role="system", content=text), *turns]
 
 
 def _turns(columns: Columns, raw: RawRow, field: DatasetField, role: str) -> list[Message]:
     """The turns in a field: messages, one message, or a text, which is one turn of `role`.
 
     Raises:
-        UnusableRowError: it holds something else.
+        UnusableError: it holds something else.
     """
     value = columns.value(raw, field)
     if value is None:
-        raise UnusableRowError("missing", f"{columns.of(field) or field} is missing")
+        raise UnusableError("missing", f"{columns.of(field) or field} is missing")
     if isinstance(value, str):
         return [Message(role=role, content=value)]
     if isinstance(value, Mapping):
@@ -231,18 +209,5 @@ def _turns(columns: Columns, raw: RawRow, field: DatasetField, role: str) -> lis
         else:
             value = [value]
     if not isinstance(value, list):
-        raise UnusableRowError("wrong_type", f"{field} must be a text or messages, got {type(value).__name__}")
-    return [_turn(turn, field) for turn in value]
-
-
-def _turn(turn: object, field: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise UnusableRowError("wrong_type", f"a turn of {field} must be a mapping, got {type(turn).__name__}")
-    speaker, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
-    if role is None:
-        allowed = ", ".join(SPEAKERS)
-        raise UnusableRowError("unknown_role", f"{one_line(repr(speaker), 40)} in {field} is not one of {allowed}")
-    if not isinstance(content, str):
-        raise UnusableRowError("wrong_type", f"the content of a turn of {field} must be a text")
-    return Message(role=role, content=content)
+        raise UnusableError("wrong_type", f"{field} must be a text or messages, got {type(value).__name__}")
+    return messages_of(value, extra_keys=True, name=field)

@@ -12,14 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from http_server import QuietHandler, serve
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.identities import prompt_id
 from fusechat.pipeline.prompts import ready_rows, text
-from fusechat.pipeline.recipe import DatasetTable, Normalise
+from fusechat.pipeline.prompts.readers import Line
+from fusechat.pipeline.prompts.ready_dataset import ReadyImport, ReadyTable
+from fusechat.pipeline.prompts.unusable import UnusableError
+from fusechat.pipeline.recipe import DatasetKind, DatasetTable, Normalise, ReadyDataset
 from fusechat.pipeline.records import IMPORTED_PAIR, IMPORTED_SFT_ROW, PROMPT, Message
-from fusechat.pipeline.selection.ready_dataset import ReadyImport, ReadyTable, RowAt
-from fusechat.pipeline.selection.ready_forms import Kind
 from fusechat.pipeline.storage.parts import Parts
 from fusechat.pipeline.storage.run_dir import RunDir
 
@@ -38,7 +40,7 @@ def importer(heldout: Collection[str] = ()) -> ReadyImport:
     return ReadyImport("small", heldout, normalise, lambda messages: "instruction")
 
 
-def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
+def imported(kind: DatasetKind, rows: list[Any], table: DatasetTable | None = None, **options: Any) -> ReadyImport:
     """An import of these rows."""
     ready = importer(**options)
     table = table or DatasetTable(path="t.jsonl")
@@ -46,8 +48,12 @@ def imported(kind: Kind, rows: list[Any], table: DatasetTable | None = None, **o
     return ready
 
 
-def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[RowAt]:
-    return [RowAt(table.name, number, row) for number, row in enumerate(rows, start=1)]
+def numbered(table: DatasetTable, rows: Sequence[Any]) -> list[Line]:
+    """The rows as lines of the table's file; a text is why a line contains none."""
+    return [
+        Line(table.name, table.name, number, UnusableError("malformed", row) if isinstance(row, str) else row)
+        for number, row in enumerate(rows, start=1)
+    ]
 
 
 def reasons(ready: ReadyImport) -> list[str]:
@@ -136,10 +142,50 @@ def test_a_form_reads_the_same_from_parquet_as_from_jsonl(tmp_path: Path, name: 
     for file in ("rows.jsonl", "rows.json", "rows.parquet"):
         ready = importer()
         table = DatasetTable(path=file)
-        ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+        ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
         found.append(list(ready.sft.values()))
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"from": "Human", "value": "What is 2 + 2?"},
+        {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "2 + 2?"}]},
+        {"role": None, "content": None, "from": "human", "value": "What is 2 + 2?"},  # Parquet has every key in each
+    ],
+    ids=["capital", "parts", "null"],
+)
+def test_turns_are_read_as_in_prompt_files(turn: dict[str, Any]) -> None:
+    (row,) = imported("sft", [{"messages": [turn, {"role": "Assistant", "content": "4"}]}]).sft.values()
+    assert (row["prompt"], row["completion"]) == ([USER], [GOOD])
+
+
+def test_the_detail_of_a_turn_that_cannot_be_used_names_its_field() -> None:
+    good = {"prompt": "a", "chosen": "4", "rejected": "5"}
+    (reject,) = imported("pairs", [good, {**good, "chosen": [USER, {"role": "assistant"}]}]).rejects
+    assert reject["detail"].startswith("chosen[1] has no content")
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        ("sft", {"prompt": "What is 2 + 2?", "completion": "4"}),
+        ("sft", {"messages": [USER, GOOD]}),
+        ("sft", {"messages": [SYSTEM, USER, GOOD]}),
+        ("pairs", {"prompt": [USER], "chosen": "4", "rejected": "5"}),
+        ("pairs", {"prompt": [SYSTEM, USER], "chosen": "4", "rejected": "5"}),
+        ("pairs", {"chosen": [USER, GOOD], "rejected": [USER, BAD]}),
+        ("pairs", {"chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]}),
+    ],
+)
+def test_a_system_column_is_the_first_turn_unless_there_is_a_system_turn(
+    kind: DatasetKind, raw: dict[str, Any]
+) -> None:
+    has_system = "Be brief." in json.dumps(raw)
+    ready = imported(kind, [{**raw, "system": "Be kind." if has_system else "Be brief."}])
+    assert [row["prompt"] for row in (*ready.sft.values(), *ready.pairs.values())] == [[SYSTEM, USER]]
 
 
 SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
@@ -156,12 +202,15 @@ SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
         ("sft", {"prompt": "a\x07b"}, "control_character"),
         ("sft", {"prompt": [USER, GOOD]}, "no_user_turn"),
         ("sft", {"prompt": [SYSTEM]}, "no_user_turn"),
-        ("sft", {"prompt": [{"role": "tool", "content": "x"}]}, "unknown_role"),
-        ("sft", {"prompt": [{"role": "user", "content": None}]}, "wrong_type"),
+        ("sft", {"prompt": [{"role": "narrator", "content": "x"}]}, "unknown_role"),
+        ("sft", {"prompt": [{"role": "tool", "content": "x"}]}, "tool_turn"),
+        ("sft", {"prompt": [USER, {**GOOD, "content": "", "tool_calls": [{"id": "a"}]}, USER]}, "tool_turn"),
+        ("sft", {"prompt": [{"role": "user", "content": None}]}, "no_content"),
+        ("sft", {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "not_text"),
         ("sft", {"prompt": ["x"]}, "wrong_type"),
         ("sft", {"completion": "\ud800"}, "not_unicode"),
         ("sft", {"score": "much"}, "wrong_type"),
-        ("sft", {"score": float("nan")}, "wrong_type"),
+        ("sft", {"score": float("inf")}, "wrong_type"),
         ("sft", {"source": ["x"]}, "wrong_type"),
         ("pairs", {"rejected": "4"}, "same_texts"),
         ("pairs", {"rejected": "4 \n"}, "same_texts"),
@@ -171,12 +220,23 @@ SFT = {"prompt": "What is 2 + 2?", "completion": "4"}
         ("pairs", {"chosen": [USER], "rejected": [USER, BAD]}, "no_response"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(kind: Kind, change: dict[str, Any], reason: str) -> None:
+def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(
+    kind: DatasetKind, change: dict[str, Any], reason: str
+) -> None:
     usable = SFT if kind == "sft" else {"prompt": "What is 2 + 2?", "chosen": "4", "rejected": "5"}
     ready = imported(kind, [usable, {**usable, "prompt": "Another?", **change}])
     assert len(ready.sft) + len(ready.pairs) == 1
     (reject,) = ready.rejects
     assert (reject["id"], reject["reason"]) == ("t.jsonl:2", reason)
+
+
+@pytest.mark.parametrize("none", [None, "", float("nan")])
+def test_a_row_without_a_score_is_kept(none: Any) -> None:
+    (row,) = imported("sft", [{**SFT, "score": none}]).sft.values()
+    assert row["reward"] is None
+    pair = {"prompt": "a", "chosen": "4", "rejected": "5", "score_chosen": 2, "score_rejected": none}
+    (kept,) = imported("pairs", [pair]).pairs.values()
+    assert (kept["chosen_reward"], kept["rejected_reward"], kept["margin"]) == (2.0, None, None)
 
 
 def test_the_same_row_twice_is_a_duplicate_and_another_response_is_not() -> None:
@@ -211,7 +271,7 @@ def test_a_held_out_prompt_is_rejected_even_if_only_its_trailing_space_differs()
     ],
 )
 def test_a_table_that_cannot_be_used_stops_the_run_in_one_line(
-    kind: Kind, rows: list[Any], table: dict[str, Any], says: str
+    kind: DatasetKind, rows: list[Any], table: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         imported(kind, rows, DatasetTable(path="t.jsonl", **table))
@@ -274,11 +334,75 @@ def test_shards_in_a_folder_are_read_in_order_and_named_in_rejects(tmp_path: Pat
             path.write_text(json.dumps(rows) if file.endswith(".json") else lines)
     table = DatasetTable(path="shards")
     ready = importer()
-    ready.read(ReadyTable("sft", table, ready_rows.rows(table, tmp_path)))
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
     assert [row["prompt"][0]["content"] for row in ready.sft.values()] == ["What is 2 + 2?", "c"]
     assert [(r["id"], r["reason"]) for r in ready.rejects] == [
-        (f"{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
+        (f"shards/{files[1]}:{2 if '.csv' in files[1] else 1}", "empty_response")
     ]
+
+
+def test_shards_of_a_pattern_are_named_by_their_place(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_text(json.dumps(SFT) + "\n" + json.dumps({**SFT, "completion": ""}))
+    table = DatasetTable(path="*/rows.jsonl")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        ("a/rows.jsonl:2", "empty_response"),
+        ("b/rows.jsonl:1", "duplicate"),
+        ("b/rows.jsonl:2", "empty_response"),
+    ]
+    assert [row["file"] for row in ready.prompts.values()] == ["a/rows.jsonl"]
+
+
+def test_an_empty_cell_is_an_empty_text_or_a_missing_score(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion,score\nA?,b,\nB?,,1\n,c,1\n")
+    table = DatasetTable(path="rows.csv")
+    ready = importer()
+    ready.read(ReadyTable("sft", table, ready_rows.reader(table, tmp_path).lines()))
+    assert [row["reward"] for row in ready.sft.values()] == [None]
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [
+        ("rows.csv:3", "empty_response"),
+        ("rows.csv:4", "empty"),
+    ]
+
+
+def test_a_file_is_a_table_and_the_recipe_is_written_as_it_was() -> None:
+    table = DatasetTable(path="b.jsonl", form="trl")
+    dataset = ReadyDataset(sft=("a.jsonl", table), pairs=("c.jsonl",))
+    assert dataset.tables == (
+        ("sft", DatasetTable(path="a.jsonl")),
+        ("sft", table),
+        ("pairs", DatasetTable(path="c.jsonl")),
+    )
+    assert dataset.model_dump() == {"sft": ("a.jsonl", table.model_dump()), "pairs": ("c.jsonl",)}
+
+
+def test_no_more_rows_are_read_than_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({**SFT, "prompt": p}) + "\n" for p in "abc"))
+    lines = ready_rows.reader(DatasetTable(path="rows.jsonl", limit=2), tmp_path).lines()
+    assert [(line.file, line.number) for line in lines] == [("rows.jsonl", 1), ("rows.jsonl", 2)]
+
+
+def test_a_file_can_be_given_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.DOWNLOADED_DATASETS_PATH", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+
+    class Server(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"{json.dumps(SFT)}\nnot JSON\n".encode())
+
+    with serve(Server) as url:
+        table = DatasetTable(path=f"{url}/rows.jsonl")
+        ready = importer()
+        reader = ready_rows.reader(table, tmp_path)
+        ready.read(ReadyTable("sft", table, reader.lines()))
+    assert len(ready.sft) == 1
+    assert [(r["id"], r["reason"]) for r in ready.rejects] == [(f"{url}/rows.jsonl:2", "malformed")]
+    assert reader.fingerprint() == f"{url}/rows.jsonl"
 
 
 def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_an_edit(tmp_path: Path) -> None:
@@ -293,7 +417,7 @@ def test_a_folder_in_the_form_of_a_hub_data_set_is_read_by_split_and_anew_after_
         answer = {"role": "assistant", "content": chosen}
         pq.write_table(pa.Table.from_pylist([{**raw, "chosen": [USER, answer]}]), file)
         ready = importer()
-        ready.read(ReadyTable("pairs", table, ready_rows.rows(table, tmp_path)))
+        ready.read(ReadyTable("pairs", table, ready_rows.reader(table, tmp_path).lines()))
         assert [row["chosen"][0]["content"] for row in ready.pairs.values()] == [chosen]
-        prints.append(ready_rows.fingerprint(table, tmp_path))
+        prints.append(ready_rows.reader(table, tmp_path).fingerprint())
     assert prints[0] != prints[1]
