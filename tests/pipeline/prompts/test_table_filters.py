@@ -12,7 +12,7 @@ from prompt_tables import OWN, jsonl, refused, take
 from pydantic import ValidationError
 
 from fusechat.pipeline.prompts.readers import PromptReader
-from fusechat.pipeline.recipe import PromptTable
+from fusechat.pipeline.recipe import JudgedSuite, Prompts, PromptTable
 
 ROWS = [{"q": f"Why {i}?", "n": i, "kind": "even" if i % 2 == 0 else "odd"} for i in range(20)]
 ENTRY: dict[str, Any] = {"columns": {"prompt": "q"}, **OWN}
@@ -117,6 +117,25 @@ def test_the_expected_number_of_prompts_stands_beside_the_count(tmp_path: Path) 
     taken = take(tmp_path, entry(tmp_path, expected_rows=51098))
     assert taken.tables[0].line() == "p.jsonl: 20 rows, 20 prompts (51,098 expected)"
     assert taken.tables[0].summary()["expected"] == 51098
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"prompts": {"contamination": {"sets": [{"path": "e.jsonl", "sample": 3}]}}},
+        {"suite": {"files": [{"path": "e.jsonl", "sample": 3}]}},
+        {"suite": {"files": ["e.jsonl"], "answers": {"path": "e.jsonl", "sample": 3}}},
+    ],
+)
+def test_a_sample_of_what_is_read_whole_is_refused_with_the_recipe(where: dict[str, Any]) -> None:
+    says = "sample is for prompts.train and prompts.heldout"
+    if "prompts" in where:
+        with pytest.raises(ValidationError, match=f"sets: {says}"):
+            Prompts.model_validate(where["prompts"])
+        return
+    suite = {"name": "s", "kind": "judged", "judge": "j", "baseline": "reference", **where["suite"]}
+    with pytest.raises(ValidationError, match=f"(files|answers): {says}; a suite has limit"):
+        JudgedSuite.model_validate(suite)
 
 
 # --- functions
