@@ -67,6 +67,33 @@ def test_languages_are_those_of_the_prompts(tmp_path: Path) -> None:
     assert take(tmp_path, entry(tmp_path, rows, languages=["en", "ja"])).left_out == {"languages": 1}
 
 
+ENGLISH, CHINESE = "What is the weather like in this town today?", "请问今天的天气怎么样？"
+
+
+def conversation(*texts: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"m": [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]}
+
+
+def test_filters_by_text_do_not_look_at_an_answer_that_is_dropped(tmp_path: Path) -> None:
+    rows = [conversation(ENGLISH, CHINESE * 9), conversation(CHINESE, ENGLISH * 9)]
+    keys = {"columns": {"messages": "m"}, "last_answer": "drop"}
+    assert take(tmp_path, entry(tmp_path, rows, languages=["zh"], **keys)).texts == [CHINESE]
+    rows = [conversation("Tell me a story.", "```python\ndef f(): pass\n```")]
+    taken = take(tmp_path, entry(tmp_path, rows, exclude_topics=["code"], **keys))
+    assert (taken.texts, taken.left_out) == (["Tell me a story."], {})
+
+
+def test_a_row_that_cannot_be_used_is_a_reject_whatever_the_filters_by_text(tmp_path: Path) -> None:
+    rows = [conversation(CHINESE), {"m": "no turns"}, {"m": [{"role": "tool", "content": CHINESE}]}]
+    table = entry(tmp_path, rows, languages=["zh"], exclude_topics=["code"], columns={"messages": "m"})
+    taken = take(tmp_path, table, invalid="reject")
+    assert (taken.texts, taken.left_out) == ([CHINESE], {})
+    assert taken.reasons == ["wrong_type", "tool_turn"]
+    numbers = jsonl(tmp_path, [{"q": 7}, {"q": CHINESE}], "n.jsonl")
+    assert take(tmp_path, {"path": numbers, **ENTRY, "languages": ["zh"]}, invalid="reject").reasons == ["wrong_type"]
+
+
 # --- limit, sample, expected_rows
 
 
@@ -156,6 +183,14 @@ def test_a_function_may_change_a_row_split_it_or_leave_it_out(tmp_path: Path) ->
     assert taken.texts == ["None.", "Why 1? 0", "Why 2? 0", "Why 2? 1"]
     assert sorted(prompt["id"] for prompt in taken.prompts) == ["p-1", "p-2", "p-3", "p-3-2"]
     assert taken.left_out == {"function": 17}
+
+
+def test_rows_behind_a_bad_one_of_a_function_are_read_on(tmp_path: Path) -> None:
+    function(tmp_path, "def f(row): return [{'q': 'A?'}, {'x': 1}, {'q': 'B?'}, {'q': ''}, {'q': 'C?'}]")
+    taken = take(tmp_path, entry(tmp_path, ROWS[:1], function="rows.py:f"), invalid="reject")
+    assert taken.texts == ["A?", "B?", "C?"]
+    assert taken.reasons == ["missing_column", "empty"]
+    assert sorted(prompt["id"] for prompt in taken.prompts) == ["p-1", "p-1-3", "p-1-5"]
 
 
 def test_a_function_s_file_may_define_data_classes(tmp_path: Path) -> None:
