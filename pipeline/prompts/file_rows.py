@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError, one_line
-from .files import ENCODINGS, ending, is_utf8, open_text, open_unpacked, unreadable
+from .input_files import ENCODINGS, ending, is_utf8, open_text, open_unpacked, unreadable
 from .rows import RawRow
 from .unusable import UnusableError
 

@@ -17,7 +17,7 @@ from ..recipe import PromptTable
 from . import download, hub
 from .column_types import type_problem
 from .file_rows import BATCH_ROWS, ReadRow, csv_delimiter, csv_header, csv_rows, json_rows, parquet_rows, parquet_schema
-from .files import FORMATS, ending, files_of
+from .input_files import FORMATS, ending, files_of
 from .rows import KEYS
 from .table_rows import TableRows
 from .unusable import UnusableError

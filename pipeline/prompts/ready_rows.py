@@ -10,7 +10,7 @@ from ..recipe import DatasetTable, PromptTable
 from ..selection.ready_dataset import RowAt
 from . import hub
 from .file_rows import BATCH_ROWS, ReadRow, csv_rows, json_rows, parquet_rows
-from .files import FORMATS, ending, files_of
+from .input_files import FORMATS, ending, files_of
 from .readers import PromptReader
 from .unusable import UnusableError
 

@@ -16,7 +16,7 @@ from ..recipe import PromptTable
 from . import text, topics, turns
 from .columns import NoPathError, Values, lookup, top_level
 from .conditions import fulfils
-from .extract import extracted
+from .extracted_columns import extracted
 from .row_responses import RowResponses
 from .rows import RawRow, conversation
 from .unusable import UnusableError

@@ -12,7 +12,7 @@ from prompt_tables import jsonl, refused, take
 from pydantic import ValidationError
 
 from fusechat.pipeline.prompts.columns import Values, lookup
-from fusechat.pipeline.prompts.extract import assertions, examples, extracted
+from fusechat.pipeline.prompts.extracted_columns import assertions, examples, extracted
 from fusechat.pipeline.recipe import Extract, PromptTable
 
 
