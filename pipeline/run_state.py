@@ -24,7 +24,7 @@ class RunJSON(TypedDict, total=False):
     unmarked: list[str]
     """See RunState.unmarked."""
     commits: dict[str, str]
-    """`hub@revision` -> commit."""
+    """`hub@revision`, or `datasets/hub@revision` -> commit."""
 
 
 class RunState:
@@ -97,7 +97,10 @@ class RunState:
 
     @property
     def commits(self) -> dict[str, str] | None:
-        """`hub@revision` -> commit, of the run's models. None for a run that version 0.1.0 began: it stores none."""
+        """`hub@revision` -> commit, of the run's models and data sets (`datasets/hub@revision`).
+
+        None for a run that version 0.1.0 began: it stores none.
+        """
         if self._stored and "commits" not in self._stored:
             return None
         return self._stored.get("commits", {})

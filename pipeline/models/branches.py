@@ -56,13 +56,18 @@ def pinned(
     """
     known = dict(commits)
     if resolve:
-        named: list[tuple[str, Pinned]] = list(models(recipe)) if "models" in resolve else []
-        sets: list[PromptTable | DatasetTable] = [
-            *(tables(recipe) if "prompts" in resolve else ()),
-            *(suite_tables(recipe) if "suites" in resolve else ()),
-        ]
-        named += [(t.name, t) for t in sets if t.hub is not None and not (base / t.hub).is_dir()]
-        new = {name: who for who, node in named if (name := branch(node)) is not None and name not in known}
+        named: list[tuple[str, str, Pinned]] = []
+        if "models" in resolve:
+            named += [("models", who, model) for who, model in models(recipe)]
+        sets: list[tuple[str, PromptTable | DatasetTable]] = []
+        if "prompts" in resolve:
+            sets += [("prompts", table) for table in tables(recipe)]
+        if "suites" in resolve:
+            sets += [("evaluate", table) for table in suite_tables(recipe)]
+        named += [(stage, t.name, t) for stage, t in sets if t.hub is not None and not (base / t.hub).is_dir()]
+        new = {
+            name: (stage, who) for stage, who, node in named if (name := branch(node)) is not None and name not in known
+        }
         with ThreadPoolExecutor(max_workers=MAX_LOOKUPS) as lookups:
             kinds = {"model" if part == "models" else "dataset" for part in resolve}
             asked = [name for name in commits if kind_of(name) in kinds]
@@ -75,8 +80,7 @@ def pinned(
                 try:
                     known[name] = commit.result()
                 except FusechatError as error:
-                    stage = "prompts" if kind_of(name) == "dataset" else "models"
-                    raise StageError(stage, new[name], str(error)) from error
+                    raise StageError(*new[name], str(error)) from error
 
     def pin(node: Pinned) -> Pinned:
         commit = known.get(branch(node) or "")

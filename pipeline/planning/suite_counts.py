@@ -90,7 +90,7 @@ def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
     if readers and all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
         partial = suite.since or suite.until or (isinstance(suite, JudgedSuite) and suite.categories)
         basis = "the files, before categories and dates" if partial else "the files"
-        return sum(_limited(suite, sum(1 for _ in reader.rows())) for reader in readers), basis
+        return sum(_limited(suite, sum(1 for _ in reader.lines())) for reader in readers), basis
     known = [table.expected_rows for table in tables if table.expected_rows is not None]
     if known and len(known) == len(tables):
         return sum(_limited(suite, rows) for rows in known), "expected_rows"

@@ -52,6 +52,7 @@ def path_steps(path: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+@lru_cache(maxsize=1024)
 def is_template(column: str) -> bool:
     """Whether a column is a template, such as `{instruction}\\n\\n{input}`."""
     return any(match["path"] for match in _PLACE.finditer(column))

@@ -45,16 +45,16 @@ class ComparedRows:
             return
         for entry in self._config.contamination.sets:
             reader = PromptReader(entry, base)
-            for line, raw in reader.rows():
+            for line in reader.lines():
                 try:
-                    if isinstance(raw, UnusableError):
-                        raise raw
-                    content = text.content(rows.conversation(raw, reader.entry))
+                    if isinstance(line.row, UnusableError):
+                        raise line.row
+                    content = text.content(rows.conversation(line.row, reader.entry))
                 except UnusableError as unusable:
                     if unusable.reason == "empty":  # it has no words that a training prompt could contain
                         continue
-                    raise InputError(reader.place, line, unusable.problem) from None
-                self._evaluation.add(content, f"{reader.file}:{line}")
+                    raise InputError(line.place, line.number, unusable.problem) from None
+                self._evaluation.add(content, f"{line.file}:{line.number}")
         self._evaluation.close()
 
     def without_contaminated(self, read: Iterable[Item]) -> Iterator[Item]:

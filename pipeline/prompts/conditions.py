@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
 
 from ..recipe import Condition
 from ..recipe.table_options import Scalar, Where
@@ -13,10 +15,16 @@ def fulfils(values: Sequence[object], where: Where) -> bool:
     """Whether one of the values fulfils the condition. Without a value, only `none_of` can be fulfilled."""
     if isinstance(where, Condition):
         if not values:
-            return not (where.model_fields_set - {"none_of"})
+            return _has_only_none_of(where)
         return any(_fulfils(value, where) for value in values)
     allowed = where if isinstance(where, tuple) else (where,)
     return any(_is_one_of(value, allowed) for value in values)
+
+
+@lru_cache(maxsize=64)
+def _has_only_none_of(condition: Condition) -> bool:
+    """By the values, not by the keys that were given: run.json gives all."""
+    return condition == Condition(none_of=condition.none_of)
 
 
 def _fulfils(value: object, condition: Condition) -> bool:
@@ -54,7 +62,7 @@ def _equals(value: object, allowed: Scalar) -> bool:
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     try:
         return float(value)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError, one_line
-from .files import ENCODINGS, ending, is_utf8, open_text, open_unpacked, unreadable
+from .input_files import ENCODINGS, ending, is_utf8, open_text, open_unpacked, unreadable
 from .rows import RawRow
 from .unusable import UnusableError
 
@@ -94,15 +94,23 @@ def _json(line: bytes) -> object:
 # --- CSV
 
 
-def csv_header(path: Path) -> list[str]:
+def csv_delimiter(path: Path) -> str:
+    """What stands between the cells of a file of this name."""
+    return "\t" if ending(path) == ".tsv" else ","
+
+
+def csv_header(path: Path, delimiter: str) -> list[str]:
     """The names of a CSV file's columns.
+
+    Args:
+        delimiter: what stands between cells (`csv_delimiter`).
 
     Raises:
         InputError: the file can't be read, is empty, or has two columns of one name.
     """
     try:
         with open_text(path) as file:
-            header = next(csv.reader(file, delimiter=_delimiter(path), strict=True), [])
+            header = next(csv.reader(file, delimiter=delimiter, strict=True), [])
     except (csv.Error, UnicodeError) as error:
         raise InputError(str(path), 1, f"not CSV: {error}") from error
     except OSError as error:
@@ -114,17 +122,20 @@ def csv_header(path: Path) -> list[str]:
     return header
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, ReadRow]]:
+def csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, ReadRow]]:
     """The rows by the header's names, with the lines where they begin. An empty cell is an empty text.
+
+    Args:
+        delimiter: what stands between cells (`csv_delimiter`).
 
     Raises:
         InputError: the file can't be read.
     """
     csv.field_size_limit(2**31 - 1)  # the default limit is below what `max_chars` allows
-    header = csv_header(path)
+    header = csv_header(path, delimiter)
     try:
         with open_text(path) as file:
-            reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             next(reader)
             while True:
                 number = reader.line_num + 1
@@ -141,10 +152,6 @@ def csv_rows(path: Path) -> Iterator[tuple[int, ReadRow]]:
         raise InputError(str(path), 0, f"not UTF-16, though it has its byte order mark: {error}") from error
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if ending(path) == ".tsv" else ","
 
 
 def _record(header: list[str], cells: list[str]) -> ReadRow:

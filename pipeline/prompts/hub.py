@@ -90,7 +90,8 @@ def _problem(error: Exception) -> str:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    if any(isinstance(each, GatedRepoError) for each in causes) or "gated" in str(error).lower():
+    # The library drops the cause where it looks into its cache afterwards, and keeps these words.
+    if any(isinstance(each, GatedRepoError) for each in causes) or "is a gated dataset" in str(error):
         return "the data set is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
     if any(isinstance(each, RepositoryNotFoundError) for each in causes):
         return (

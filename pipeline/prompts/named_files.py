@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..recipe import PromptFile, PromptTable
-from .files import COMPRESSED_ENDINGS, FORMATS, files_of
+from .input_files import COMPRESSED_ENDINGS, FORMATS, files_of
 
 ENDINGS = tuple(f"{ending}{packed}" for ending in FORMATS for packed in ("", *sorted(COMPRESSED_ENDINGS)))
 """Endings of the files."""

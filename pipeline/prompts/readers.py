@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from ..identities import digest, file_hash
 from ..recipe import PromptTable
 from . import download, hub
 from .column_types import type_problem
-from .file_rows import BATCH_ROWS, ReadRow, csv_header, csv_rows, json_rows, parquet_rows, parquet_schema
-from .files import FORMATS, ending, files_of
+from .file_rows import BATCH_ROWS, ReadRow, csv_delimiter, csv_header, csv_rows, json_rows, parquet_rows, parquet_schema
+from .input_files import FORMATS, ending, files_of
 from .rows import KEYS
 from .table_rows import TableRows
 from .unusable import UnusableError
@@ -68,11 +68,6 @@ class PromptReader:
         self.left_out: Counter[str] = Counter()
         """Rows that the table's filters left out, by key."""
 
-    def rows(self) -> Iterator[tuple[int, ReadRow]]:
-        """Yields each row that is taken with its line or number. See `lines`."""
-        for line in self.lines():
-            yield line.number, line.row
-
     def lines(self) -> Iterator[Line]:
         """Yields each row that is taken.
 
@@ -81,6 +76,7 @@ class PromptReader:
         """
         table = TableRows(self.entry, self.place, self._base)
         self.num_rows, self.left_out = 0, table.left_out
+        stem = lru_cache(maxsize=1)(self._stem)
         for place, file, number, raw in self._read(table):
             if self.entry.limit is not None and self.num_rows == self.entry.limit:
                 break
@@ -90,7 +86,7 @@ class PromptReader:
                 continue
             for i, row in enumerate(table.mapped(raw), start=1):
                 if self.entry.id == "generated" and not isinstance(row, UnusableError):
-                    row["id"] = f"{self._stem(file)}-{number}" + (f"-{i}" if i > 1 else "")
+                    row["id"] = f"{stem(file)}-{number}" + (f"-{i}" if i > 1 else "")
                 yield Line(place, file, number, row)
         table.check_columns()
 
@@ -103,8 +99,9 @@ class PromptReader:
             content = f"{self.entry.hub}@{self.entry.revision}"
         elif self.entry.file is not None:
             content = _hash(self.path / self.entry.file)
-        elif self._is_folder or self.path.is_dir():
-            files = sorted(f for f in self.path.rglob("*") if f.is_file())
+        elif self.path.is_dir():
+            every = (f for f in self.path.rglob("*") if f.is_file())
+            files = sorted(every) if self._is_folder else files_of(self.path)
             content = digest([[str(f.relative_to(self.path)), _hash(f)] for f in files])
         else:
             files = files_of(self.path)
@@ -162,10 +159,12 @@ class PromptReader:
             self._check_schema(schema, str(path))
             return parquet_rows(path, table.columns_to_read(schema.names, str(path)))
         if kind == "csv":
-            header = csv_header(path)
+            delimiter = csv_delimiter(named)
+            header = csv_header(path, delimiter)
             table.columns_to_read(header, str(path))
             self._check_known(header, str(path))
-            return csv_rows(path) if self._empty_cells else self._csv(csv_rows(path))
+            rows = csv_rows(path, delimiter)
+            return rows if self._empty_cells else self._csv(rows)
         return json_rows(path)
 
     def _csv(self, rows: Iterator[tuple[int, ReadRow]]) -> Iterator[tuple[int, ReadRow]]:

@@ -208,6 +208,8 @@ def conversation(raw: RawRow, entry: PromptTable | None = None) -> list[Message]
     if (raw.get("prompt") is None) == (raw.get("messages") is None):
         raise UnusableError("no_prompt", "give exactly one of prompt and messages")
     if raw.get("messages") is None:
+        if not isinstance(raw["prompt"], str):
+            raise UnusableError("wrong_type", f"prompt must be a string, got {type(raw['prompt']).__name__}")
         messages = [Message(role="user", content=raw["prompt"])]
     else:
         messages = turns.messages_of(raw["messages"], extra_keys=entry is not None and bool(entry.columns))

@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from math import isnan
 from pathlib import Path
 
 from ..errors import InputError, one_line
 from ..identities import digest
-from ..recipe import PromptTable, ResponseColumn
+from ..recipe import PromptTable
 from . import text, topics, turns
 from .columns import NoPathError, Values, lookup, top_level
 from .conditions import fulfils
-from .extract import extracted
-from .rows import RawRow, score
+from .extracted_columns import extracted
+from .row_responses import RowResponses
+from .rows import RawRow, conversation
 from .unusable import UnusableError
 
 Function = Callable[[RawRow], object]
@@ -42,6 +43,10 @@ class TableRows:
         self.left_out: Counter[str] = Counter()
         """Rows that the recipe's keys leave out, by key."""
         self._named = named_columns(entry)
+        self._where = [(where_key(column), column, condition) for column, condition in entry.where.items()]
+        self._columns = [(f"columns.{field}", field, column) for field, column in entry.columns.items()]
+        has_responses = bool(entry.responses) or entry.response_rows is not None
+        self._responses = RowResponses(entry, self._lookup) if has_responses else None
         self._looked_up: set[str] = set()
         self._never_there = set(self._named)
         self._first_columns: list[str] | None = None
@@ -71,19 +76,25 @@ class TableRows:
                     raise InputError(place, 0, f"no column {name!r} ({key}); there are {', '.join(known)}")
                 if name in known:
                     needed[name] = None
-        return list(needed)
+        return list(needed) if self._entry.columns else None
 
     def mapped(self, raw: RawRow) -> Iterator[RawRow | UnusableError]:
         """The rows of the table's row that are taken: none, one, or several if a function returns several."""
         try:
-            for row in self._called(raw):
-                if self._first_columns is None:
-                    self._first_columns = sorted(map(str, row))
-                found = self._taken(row)
-                if found is not None:
-                    yield found
+            called = self._called(raw)
         except UnusableError as unusable:
             yield unusable
+            return
+        for row in called:
+            if self._first_columns is None:
+                self._first_columns = sorted(map(str, row))
+            try:
+                found = self._taken(row)
+            except UnusableError as unusable:
+                yield unusable
+                continue
+            if found is not None:
+                yield found
 
     def check_columns(self) -> None:
         """Call this after the last row.
@@ -121,29 +132,44 @@ class TableRows:
         """A row under the field names; None if a filter leaves it out."""
         entry = self._entry
         if entry.extract:
-            row = extracted(row, entry.extract)
-            for name, rule in entry.extract.items():
-                self._lookup(row, f"extract.{name}.column", rule.column)
-                if rule.function is not None:
-                    self._lookup(row, f"extract.{name}.function", rule.function)
-        for column, condition in entry.where.items():
-            if not fulfils(self._lookup(row, where_key(column), column).values, condition):
-                self.left_out[where_key(column)] += 1
+            row = self._with_extracted(row)
+        for key, column, condition in self._where:
+            if not fulfils(self._lookup(row, key, column).values, condition):
+                self.left_out[key] += 1
                 return None
         found = self._fields(row) if entry.columns else row
         _convert(found)
         if entry.turns and isinstance(found.get("prompt"), str):
             found["messages"] = turns.split(found.pop("prompt"), entry.turns)
-        if entry.languages or entry.exclude_topics:
-            content = _content(found)
-            if entry.languages and text.language(content) not in entry.languages:
-                self.left_out["languages"] += 1
-                return None
-            for topic in entry.exclude_topics:
-                if topics.is_about(content, topic):
-                    self.left_out[f"exclude_topics.{topic}"] += 1
-                    return None
+        if (key_of_text := self._left_out_by(found)) is not None:
+            self.left_out[key_of_text] += 1
+            return None
         return found
+
+    def _with_extracted(self, row: RawRow) -> RawRow:
+        """The row with its new columns. A column for which nothing was found is null."""
+        new = dict(row)
+        for name, rule in self._entry.extract.items():
+            values = self._lookup(new, f"extract.{name}.column", rule.column).values
+            functions: list[object] = []
+            if rule.function is not None:
+                functions = self._lookup(new, f"extract.{name}.function", rule.function).values
+            new[name] = extracted(rule, values, functions)
+        return new
+
+    def _left_out_by(self, row: RawRow) -> str | None:
+        """The key that leaves a row out because of its prompt's text. None if the row is taken, or if it has no
+        conversation that can be used: then it is rejected later."""
+        entry = self._entry
+        if not entry.languages and not entry.exclude_topics:
+            return None
+        try:
+            content = text.content(conversation(row, entry))
+        except UnusableError:
+            return None
+        if entry.languages and text.language(content) not in entry.languages:
+            return "languages"
+        return next((f"exclude_topics.{t}" for t in entry.exclude_topics if topics.is_about(content, t)), None)
 
     def _lookup(self, row: RawRow, key: str, column: str) -> Values:
         found = lookup(row, column)
@@ -155,70 +181,18 @@ class TableRows:
     def _fields(self, row: RawRow) -> RawRow:
         """The row's fields, from the recipe's columns."""
         fields: RawRow = {}
-        for field, column in self._entry.columns.items():
-            found = self._lookup(row, f"columns.{field}", column)
+        for key, field, column in self._columns:
+            found = self._lookup(row, key, column)
             if not found.is_there and field in ("prompt", "messages"):
                 there = ", ".join(sorted(map(str, row)))
-                raise UnusableError("missing_column", f"no column {column!r} (columns.{field}); there are {there}")
+                raise UnusableError("missing_column", f"no column {column!r} ({key}); there are {there}")
             values = found.values
             if len(values) > 1 and field != "tests":
-                raise UnusableError("wrong_type", f"{column!r} (columns.{field}) gives {len(values)} values, not one")
+                raise UnusableError("wrong_type", f"{column!r} ({key}) gives {len(values)} values, not one")
             fields[field] = values if len(values) > 1 else values[0] if values else None
-        if self._entry.responses or self._entry.response_rows is not None:
-            fields["responses"], fields["scores"] = self._responses(row)
+        if self._responses is not None:
+            fields["responses"], fields["scores"] = self._responses.of(row)
         return fields
-
-    def _responses(self, row: RawRow) -> tuple[dict[str, list[str]], dict[str, dict[str, list[float | None]]]]:
-        """The row's responses by source, and their scores by reward and source."""
-        responses: dict[str, list[str]] = {}
-        scores: dict[str, dict[str, list[float | None]]] = {}
-
-        def add(source: object, response: object, rated: Mapping[str, object], key: str) -> None:
-            if response is None or source is None:
-                return
-            if not isinstance(response, str):
-                raise UnusableError("wrong_type", f"{key}.response must be text, got {type(response).__name__}")
-            responses.setdefault(str(source), []).append(response)
-            for reward, value in rated.items():
-                scores.setdefault(reward, {}).setdefault(str(source), []).append(score(value, f"{key}.scores.{reward}"))
-
-        for name, columns in self._entry.response_columns.items():
-            key = f"responses.{name}"
-            for response, rated in self._rated(row, key, columns):
-                add(name, response, rated, key)
-        if (table := self._entry.response_rows) is not None:
-            key = "response_rows"
-            sources = _flat(self._lookup(row, f"{key}.source", table.source))
-            rated_responses = list(self._rated(row, key, ResponseColumn(response=table.response, scores=table.scores)))
-            if len(sources) == 1:
-                sources *= len(rated_responses)
-            if len(sources) != len(rated_responses):
-                raise UnusableError("wrong_type", f"{len(sources)} sources, but {len(rated_responses)} responses")
-            for source, (response, rated) in zip(sources, rated_responses, strict=True):
-                name = table.names.get(str(source), str(source).rpartition("/")[2].lower())
-                add(None if source is None else name, response, rated, key)
-        return responses, scores
-
-    def _rated(self, row: RawRow, key: str, columns: ResponseColumn) -> Iterator[tuple[object, dict[str, object]]]:
-        """The responses of a column, each with its scores."""
-        response_key = (
-            key if isinstance(self._entry.responses.get(key.removeprefix("responses.")), str) else f"{key}.response"
-        )
-        texts = _flat(self._lookup(row, response_key, columns.response))
-        rated = {
-            reward: _flat(self._lookup(row, f"{key}.scores.{reward}", column))
-            for reward, column in columns.scores.items()
-        }
-        if all(response is None for response in texts):
-            yield from ((response, {}) for response in texts)
-            return
-        for reward, values in rated.items():
-            if len(values) != len(texts):
-                raise UnusableError(
-                    "wrong_type", f"{key}.scores.{reward}: {len(values)} scores, {len(texts)} responses"
-                )
-        for i, response in enumerate(texts):
-            yield response, {reward: values[i] for reward, values in rated.items()}
 
 
 def named_columns(entry: PromptTable) -> dict[str, str]:
@@ -281,18 +255,3 @@ def _convert(row: RawRow) -> None:
     tests = row.get("tests")
     if isinstance(tests, list) and all(isinstance(test, str | None) for test in tests):
         row["tests"] = "\n".join(test for test in tests if test is not None)
-
-
-def _content(row: RawRow) -> str:
-    """The row's prompt, for filters that look at its text; a row that can't be used is rejected later."""
-    if isinstance(row.get("prompt"), str):
-        return str(row["prompt"])
-    try:
-        return text.content(turns.messages_of(row.get("messages"), extra_keys=True))
-    except UnusableError:
-        return ""
-
-
-def _flat(found: Values) -> list[object]:
-    """The values, with the items of a list in place of the list."""
-    return [item for value in found.aligned for item in (value if isinstance(value, list) else [value])]

@@ -168,11 +168,6 @@ class TakenRows:
             {r: {s: v for s, v in by.items() if s in self._imported} for r, by in carried.scores.items()},
         )
 
-    def place(self, row: PromptRow) -> str:
-        """Where a prompt was first read."""
-        first = self._seen[key(row)]
-        return f"{self._files[first.file]}:{first.line}"
-
 
 def labels(entries: Sequence[str | PromptTable]) -> list[str]:
     """Names of the tables in records: the file's name, with its folders where two files have one name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from ..recipe.table_options import Role
 from ..records import Message
@@ -101,7 +102,7 @@ def split(text: str, marks: Mapping[Role, str]) -> list[Message]:
     with a letter ends a word. Text before the first mark is the user's. Empty turns are left out, and two turns of one
     role in a row become one.
     """
-    pattern = re.compile("|".join(f"(?P<{role}>{_mark(mark)})" for role, mark in _longest_first(marks)))
+    pattern = _pattern(tuple(marks.items()))
     messages: list[Message] = []
     role: Role = "user"
     start = 0
@@ -122,8 +123,11 @@ def split(text: str, marks: Mapping[Role, str]) -> list[Message]:
     return messages
 
 
-def _longest_first(marks: Mapping[Role, str]) -> list[tuple[Role, str]]:
-    return sorted(marks.items(), key=lambda item: len(item[1]), reverse=True)
+@lru_cache(maxsize=64)
+def _pattern(marks: tuple[tuple[Role, str], ...]) -> re.Pattern[str]:
+    """Matches any of the marks, the longest first, as a group with the name of its role."""
+    longest_first = sorted(marks, key=lambda item: len(item[1]), reverse=True)
+    return re.compile("|".join(f"(?P<{role}>{_mark(mark)})" for role, mark in longest_first))
 
 
 def _mark(mark: str) -> str:

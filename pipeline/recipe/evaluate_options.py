@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from . import suite_collections
 from .fields import Name, Section
 from .model_options import Engine, Model, Placement, Sampling
-from .prompt_options import PromptFile
+from .prompt_options import PromptFile, check_no_prompt_filters, check_takes_all
 from .rating_options import RatingInstructions, check_rating_request
 from .source_options import Endpoint
 
@@ -49,6 +49,8 @@ SuiteForm = Literal[
 JUDGED_FORMS = ("alpaca_eval", "arena_hard", "mt_bench", "align_bench")
 DATED_FORMS = ("livecodebench", "livebench")
 """Forms whose rows have a date."""
+SUITE_LIMIT = "; a suite has limit"
+"""What takes the place of `sample` in a suite, for messages."""
 
 
 class Suite(Section):
@@ -88,8 +90,11 @@ class Suite(Section):
             raise ValueError("ask must contain {prompt}")
         if self.form != "rows" and not all(isinstance(file, str) or not file.columns for file in self.files):
             raise ValueError(f"form {self.form} needs files and tables without columns: the form defines the columns")
+        if self.form != "rows":
+            check_no_prompt_filters("files", self.files)
         if self.form not in DATED_FORMS and (self.since or self.until):
             raise ValueError(f"since and until are for the forms {', '.join(DATED_FORMS)}, not for {self.form}")
+        check_takes_all("files", self.files, SUITE_LIMIT)
         return self
 
 
@@ -153,6 +158,7 @@ class JudgedSuite(Suite):
     def _judged(self) -> Self:
         if self.form not in ("rows", *JUDGED_FORMS):
             raise ValueError(f"form {self.form} is verified, not judged")
+        check_takes_all("answers", (self.answers,), SUITE_LIMIT)
         if self.method == "rating":
             for key in ("baseline", "control"):
                 if key in self.model_fields_set and getattr(self, key) not in (None, "none"):

@@ -70,10 +70,11 @@ def tables(recipe: Recipe) -> Iterator[PromptTable | DatasetTable]:
 
 
 def suite_tables(recipe: Recipe) -> Iterator[PromptTable]:
-    """The tables of the recipe's suites."""
+    """The tables of the recipe's suites, and those of answers to compare with."""
     for suite in recipe.evaluate.suites:
         if not isinstance(suite, HarnessSuite):
-            yield from (entry for entry in suite.files if isinstance(entry, PromptTable))
+            entries = (*suite.files, suite.answers) if isinstance(suite, JudgedSuite) else suite.files
+            yield from (entry for entry in entries if isinstance(entry, PromptTable))
 
 
 def models(recipe: Recipe) -> Iterator[tuple[str, Model]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -18,6 +19,26 @@ PromptFile = Annotated[
     Annotated[str, Tag("file")] | Annotated[PromptTable, Tag("table")],
     Discriminator(lambda entry: "file" if isinstance(entry, str) else "table"),
 ]
+
+
+def check_takes_all(key: str, entries: Iterable[PromptFile | None], way_out: str = "") -> None:
+    """Checks that tables which are read whole have no `sample`.
+
+    Raises:
+        ValueError: one has.
+    """
+    if any(isinstance(entry, PromptTable) and entry.sample is not None for entry in entries):
+        raise ValueError(f"{key}: sample is for prompts.train and prompts.heldout{way_out}")
+
+
+def check_no_prompt_filters(key: str, entries: Iterable[PromptFile]) -> None:
+    """Checks that tables whose prompts are made later have no filters on the prompt's text.
+
+    Raises:
+        ValueError: one has.
+    """
+    if any(isinstance(entry, PromptTable) and (entry.languages or entry.exclude_topics) for entry in entries):
+        raise ValueError(f"{key}: languages and exclude_topics are for tables whose columns name the prompt; use where")
 
 
 class Normalise(Section):
@@ -67,6 +88,7 @@ class Contamination(Section):
     def _something(self) -> Self:
         if not self.sets and not self.heldout:
             raise ValueError("there is nothing to compare with: name sets, or set heldout to true")
+        check_takes_all("sets", self.sets)
         return self
 
 

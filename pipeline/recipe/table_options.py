@@ -169,8 +169,8 @@ class PromptTable(Section):
     columns: dict[PromptField, str] = Field(default={})
     """Field of a prompt row -> column. Other columns are then ignored. A column can be a path into nested values
     (`chosen[0].content`, `completions[].response` for all items) or a template (`"{instruction}\\n\\n{input}"`; space
-    around the result is removed). Numbers are converted to text, and `tests` may be a list. Default: the columns have
-    the names of the fields."""
+    around the result is removed). Whole numbers become text in `id`, and numbers of any kind in `gold`; `tests` may be
+    a list. Default: the columns have the names of the fields."""
     responses: dict[
         Name,
         Annotated[
@@ -195,7 +195,7 @@ class PromptTable(Section):
     """Number of rows to read from the start. Default: all rows."""
     sample: int | None = Field(default=None, ge=1, exclude_if=_is_none)
     """Number of prompts to take: those with the smallest hashes of the rows that are left after all filters. Every row
-    of a taken prompt is taken. Default: all prompts."""
+    of a taken prompt is taken. For tables of `prompts.train` and `prompts.heldout`. Default: all prompts."""
     expected_rows: int | None = Field(default=None, ge=1, exclude_if=_is_none)
     """Number of prompts that the table is expected to give, e.g. that of the paper. `fusechat plan` uses it where the
     data is not on the machine; the stage `prompts` prints it beside the count."""

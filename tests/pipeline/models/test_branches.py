@@ -192,3 +192,18 @@ def test_the_branch_of_a_data_set_becomes_its_commit_too(recipe: Path, opened: C
     assert Hub.asked == ["datasets/org/set@main"]
     Hub.branches["datasets/org/set@main"] = BY_HAND
     assert f"datasets/org/set@main: has moved to {BY_HAND}; this run stays with {SECOND}" in opened().said
+
+
+def test_the_branch_of_a_suite_s_answers_becomes_its_commit_too(recipe: Path, opened: Callable[..., Opened]) -> None:
+    far = {"hub": "org/answers", "revision": "main"}
+    suite = {"name": "s", "kind": "judged", "judge": "a", "baseline": "reference", "files": ["p.jsonl"], "answers": far}
+    tree = yaml.safe_load(recipe.read_text())
+    tree["evaluate"]["suites"] = [suite]
+    recipe.write_text(yaml.safe_dump(tree))
+    says = r"^stage evaluate, org/answers/train: datasets/org/answers@main can't be fetched from the hub: .+$"
+    with pytest.raises(StageError, match=says):
+        opened()
+    Hub.branches["datasets/org/answers@main"] = SECOND
+    opened()
+    kept = json.loads((recipe.parent / "run/run.json").read_text())
+    assert kept["commits"]["datasets/org/answers@main"] == SECOND

@@ -10,6 +10,7 @@ import pytest
 from example_recipe import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompt_tables import OWN, jsonl, refused, take
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.prompts import contamination, text
@@ -120,3 +121,18 @@ def test_an_evaluation_set_that_cannot_be_read_whole_stops_the_run(tmp_path: Pat
         written(tmp_path, sets=("absent.jsonl",))
     with pytest.raises(InputError, match=r"no column 'problem' \(columns\.prompt\); there are question, answer"):
         written(tmp_path, sets=(PromptTable(path="gsm8k.csv", columns={"prompt": "problem"}),))
+
+
+def test_a_match_names_the_file_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    asked = "one two three four five six seven eight nine ten"
+    write_jsonl(tmp_path / "sets" / "a.jsonl", [{"prompt": "nothing of that kind is in here at all"}])
+    write_jsonl(tmp_path / "sets" / "b.jsonl", [{"prompt": asked}])
+    train = jsonl(tmp_path, [{"q": asked}, {"q": "Something else?"}])
+    table = {"path": train, "columns": {"prompt": "q"}, **OWN}
+    taken = take(tmp_path, table, contamination={"sets": ["sets"]})
+    rejects = [reject for reject in taken.rejects if reject["reason"] == "contaminated"]
+    assert ["sets/b.jsonl:1" in reject["detail"] for reject in rejects] == [True]
+    write_jsonl(tmp_path / "sets" / "b.jsonl", [{"prompt": 7}])
+    line = refused(tmp_path, table, contamination={"sets": ["sets"]})
+    assert line == "sets/b.jsonl:1: prompt must be a string, got int"

@@ -50,7 +50,7 @@ def written(folder: Path, kind: str, rows: list[dict[str, Any]] = ROWS) -> dict[
 
 
 def read(folder: Path, **entry: Any) -> list[dict[str, Any]]:
-    found = [raw for _, raw in PromptReader(PromptTable(**entry), folder).rows()]
+    found = [line.row for line in PromptReader(PromptTable(**entry), folder).lines()]
     assert not [r for r in found if isinstance(r, UnusableError)]
     return [r for r in found if isinstance(r, dict)]
 
@@ -172,7 +172,7 @@ def test_a_parquet_column_of_a_wrong_type_is_named(tmp_path: Path, column: pa.Ar
 
 def broken(folder: Path, text: bytes) -> list[tuple[int, Any]]:
     (folder / "p.csv").write_bytes(b"id,prompt\n" + text)
-    found = list(PromptReader("p.csv", folder).rows())
+    found = [(line.number, line.row) for line in PromptReader("p.csv", folder).lines()]
     return [(line, str(raw) if isinstance(raw, UnusableError) else raw["id"]) for line, raw in found]
 
 
@@ -222,13 +222,13 @@ def test_a_parquet_file_that_breaks_in_the_middle_says_where(tmp_path: Path) -> 
     data[middle : middle + 60_000] = bytes(60_000)
     (tmp_path / "p.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"p\.parquet: after row \d+, it can't be read as Parquet"):
-        list(PromptReader("p.parquet", tmp_path).rows())
+        list(PromptReader("p.parquet", tmp_path).lines())
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.jsonl"])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="prompt file not found"):
-        list(PromptReader(name, tmp_path).rows())
+        list(PromptReader(name, tmp_path).lines())
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path: Path) -> Non
         "from fusechat.pipeline.errors import InputError\n"
         "from fusechat.pipeline.prompts.readers import PromptReader\n"
         "entry = PromptTable(hub='nobody/nothing', revision='main')\n"
-        "try:\n    list(PromptReader(entry, Path('.')).rows())\n"
+        "try:\n    list(PromptReader(entry, Path('.')).lines())\n"
         "except InputError as error:\n    print(error)\n"
     )
     places = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
@@ -263,3 +263,57 @@ def test_a_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
             (tmp_path / "set").rmdir()
     away = PromptReader(PromptTable(hub="a/b", revision="abc"), tmp_path)
     assert away.fingerprint() == "a/b@abc"
+
+
+def test_the_fingerprint_of_a_folder_of_files_is_that_of_the_files_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "p" / "deep").mkdir(parents=True)
+    write_jsonl(tmp_path / "p" / "deep" / "a.jsonl", [{"id": "1"}])
+    reader = PromptReader("p", tmp_path)
+    before = reader.fingerprint()
+    for name in (".hidden.jsonl", "_metadata.parquet", "README.md", "deep/x.txt"):
+        (tmp_path / "p" / name).write_text("not read")
+    assert reader.fingerprint() == before
+    (tmp_path / "p" / "deep" / "a.jsonl").rename(tmp_path / "p" / "deep" / "b.jsonl")
+    assert reader.fingerprint() != before
+
+
+def test_the_delimiter_of_a_file_at_an_address_follows_from_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0a1b2c").write_text("id\tprompt\na\tOne, two?\n")
+    monkeypatch.setattr("fusechat.pipeline.prompts.download.fetched", lambda _: tmp_path / "0a1b2c")
+    assert read(tmp_path, path="https://host/p.tsv") == [{"id": "a", "prompt": "One, two?"}]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "hub"])
+def test_a_filter_without_columns_leaves_the_rows_whole(tmp_path: Path, kind: str) -> None:
+    rows = [{"id": str(i), "domain": "instruction", "prompt": f"Why {i}?"} for i in range(3)]
+    found = read(tmp_path, **written(tmp_path, kind, rows), where={"id": "1"})
+    assert found == [rows[1]]
+    if kind != "jsonl":
+        with pytest.raises(InputError, match=r"no column 'uid' \(where\.uid\); there are id, domain, prompt"):
+            read(tmp_path, **given(tmp_path, kind), where={"uid": "1"})
+
+
+def given(folder: Path, kind: str) -> dict[str, Any]:
+    """The part of an entry for a file that `written` wrote before."""
+    return {"hub": "set", "revision": "main", "split": "test"} if kind == "hub" else {"path": f"p.{kind}"}
+
+
+@pytest.mark.parametrize("is_gated", [True, False])
+def test_a_data_set_is_called_gated_by_the_hub_s_answer_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gated: bool
+) -> None:
+    from datasets.exceptions import DatasetNotFoundError
+    from httpx2 import Request, Response
+    from huggingface_hub.errors import GatedRepoError
+
+    def load(*_args: object, **_kwargs: object) -> None:
+        answer = Response(403, request=Request("GET", "http://hub"))
+        cause = GatedRepoError("no", response=answer) if is_gated else OSError("aggregated.json")
+        raise DatasetNotFoundError("The aggregated dataset has not been found") from cause
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, hub="a/aggregated", revision="main")
+    assert ("accept its terms on its page" in str(caught.value)) is is_gated

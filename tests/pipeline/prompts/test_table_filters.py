@@ -12,7 +12,7 @@ from prompt_tables import OWN, jsonl, refused, take
 from pydantic import ValidationError
 
 from fusechat.pipeline.prompts.readers import PromptReader
-from fusechat.pipeline.recipe import PromptTable
+from fusechat.pipeline.recipe import JudgedSuite, Prompts, PromptTable
 
 ROWS = [{"q": f"Why {i}?", "n": i, "kind": "even" if i % 2 == 0 else "odd"} for i in range(20)]
 ENTRY: dict[str, Any] = {"columns": {"prompt": "q"}, **OWN}
@@ -67,6 +67,33 @@ def test_languages_are_those_of_the_prompts(tmp_path: Path) -> None:
     assert take(tmp_path, entry(tmp_path, rows, languages=["en", "ja"])).left_out == {"languages": 1}
 
 
+ENGLISH, CHINESE = "What is the weather like in this town today?", "请问今天的天气怎么样？"
+
+
+def conversation(*texts: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"m": [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]}
+
+
+def test_filters_by_text_do_not_look_at_an_answer_that_is_dropped(tmp_path: Path) -> None:
+    rows = [conversation(ENGLISH, CHINESE * 9), conversation(CHINESE, ENGLISH * 9)]
+    keys = {"columns": {"messages": "m"}, "last_answer": "drop"}
+    assert take(tmp_path, entry(tmp_path, rows, languages=["zh"], **keys)).texts == [CHINESE]
+    rows = [conversation("Tell me a story.", "```python\ndef f(): pass\n```")]
+    taken = take(tmp_path, entry(tmp_path, rows, exclude_topics=["code"], **keys))
+    assert (taken.texts, taken.left_out) == (["Tell me a story."], {})
+
+
+def test_a_row_that_cannot_be_used_is_a_reject_whatever_the_filters_by_text(tmp_path: Path) -> None:
+    rows = [conversation(CHINESE), {"m": "no turns"}, {"m": [{"role": "tool", "content": CHINESE}]}]
+    table = entry(tmp_path, rows, languages=["zh"], exclude_topics=["code"], columns={"messages": "m"})
+    taken = take(tmp_path, table, invalid="reject")
+    assert (taken.texts, taken.left_out) == ([CHINESE], {})
+    assert taken.reasons == ["wrong_type", "tool_turn"]
+    numbers = jsonl(tmp_path, [{"q": 7}, {"q": CHINESE}], "n.jsonl")
+    assert take(tmp_path, {"path": numbers, **ENTRY, "languages": ["zh"]}, invalid="reject").reasons == ["wrong_type"]
+
+
 # --- limit, sample, expected_rows
 
 
@@ -119,6 +146,25 @@ def test_the_expected_number_of_prompts_stands_beside_the_count(tmp_path: Path) 
     assert taken.tables[0].summary()["expected"] == 51098
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"prompts": {"contamination": {"sets": [{"path": "e.jsonl", "sample": 3}]}}},
+        {"suite": {"files": [{"path": "e.jsonl", "sample": 3}]}},
+        {"suite": {"files": ["e.jsonl"], "answers": {"path": "e.jsonl", "sample": 3}}},
+    ],
+)
+def test_a_sample_of_what_is_read_whole_is_refused_with_the_recipe(where: dict[str, Any]) -> None:
+    says = "sample is for prompts.train and prompts.heldout"
+    if "prompts" in where:
+        with pytest.raises(ValidationError, match=f"sets: {says}"):
+            Prompts.model_validate(where["prompts"])
+        return
+    suite = {"name": "s", "kind": "judged", "judge": "j", "baseline": "reference", **where["suite"]}
+    with pytest.raises(ValidationError, match=f"(files|answers): {says}; a suite has limit"):
+        JudgedSuite.model_validate(suite)
+
+
 # --- functions
 
 
@@ -137,6 +183,14 @@ def test_a_function_may_change_a_row_split_it_or_leave_it_out(tmp_path: Path) ->
     assert taken.texts == ["None.", "Why 1? 0", "Why 2? 0", "Why 2? 1"]
     assert sorted(prompt["id"] for prompt in taken.prompts) == ["p-1", "p-2", "p-3", "p-3-2"]
     assert taken.left_out == {"function": 17}
+
+
+def test_rows_behind_a_bad_one_of_a_function_are_read_on(tmp_path: Path) -> None:
+    function(tmp_path, "def f(row): return [{'q': 'A?'}, {'x': 1}, {'q': 'B?'}, {'q': ''}, {'q': 'C?'}]")
+    taken = take(tmp_path, entry(tmp_path, ROWS[:1], function="rows.py:f"), invalid="reject")
+    assert taken.texts == ["A?", "B?", "C?"]
+    assert taken.reasons == ["missing_column", "empty"]
+    assert sorted(prompt["id"] for prompt in taken.prompts) == ["p-1", "p-1-3", "p-1-5"]
 
 
 def test_a_function_s_file_may_define_data_classes(tmp_path: Path) -> None:
@@ -207,3 +261,10 @@ def test_a_function_without_columns_may_return_rows_of_any_keys(tmp_path: Path) 
 def test_filters_leave_the_dump_of_a_table_that_has_none_as_it_was() -> None:
     dumped = json.loads(PromptTable(path="p.jsonl").model_dump_json())
     assert not set(dumped) & {"where", "languages", "exclude_topics", "limit", "sample", "function", "extract", "turns"}
+
+
+@pytest.mark.parametrize("filters", [{"languages": ["en"]}, {"exclude_topics": ["code"]}])
+def test_filters_on_the_prompt_are_refused_where_a_suites_form_makes_it(filters: dict[str, Any]) -> None:
+    suite = {"name": "s", "kind": "verified", "form": "gsm8k", "files": [{"path": "a.jsonl", **filters}]}
+    with pytest.raises(ValidationError, match="files: languages and exclude_topics are for tables whose columns name"):
+        make_recipe(evaluate={"suites": [suite]})

@@ -218,7 +218,7 @@ FAR = {"hub": "owner/name", "revision": "main"}
                     {"name": "s", "kind": "verified", "files": [{**FAR, "columns": {"prompt": "q"}, "domain": "math"}]}
                 ]
             },
-            "stage prompts, owner/name/train: datasets/owner/name@main can't be fetched from the hub",
+            "stage evaluate, owner/name/train: datasets/owner/name@main can't be fetched from the hub",
         ),
         ({"models": ["weak", "sft"]}, "stage sft, "),
         ({"models": [{"name": "gone", "model": {"path": "gone"}}]}, "contains no model: config.json is missing"),

@@ -11,11 +11,10 @@ import html
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 
 from ..recipe import Extract
 from ..verify.code.blocks import FENCE, PYTHON, extract_code, fenced_blocks
-from .columns import lookup
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -32,35 +31,36 @@ NODES = re.compile(r"\b(?:ListNode|TreeNode|Node)\b|\blinked[- ]lists?\b|\b(?:bi
 TOLERANCE = 1e-5
 """LeetCode's tolerance for numbers with a fraction."""
 _HTML = re.compile(r"</?(?:p|pre|strong)>")
-_TAG = re.compile(r"</?(?:a|b|br|code|div|em|font|i|img|li|ol|p|pre|span|strong|sub|sup|u|ul)(?: [^>\n]*)?/?>")
+_TAG = re.compile(r"</?(?:a|b|br|code|div|em|font|i|img|li|ol|p|pre|span|strong|sub|sup|u|ul)(?: [^>\n]*+)?+/?>")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
-_EXAMPLE = re.compile(
-    r"\bInput\b[*\s]*:[*\s]*(?P<input>.+?)\s*[*\s]*\bOutput\b[*\s]*:[*\s]*(?P<output>[^\n]+)", re.DOTALL
-)
+_INPUT = re.compile(r"\bInput\b[*\s]*:")
+_OUTPUT = re.compile(r"\bOutput\b[*\s]*:[*\s]*(?P<output>[^\n]+)")
+_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
+"""All white space that there is."""
 _ARGUMENT = re.compile(r"(?:^|,)\s*[A-Za-z_]\w*\s*=\s*")
 _MARK = re.compile(r"^\s*(?:>>> |[-*+] |\d+[.)] )")
 """Mark before an item of a list, or before a line of an interactive session."""
 _JSON_WORDS = {"true": "True", "false": "False", "null": "None"}
 
 
-def extracted(row: Mapping[str, object], rules: Mapping[str, Extract]) -> dict[str, object]:
-    """The row with its new columns. A column for which nothing was found is null."""
-    new: dict[str, object] = dict(row)
-    for name, rule in rules.items():
-        found = lookup(new, rule.column)
-        texts = [_find(value, rule, new) for value in found.values if isinstance(value, str)]
-        new[name] = next((text for text in texts if text), None)
-    return new
+def extracted(rule: Extract, values: Sequence[object], functions: Sequence[object]) -> str | None:
+    """The new column of a row; None if nothing was found.
+
+    Args:
+        values: what the row has in the rule's column. The first text in which something is found counts.
+        functions: what the row has in the column of the function's name, if the rule has one.
+    """
+    function = str(functions[0]) if functions else None
+    texts = (_find(value, rule, function) for value in values if isinstance(value, str))
+    return next((text for text in texts if text), None)
 
 
-def _find(text: str, rule: Extract, row: Mapping[str, object]) -> str | None:
+def _find(text: str, rule: Extract, function_name: str | None) -> str | None:
     if rule.pattern is not None:
         match = re.search(rule.pattern, text)
         return None if match is None else match[1] if match.re.groups else match[0]
     if rule.kind == "examples":
-        assert rule.function is not None
-        names = lookup(row, rule.function).values
-        return examples(text, str(names[0])) if names else None
+        return None if function_name is None else examples(text, function_name)
     if rule.kind == "assertions":
         fenced = [body for language, body in fenced_blocks(text) if language in PYTHON]
         return "\n".join(filter(None, map(assertions, fenced))) or assertions(FENCE.sub("", text))
@@ -70,7 +70,8 @@ def _find(text: str, rule: Extract, row: Mapping[str, object]) -> str | None:
     function = main_function(code)
     if rule.kind == "entry_point":
         return _asserted(code) if function is None else function.name
-    return None if function is None else ast.unparse(_without_body(function)).splitlines()[0]
+    signature = None if function is None else _unparsed(_without_body(function))
+    return None if signature is None else signature.splitlines()[0]
 
 
 def main_function(code: str) -> Function | None:
@@ -116,7 +117,7 @@ def assertions(text: str) -> str | None:
     """The `assert` statements of code or of a text, one per line; None if there are none."""
     tree = _parsed(text)
     if tree is not None:
-        found = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Assert)]
+        found = list(filter(None, (_unparsed(node) for node in tree.body if isinstance(node, ast.Assert))))
     else:
         lines = [_MARK.sub("", line).strip().strip("`") for line in text.splitlines()]
         found = [line for line in lines if line.startswith("assert ") and _parsed(line) is not None]
@@ -134,15 +135,23 @@ def examples(task: str, function: str) -> str | None:
     if any(pattern.search(words) for pattern in (SEVERAL_ANSWERS, IN_PLACE, NODES)):
         return None
     found = []
-    for match in _EXAMPLE.finditer(text):
-        arguments = [_literal(part) for part in _ARGUMENT.split(match["input"].strip().strip("*` "))[1:]]
-        output = _literal(match["output"])
+    for given, result in _inputs_and_outputs(text):
+        arguments = [_literal(part) for part in _ARGUMENT.split(given.strip(f"*`{_SPACE}"))[1:]]
+        output = _literal(result)
         if arguments and output is not None and None not in arguments:
             call = f"{function}({', '.join(map(str, arguments))})"
             is_fraction = re.fullmatch(r"-?\d+\.\d+", output) is not None
             check = f"abs({call} - {output}) < {TOLERANCE}" if is_fraction else f"{call} == {output}"
             found.append(f"assert {check}")
     return "\n".join(dict.fromkeys(found)) or None
+
+
+def _inputs_and_outputs(text: str) -> Iterator[tuple[str, str]]:
+    """Each text between `Input:` and `Output:`, with the line of the output. Takes time in proportion to the text."""
+    end = 0
+    while (given := _INPUT.search(text, end)) and (result := _OUTPUT.search(text, given.end() + 1)):
+        yield text[given.end() : result.start()], result["output"]
+        end = result.end()
 
 
 def _literal(text: str) -> str | None:
@@ -156,6 +165,14 @@ def _literal(text: str) -> str | None:
     try:
         return repr(ast.literal_eval(words))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _unparsed(node: ast.AST) -> str | None:
+    """A node as code; None if it is nested too deeply, or holds a number with more digits than Python writes."""
+    try:
+        return ast.unparse(node)
+    except (RecursionError, ValueError):
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,16 @@ import pytest
 from prompt_tables import jsonl, refused, take
 from pydantic import ValidationError
 
-from fusechat.pipeline.prompts.extract import assertions, examples, extracted
+from fusechat.pipeline.prompts.columns import Values, lookup
+from fusechat.pipeline.prompts.extracted_columns import assertions, examples, extracted
 from fusechat.pipeline.recipe import Extract, PromptTable
+
+
+def of_row(row: dict[str, object], rule: Extract) -> str | None:
+    """The new column of a row."""
+    functions = [] if rule.function is None else lookup(row, rule.function).values
+    return extracted(rule, lookup(row, rule.column).values, functions)
+
 
 MARKDOWN = r"""Given an array of integers `nums` and an integer `target`, return _indices of the two numbers_.
 
@@ -100,6 +110,33 @@ def test_leetcode_s_examples_become_assertions_where_they_can_be_checked(case: s
     assert examples(task, "f") == expected
 
 
+SIZE = 20_000
+HOSTILE = {
+    "white space behind the input": "Input: x" + " " * SIZE,
+    "white space and stars behind the input": "Input:" + " *\n" * (SIZE // 3),
+    "inputs without an output": "Input: a = 1\n" * (SIZE // 13),
+    "inputs without a colon": "Input   " * (SIZE // 8),
+    "outputs without a line": "Input: a = 1\n" + "Output   \n" * (SIZE // 10),
+    "white space behind the output": "Input: a = 1 Output:" + "\n" * SIZE,
+    "commas in the input": "Input: " + "a ," * (SIZE // 3) + " Output: 1",
+    "tags that never end": "<p>" + "<a " * (SIZE // 3),
+    "many examples": "Input: a = 1\nOutput: 2\n" * (SIZE // 23),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_examples_take_little_time_whatever_the_text(case: str) -> None:
+    started = time.process_time()
+    examples(HOSTILE[case], "f")
+    assert time.process_time() - started < 5
+
+
+def test_input_and_output_in_one_line_are_an_example_too() -> None:
+    assert examples("**Input** : `a = 1`  ** **Output** : `2`", "f") == "assert f(1) == 2"
+    assert examples("Input: x = 1\nInput: y = 2\nOutput: 3", "f") is None
+    assert examples("Input:\u00a0a = [1]\u00a0** Output: 2", "f") == "assert f([1]) == 2"
+
+
 ASSERTIONS: dict[str, tuple[str, str | None]] = {
     "in prose": ("Write f.\n\nassert f(1) == 2\nassert f(2)==3\n", "assert f(1) == 2\nassert f(2)==3"),
     "in backticks": ("Write f, so that `f` passes:\n`assert f(1) == 2`", "assert f(1) == 2"),
@@ -120,7 +157,7 @@ ASSERTIONS: dict[str, tuple[str, str | None]] = {
 @pytest.mark.parametrize("case", ASSERTIONS)
 def test_assertions_are_found(case: str) -> None:
     text, expected = ASSERTIONS[case]
-    assert extracted({"t": text}, {"new": Extract(column="t", kind="assertions")})["new"] == expected
+    assert of_row({"t": text}, Extract(column="t", kind="assertions")) == expected
 
 
 def test_assertions_of_code_are_those_at_its_top() -> None:
@@ -154,7 +191,7 @@ ENTRY_POINTS: dict[str, tuple[str, str | None]] = {
 @pytest.mark.parametrize("case", ENTRY_POINTS)
 def test_the_entry_point_of_code_is_found(case: str) -> None:
     code, expected = ENTRY_POINTS[case]
-    assert extracted({"c": code}, {"new": Extract(column="c", kind="entry_point")})["new"] == expected
+    assert of_row({"c": code}, Extract(column="c", kind="entry_point")) == expected
 
 
 @pytest.mark.parametrize(
@@ -171,28 +208,36 @@ def test_the_entry_point_of_code_is_found(case: str) -> None:
     ],
 )
 def test_the_signature_is_the_function_s_first_line(code: str, expected: str | None) -> None:
-    assert extracted({"c": code}, {"new": Extract(column="c", kind="signature")})["new"] == expected
+    assert of_row({"c": code}, Extract(column="c", kind="signature")) == expected
+
+
+DEEP = " + ".join(["f(1)"] * 900)
+
+
+def test_code_that_is_nested_too_deeply_or_holds_a_giant_number_gives_nothing() -> None:
+    for expression in (DEEP, f"0x{'f' * 5000}"):
+        assert assertions(f"assert {expression}\nassert f(2)") == "assert f(2)"
+        code = f"def f(a={expression}): return a"
+        assert of_row({"c": code}, Extract(column="c", kind="signature")) is None
 
 
 def test_code_is_taken_out_of_its_fences() -> None:
     text = "Sure!\n```python\ndef f():\n    return 1\n```\nDone."
-    assert str(extracted({"c": text}, {"new": Extract(column="c", kind="code")})["new"]).strip() == (
-        "def f():\n    return 1"
-    )
+    assert str(of_row({"c": text}, Extract(column="c", kind="code"))).strip() == ("def f():\n    return 1")
 
 
 @pytest.mark.parametrize(
     ("pattern", "expected"), [(r"id (\d+)", "7"), (r"id \d+", "id 7"), (r"(x)?id", None), ("nothing", None)]
 )
 def test_a_pattern_finds_its_first_group_or_the_whole_match(pattern: str, expected: str | None) -> None:
-    assert extracted({"c": "an id 7"}, {"new": Extract(column="c", pattern=pattern)})["new"] == expected
+    assert of_row({"c": "an id 7"}, Extract(column="c", pattern=pattern)) == expected
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {"a": 1}, ["def f(): pass"], "\0", "(" * 5000, "[" * 5000])
 @pytest.mark.parametrize("kind", ["code", "entry_point", "signature", "assertions", "examples"])
 def test_a_value_that_is_no_text_or_hostile_gives_nothing(value: object, kind: Any) -> None:
     rule = Extract(column="c", kind=kind, function="n" if kind == "examples" else None)
-    found = extracted({"c": value, "n": "f"}, {"new": rule})["new"]
+    found = of_row({"c": value, "n": "f"}, rule)
     assert found is None or kind == "code"
 
 
@@ -241,3 +286,25 @@ def test_a_column_that_nothing_can_be_extracted_from_is_named(tmp_path: Path) ->
     name = jsonl(tmp_path, [{"content": MARKDOWN, "code": PYTHON}])
     line = refused(tmp_path, {"path": name, **LEETCODE})
     assert line == "p.jsonl: no row has 'python' (extract.name.column); the first row has code, content"
+
+
+def test_a_missing_column_is_named_though_the_new_one_has_its_name(tmp_path: Path) -> None:
+    name = jsonl(tmp_path, [{"q": "A?"}])
+    entry = {"columns": {"prompt": "q"}, "extract": {"code": {"column": "code", "kind": "code"}}}
+    line = refused(tmp_path, {"path": name, "id": "generated", "domain": "instruction", **entry})
+    assert line == "p.jsonl: no row has 'code' (extract.code.column); the first row has q"
+
+
+def test_each_column_of_an_extract_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(row: Mapping[str, object], column: str) -> Values:
+        asked.append(column)
+        return lookup(row, column)
+
+    monkeypatch.setattr("fusechat.pipeline.prompts.table_rows.lookup", counted)
+    rows = [{"content": MARKDOWN, "python": PYTHON}]
+    assert len(take(tmp_path, {"path": jsonl(tmp_path, rows), **LEETCODE}).prompts) == 1
+    assert sorted(asked) == sorted(
+        ["python", "python", "content", "name", "tests", "{content}\n\n{signature}", "tests", "name"]
+    )
