@@ -77,6 +77,12 @@ def test_a_rule_finds_the_answer_as_its_authors_do(rule: str, gold: str, answer:
         ("<think>The answer is (A).</think>The answer is (B).", "B"),
         ("It follows.\n\n(B)", "B"),
         ("B. The cat", "B"),
+        ("The answer is (C). Option B is incorrect, as it has no tail.", "C"),
+        ("The answer is C, since option D contradicts it.", "C"),
+        ("The answer is (C), not option (D).", "C"),
+        ("Option B is wrong.\n\nC", "C"),
+        ("Choice: option : (C)", "C"),
+        ("Option B is correct.", "B"),
         ("The answer is (B) or (C)", None),
         ("The answer is (B) and (C)", None),
         ("The answer is I think a mystery", None),
@@ -94,6 +100,7 @@ HOSTILE = [
     "<solution>" * 30_000, "**" * 50_000, "\\boxed{" * 20_000, "{" * 60_000, "a." * 50_000, "A" * 100_000,
     "answer:" * 20_000, "({" * 30_000, "yes, " * 20_000, "\\boxed{" + "9" * 100_000 + "}",
     "The answer is (" * 20_000, "answer " * 30_000, "( A " * 30_000, " " * 100_000, "answer" + " " * 100_000,
+    "answer is" + " " * 19_900, f"answer is{' ' * 9_900}option{' ' * 9_900}", "answer" + " " * 19_900 + "would",
 ]  # fmt: skip
 
 
