@@ -14,8 +14,8 @@ from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
 from . import judged_rows
 from .forms.code_sets import no_parser_warnings
-from .forms.form import BEGINNING, RULE, Dates, SetRow
 from .forms.registry import FORMS
+from .forms.set_form import BEGINNING, RULE, Dates, SetRow
 from .judged_rows import JudgedRow
 from .reference_answers import Answers
 

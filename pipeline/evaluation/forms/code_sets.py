@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .form import Form, SetRow
+from .set_form import Form, SetRow
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from .form import BEGINNING, RULE, Dates, Form, SetRow, day
 from .instruction_sets import followed
 from .livecodebench import test_cases
+from .set_form import BEGINNING, RULE, Dates, Form, SetRow, day
 from .table_formats import read_table, target_format
 
 RULE_OF_TASK = {

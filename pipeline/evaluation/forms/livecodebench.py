@@ -8,7 +8,7 @@ import json
 import pickletools
 import zlib
 
-from .form import Dates, Form, SetRow, day
+from .set_form import Dates, Form, SetRow, day
 
 MAX_TESTS_BYTES = 256 << 20
 """Private tests that unpack to more are refused."""

@@ -13,7 +13,7 @@ from functools import partial
 
 from ...verify.code.blocks import without_thoughts
 from . import instruction_checks
-from .choices import chosen
+from .choice_letter import chosen
 from .marked import bold, boxed, last_line, tagged
 from .table_formats import FORMATS, is_table
 
