@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..prompts.unusable import UnusableError
 from ..recipe import REFERENCE, JudgedSuite
-from .forms.form import CATEGORY, FOLLOW_UP, SUBCATEGORY, SetRow
+from .forms.set_form import CATEGORY, FOLLOW_UP, SUBCATEGORY, SetRow
 from .reference_answers import Answers
 
 GRADED_BY_REFERENCE = ("math", "reasoning", "coding")

@@ -10,7 +10,7 @@ from ..records import PROMPT, PromptRow, ResponseRow
 from ..run import Run
 from ..sampling.generate import Want, draw
 from ..storage.parts import Parts
-from . import align_bench, pairwise, rating, tables
+from . import align_bench, item_tables, pairwise, rating
 from .models_under_test import ModelUnderTest, judge_of, services
 from .result_types import Judging
 from .suite_prompts import add_prompts, answers
@@ -41,7 +41,9 @@ def compare(
         return (given[model][first_of[i]]["text"], baseline[first_of[i]]) if i in first_of else None
 
     pairs = [
-        pairwise.Pair(m.name, i, tables.conversation(p), given[m.name][i]["text"], baseline[i], first_turn(m.name, i))
+        pairwise.Pair(
+            m.name, i, item_tables.conversation(p), given[m.name][i]["text"], baseline[i], first_turn(m.name, i)
+        )
         for m in models
         if m.name != config.baseline
         for i, p in prompts.items()
@@ -65,9 +67,9 @@ def rate(
     rated: list[rating.AnswerToRate] = []
     for m in models:
         for i, p in prompts.items():
-            turns, questions = [i], [tables.conversation(p)]
+            turns, questions = [i], [item_tables.conversation(p)]
             if (first := first_of.get(i)) is not None:
-                turns, questions = [first, i], [tables.conversation(prompts[first]), p["messages"][-1]["content"]]
+                turns, questions = [first, i], [item_tables.conversation(prompts[first]), p["messages"][-1]["content"]]
             references = [suite.references[turn] for turn in turns if turn in suite.references]
             rated.append(
                 rating.AnswerToRate(

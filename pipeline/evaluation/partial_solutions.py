@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..records import ResponseRow
-from ..verify.code.blocks import fenced_blocks
+from ..verify.code.blocks import fenced_blocks, without_thoughts
 
 
 def completed(beginnings: Mapping[str, str], responses: Sequence[ResponseRow]) -> list[ResponseRow]:
@@ -22,7 +22,7 @@ def completed(beginnings: Mapping[str, str], responses: Sequence[ResponseRow]) -
 
 def whole(beginning: str, response: str) -> str:
     """The beginning and the response's last fenced block (all of it without a fence); the response if it repeats it."""
-    answer = response.rpartition("</think>")[2] or response
+    answer = without_thoughts(response)
     fenced = fenced_blocks(answer)
     code = fenced[-1][1] if fenced else answer
     if not code.strip() or code.strip().startswith(beginning.strip()):

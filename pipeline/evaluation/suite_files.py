@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..prompts import named_files
 from ..prompts.download import is_address
 from ..prompts.readers import Line, PromptReader
-from ..recipe import Suite
+from ..recipe import JudgedSuite, Suite
 
 
 def readers(suite: Suite, base: Path) -> list[PromptReader]:
@@ -23,7 +23,8 @@ def readers(suite: Suite, base: Path) -> list[PromptReader]:
     """
     found = [table for entry in suite.files for table in named_files.tables(suite.name, entry, base)]
     if suite.form == "rows":
-        return [PromptReader(table, base) for table in found]
+        # A judged suite's rows have keys that no prompt row has. Its rows are checked one by one.
+        return [PromptReader(table, base, any_columns=isinstance(suite, JudgedSuite)) for table in found]
     return [PromptReader(table.model_copy(update={"id": "generated"}), base, any_columns=True) for table in found]
 
 

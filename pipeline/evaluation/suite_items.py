@@ -9,7 +9,7 @@ from ..recipe import HarnessSuite, JudgedSuite, VerifiedSuite
 from ..records import ItemRow, OverlapRow, ResponseRow
 from ..run import Run
 from ..scoring.verification import verify
-from . import harness, judging, suite_rows, suites, tables
+from . import harness, item_tables, judging, suite_rows, suites
 from .forms import rules
 from .models_under_test import ModelUnderTest
 from .partial_solutions import completed
@@ -29,7 +29,7 @@ def harness_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite
     for name, rows in suite_answers(run, models, suite).items():
         responses = {r["prompt_id"]: r for r in rows}
         scored = harness.score(config, run.base, {i: r["text"] for i, r in responses.items()})
-        items += tables.harness_items(config.name, name, responses, prompts, scored)
+        items += item_tables.harness_items(config.name, name, responses, prompts, scored)
     return items
 
 
@@ -51,7 +51,7 @@ def verified_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuit
     scores = rule_scores(suite, rows)
     items: list[ItemRow] = []
     for model, responses in by_model.items():
-        items += tables.verified_items(name, model, responses, prompts, verdicts, scores)
+        items += item_tables.verified_items(name, model, responses, prompts, verdicts, scores)
     return items
 
 
@@ -96,7 +96,7 @@ def judged_items(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite)
     outcomes, spent = judge(run, models, suite, prompts, responses)
     items: list[ItemRow] = []
     for m in models:
-        items += tables.judged_items(config.name, m.name, responses[m.name], prompts, outcomes[m.name])
+        items += item_tables.judged_items(config.name, m.name, responses[m.name], prompts, outcomes[m.name])
     return items, spent
 
 

@@ -103,9 +103,10 @@ def _sampling_of(run: Run, suite: LoadedSuite, identity: str) -> Sampling:
     return sampling
 
 
-def _pinned(run: Run, model: ModelUnderTest, suite: LoadedSuite) -> list[tuple[PinnedSource, Parts]]:
+def _pinned(run: Run, model: ModelUnderTest, suite: LoadedSuite, sampling: Sampling) -> PinnedSource:
+    """How one model is sampled for a group of the suite's prompts."""
     samples = suite.config.samples if isinstance(suite.config, VerifiedSuite) else 1
-    return [(model.pinned(each, samples, run.recipe.seed), parts) for parts, each in groups(run, suite)]
+    return model.pinned(sampling, samples, run.recipe.seed)
 
 
 def first_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[LoadedSuite]) -> list[Want]:
@@ -117,7 +118,7 @@ def first_turns(run: Run, models: Sequence[ModelUnderTest], loaded: Sequence[Loa
             wants.append(Want(pinned, run.prompts("heldout"), f"evaluate {model.name}"))
         for suite in loaded:
             label = f"evaluate {model.name} {suite.config.name}"
-            wants += [Want(pinned, parts, label) for pinned, parts in _pinned(run, model, suite)]
+            wants += [Want(_pinned(run, model, suite, each), parts, label) for parts, each in groups(run, suite)]
     return wants
 
 
@@ -160,14 +161,29 @@ def second_turns_of(
 
 def answers(run: Run, sources: Sequence[PinnedSource], prompts: pa.Table, folder: str = SAMPLES) -> list[ResponseRow]:
     """The stored responses of these sources to these prompts."""
-    rows: list[ResponseRow] = Parts(run.dir, folder, RESPONSE, "response_id").read().to_pylist()
-    return with_domains(rows, wanted_domains(sources, prompts))
+    return _answers_in(_stored(run, folder), sources, prompts)
+
+
+def _stored(run: Run, folder: str = SAMPLES) -> pa.Table:
+    return Parts(run.dir, folder, RESPONSE, "response_id").read()
+
+
+def _answers_in(stored: pa.Table, sources: Sequence[PinnedSource], prompts: pa.Table) -> list[ResponseRow]:
+    """The responses of these sources to these prompts, in the table's order. Only they become Python objects."""
+    import pyarrow.compute as pc
+
+    domains = wanted_domains(sources, prompts)
+    ids = pa.array(list(domains), type=stored.schema.field("response_id").type)
+    rows: list[ResponseRow] = stored.filter(pc.is_in(stored.column("response_id"), value_set=ids)).to_pylist()
+    return with_domains(rows, domains)
 
 
 def suite_answers(run: Run, models: Sequence[ModelUnderTest], suite: LoadedSuite) -> dict[str, list[ResponseRow]]:
     """Model -> its stored responses to a suite's prompts."""
-    by_model: dict[str, list[ResponseRow]] = {}
-    for model in models:
-        for pinned, parts in _pinned(run, model, suite):
-            by_model.setdefault(model.name, []).extend(answers(run, [pinned], parts.read()))
+    by_model: dict[str, list[ResponseRow]] = {model.name: [] for model in models}
+    stored = _stored(run)
+    for parts, sampling in groups(run, suite):
+        prompts = parts.read()
+        for model in models:
+            by_model[model.name] += _answers_in(stored, [_pinned(run, model, suite, sampling)], prompts)
     return by_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 from ..identities import prompt_id
@@ -14,8 +13,9 @@ from ..verify.forms.form import parse_form
 from ..verify.math import gold_answer
 from ..verify.tasks import needs_entry_point
 from . import judged_rows
-from .forms.form import BEGINNING, RULE, Dates, SetRow
+from .forms.code_sets import no_parser_warnings
 from .forms.registry import FORMS
+from .forms.set_form import BEGINNING, RULE, Dates, SetRow
 from .judged_rows import JudgedRow
 from .reference_answers import Answers
 
@@ -50,10 +50,10 @@ def convert(raw: SetRow, suite: Suite, config: Prompts, entry: PromptTable, answ
     Raises:
         UnusableError: the row can't be used.
     """
+    rule = beginning = None
     if suite.form != "rows":
         raw = _converted(raw, suite)
-    rule = raw.pop(RULE, None)
-    beginning = raw.pop(BEGINNING, None) if suite.form != "rows" else None
+        rule, beginning = raw.pop(RULE, None), raw.pop(BEGINNING, None)
     judged: JudgedRow | None = JudgedRow()
     if isinstance(suite, JudgedSuite):
         judged = judged_rows.take(raw, suite, answers)
@@ -101,8 +101,7 @@ def _check_verifiable(prompt: PromptRow) -> None:
             raise UnusableError("no_gold", f"gold contains no readable answer: {prompt['gold']!r:.80}")
     elif prompt["domain"] == "code":
         tests = prompt["tests"] or ""
-        with warnings.catch_warnings():  # what Python warns of in the row's code
-            warnings.simplefilter("ignore")
+        with no_parser_warnings():
             form = parse_form(tests, prompt["entry_point"], None)
         if isinstance(form, Exception):
             raise UnusableError("bad_tests", f"the tests are not valid Python: {form}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,7 +16,7 @@ from .forms import instruction_checks
 from .suite_rows import SuiteRow
 
 
-@dataclass(slots=True)
+@dataclass
 class LoadedSuite:
     """A suite with its prompts."""
 
@@ -39,9 +40,12 @@ class LoadedSuite:
     rejects: list[tuple[str, str, str]] = field(default_factory=list)
     """(file:line, reason, detail) of each row that can't be used."""
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Hash of the prompts and their gold, tests and references; part of the names of folders."""
+        """Hash of the prompts and their gold, tests and references; part of the names of folders.
+
+        The suite must be complete by then. Tests may be long, so it is computed once.
+        """
         items = [[p["prompt_id"], p["gold"], p["tests"], p["entry_point"]] for p in self.prompts]
         more = [sorted(each.items()) for each in (self.follow_ups, self.rules, self.beginnings) if each]
         return digest(items, sorted(self.references.items()), *more)[:12]

@@ -79,7 +79,8 @@ class Suite(Section):
     limit: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Number of usable rows to take from the start of each file. Default: all."""
     since: date | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Date of the earliest rows to take, e.g. `2024-08-01`; for the form `livecodebench`. Default: all."""
+    """Date of the earliest rows to take, e.g. `2024-08-01`; for `livecodebench` by date of the contest, and for
+    `livebench` by date of release. Default: all."""
     until: date | None = Field(default=None, exclude_if=lambda value: value is None)
     """Date of the latest rows to take; for `livecodebench`, and for `livebench`, where it means the questions of that
     release. Default: all."""

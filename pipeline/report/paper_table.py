@@ -24,7 +24,6 @@ class PaperTarget(TypedDict):
 
     target: str
     hub: list[str]
-    models: list[str]
     figures: dict[str, list[float] | None]
     """Name of a suite -> before, SFT, DPO."""
     mean: list[float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import StageError
-from ..evaluation import heldout, judging, suite_items, suite_prompts, suite_scores, suites, tables
+from ..evaluation import heldout, item_tables, judging, suite_items, suite_prompts, suite_scores, suites
 from ..evaluation.models_under_test import ModelUnderTest, models_under_test, services
 from ..evaluation.result_types import Judging
 from ..evaluation.suites import LoadedSuite
@@ -112,11 +112,11 @@ def _rate_heldout(context: Run, models: Sequence[ModelUnderTest]) -> tuple[list[
         verdicts = verify(context.dir, "evaluate/verify", rows, prompts, recipe, show, context.progress.log)
     ratings: dict[str, RewardRow] = {}
     tokens = 0
-    to_rate = tables.rated(recipe, rows)
+    to_rate = item_tables.rated(recipe, rows)
     if to_rate and recipe.evaluate.judge is not None:
         folder = "evaluate/ratings"
         ratings, tokens = model_scores.reward(context, recipe.evaluate.judge, to_rate, prompts, folder=folder)
-    table = tables.answers(rows, prompts, verdicts, ratings, {m.source.name: m.name for m in models})
+    table = item_tables.answers(rows, prompts, verdicts, ratings, {m.source.name: m.name for m in models})
     context.dir.write_table(table, "evaluate", "answers.parquet")
     context.dir.write_json(heldout.summarise(table), "evaluate", "metrics.json")
     return table.to_pylist(), tokens
@@ -140,11 +140,11 @@ def _score_suites(
             scored = suite_items.verified_items(context, models, suite)
         items += scored
     marked = {name: {*rows, *map(suites.second_turn, rows)} for name, rows in contaminated.items()}
-    table = tables.items_table(items, marked)
+    table = item_tables.items_table(items, marked)
     context.dir.write_table(table, "evaluate", "items.parquet")
     described = [suite_items.describe(context, suite, contaminated, judged) for suite in loaded]
     versions = {m.name: {"revision": m.revision, "template": m.template} for m in models}
-    references = {s.config.name: tables.styles(s.references) for s in loaded}
+    references = {s.config.name: item_tables.styles(s.references) for s in loaded}
     categories = {s.config.name: judging.categories_of(s) for s in loaded}
     scores = suite_scores.suite_results(table, described, versions, references, categories)
     context.dir.write_json(scores, "evaluate", "suites.json")

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from fusechat.pipeline.recipe import Recipe, Section
+from fusechat.pipeline.recipe import Recipe, Section, suite_collections
 from fusechat.pipeline.recipe.load import packaged_recipes, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -92,3 +92,10 @@ def test_the_schema_refuses_mistakes(change: dict[str, Any], message: str) -> No
 def test_the_schema_accepts_a_share_of_the_cores() -> None:
     tree = read_yaml(packaged_recipes() / "demo.yaml")
     assert not list(validator().iter_errors(tree | {"training": {"num_cpus": "45%"}}))
+
+
+def test_the_page_names_the_file_of_answers_of_every_suite_that_has_one() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text("utf-8")
+    named = [s["name"] for name in ("fusechat3", "modern") for s in suite_collections.expanded(name) if "answers" in s]
+    assert len(named) == 4
+    assert not [name for name in named if f"`{name}_answers.jsonl`" not in page]

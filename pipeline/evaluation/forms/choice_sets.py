@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from ...identities import digest
-from .form import RULE, Dates, Form, SetRow
+from .set_form import RULE, Dates, Form, SetRow
 
 MAX_CHOICES = 10
 """The rule `choice` reads the letters A to J."""

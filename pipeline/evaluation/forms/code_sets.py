@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import builtins
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .form import Form, SetRow
+from .set_form import Form, SetRow
 
 
-def parse_python(code: str) -> ast.Module:
-    """Parses a row's Python code without the warnings that the parser of Python 3.12 and later prints."""
+@contextmanager
+def no_parser_warnings() -> Iterator[None]:
+    """Hides what Python's parser warns of in a row's code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(code)
+        yield
 
 
 def _humaneval(raw: SetRow) -> SetRow:
@@ -36,12 +39,12 @@ def _called(tests: str, solution: str) -> str | None:
     """The function that the tests call: the first that the solution defines, or without a solution the first that is
     not a Python builtin."""
     try:
-        defined = {n.name for n in parse_python(solution).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-        calls = [
-            n.func.id for n in ast.walk(parse_python(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        ]
+        with no_parser_warnings():
+            solved, checks = ast.parse(solution), ast.parse(tests)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"code or tests are not valid Python: {error}") from None
+    defined = {n.name for n in solved.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    calls = [n.func.id for n in ast.walk(checks) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     return next((c for c in calls if (c in defined if defined else not hasattr(builtins, c))), None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .form import RULE, Form, SetRow
+from .set_form import RULE, Form, SetRow
 
 
 def followed(raw: SetRow, prompt: str) -> str:

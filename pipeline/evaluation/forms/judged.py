@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...recipe import REFERENCE
-from .form import CATEGORY, FOLLOW_UP, SUBCATEGORY, Form, SetRow
+from .set_form import CATEGORY, FOLLOW_UP, SUBCATEGORY, Form, SetRow
 
 
 def _alpaca_eval(raw: SetRow) -> SetRow:

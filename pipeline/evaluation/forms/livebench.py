@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from .form import BEGINNING, RULE, Dates, Form, SetRow, day
 from .instruction_sets import followed
 from .livecodebench import test_cases
+from .set_form import BEGINNING, RULE, Dates, Form, SetRow, day
 from .table_formats import read_table, target_format
 
 RULE_OF_TASK = {
@@ -62,7 +62,7 @@ def _livebench(raw: SetRow) -> SetRow:
 
 
 def _code(raw: SetRow) -> SetRow:
-    cases = [c for key in ("public_test_cases", "private_test_cases") for c in test_cases(key, raw[key])]
+    cases = test_cases(raw)
     function = json.loads(raw["original_json"]["metadata"]).get("func_name")
     beginning = raw.get("partial_solution")
     if not beginning and task_of(raw) == "coding_completion":

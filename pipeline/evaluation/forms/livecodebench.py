@@ -8,10 +8,12 @@ import json
 import pickletools
 import zlib
 
-from .form import Dates, Form, SetRow, day
+from .set_form import Dates, Form, SetRow, day
 
 MAX_TESTS_BYTES = 256 << 20
 """Private tests that unpack to more are refused."""
+TESTS = ("public_test_cases", "private_test_cases")
+"""Keys of a row's test cases."""
 PROGRAM = "Write a Python program. It reads the input from stdin and prints the answer to stdout."
 FUNCTION = "Complete this code in Python:"
 TEXTS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
@@ -43,15 +45,17 @@ def _packed_text(packed: str) -> str:
     return str(texts[0])
 
 
-def test_cases(key: str, text: str) -> list[dict[str, str]]:
-    """The test cases of a row: JSON text, or private ones that are packed.
-
-    Args:
-        key: the row's key, for messages.
+def test_cases(raw: SetRow) -> list[dict[str, str]]:
+    """The test cases of a row, the public ones first.
 
     Raises:
-        ValueError: they are no test cases.
+        ValueError: there are texts that are no test cases.
     """
+    return [case for key in TESTS for case in _cases(key, raw[key])]
+
+
+def _cases(key: str, text: str) -> list[dict[str, str]]:
+    """The test cases of a text: JSON, or packed."""
     if not text.lstrip().startswith("["):
         text = _packed_text(text)
     cases = json.loads(text)
@@ -62,7 +66,7 @@ def test_cases(key: str, text: str) -> list[dict[str, str]]:
 
 def _livecodebench(raw: SetRow) -> SetRow:
     starter, metadata = raw.get("starter_code") or "", json.loads(raw.get("metadata") or "{}")
-    cases = [c for key in ("public_test_cases", "private_test_cases") for c in test_cases(key, raw[key])]
+    cases = test_cases(raw)
     function = metadata.get("func_name")
     kinds = {c.get("testtype") for c in cases}
     if "functional" in kinds and not function:
@@ -84,7 +88,7 @@ def _outside(raw: SetRow, dates: Dates) -> str | None:
     return None
 
 
-KEYS = ("question_content", "question_id", "contest_date", "public_test_cases", "private_test_cases")
+KEYS = ("question_content", "question_id", "contest_date", *TESTS)
 LIVECODEBENCH = Form(
     KEYS,
     _livecodebench,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .form import NO_GOLD, Form, SetRow
+from .set_form import NO_GOLD, Form, SetRow
 
 STEPS = "{prompt}\n\nReason step by step, and put the final answer into \\boxed{}."
 """Template of the request for a final answer in a box."""

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .choices import chosen
-from .instruction_checks import ifbench, instructions_followed
+from ...verify.code.blocks import without_thoughts
+from . import instruction_checks
+from .choice_letter import chosen
 from .marked import bold, boxed, last_line, tagged
 from .table_formats import FORMATS, is_table
 
@@ -20,7 +21,9 @@ Rule = Callable[[str, str], float]
 """Takes the gold and an answer; returns a score from 0 to 1."""
 
 MAX_CHARS = 20_000
-"""Characters that are read, from the end of the answer."""
+"""Characters that are read, from the end of the answer: what most rules look for stands there."""
+MAX_CHARS_OF_ALL = 200_000
+"""The same for rules that concern the whole answer, as a number of words does."""
 MAX_SENTENCES, MAX_SENTENCE = 200, 1_000
 NUMBER_WORDS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
@@ -36,8 +39,8 @@ def score(rule: str, gold: str, response: str) -> float:
     Args:
         rule: one of `RULES`.
     """
-    answer = response.rpartition("</think>")[2] or response
-    return RULES[rule](gold, answer[-MAX_CHARS:])
+    longest = MAX_CHARS_OF_ALL if rule in instruction_checks.RULES else MAX_CHARS
+    return RULES[rule](gold, without_thoughts(response)[-longest:])
 
 
 def choice(gold: str, answer: str) -> float:
@@ -199,10 +202,10 @@ def _dict(text: str) -> dict[str, str]:
     for part in reversed(re.findall(r"\{[^{}]*\}", text)):
         try:
             found = ast.literal_eval(re.sub(r"\bnull\b", "None", part))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            if isinstance(found, dict):
+                return {str(k): str(v) for k, v in found.items() if v is not None}
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        if isinstance(found, dict):
-            return {str(k): str(v) for k, v in found.items() if v is not None}
     return {}
 
 
@@ -220,8 +223,8 @@ RULES: dict[str, Rule] = {
     "contains": contains,
     "label": label,
     "join_map": join_map,
-    "ifbench": ifbench,
-    "instructions_followed": instructions_followed,
+    "ifbench": instruction_checks.ifbench,
+    "instructions_followed": instruction_checks.instructions_followed,
     **{f"table_{kind}": partial(is_table, kind) for kind in FORMATS},
 }
 """Name of a rule -> what computes the score."""

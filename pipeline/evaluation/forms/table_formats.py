@@ -104,7 +104,10 @@ def _equal(found: pd.DataFrame, wanted: pd.DataFrame) -> bool:
 
 def _same(a: object, b: object) -> bool:
     if isinstance(a, Real) and isinstance(b, Real):
-        x, y = float(a), float(b)
+        try:
+            x, y = float(a), float(b)
+        except OverflowError:  # a whole number of more than 308 digits
+            return a == b
         return (isnan(x) and isnan(y)) or x == y or abs(x - y) < TOLERANCE
     if isinstance(a, str) and isinstance(b, str):
         return a.strip() == b.strip()

@@ -46,7 +46,7 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
     else from its first line of code. If the prompt holds the function's signature (HumanEval) and the response holds
     only the body, the two are joined.
     """
-    response = response.rpartition("</think>")[2] or response
+    response = without_thoughts(response)
     fenced = fenced_blocks(response)
     texts = [body for language, body in fenced if language in PYTHON] if fenced else [response]
     blocks = [Block(text, tree) for text in texts if (tree := _parse(text)) is not None]
@@ -61,6 +61,11 @@ def extract_code(response: str, entry_point: str | None = None, prompt: str = ""
         return unfenced
     # A fenced block is meant as the answer even if it does not parse or defines something else. The check reports why.
     return texts[-1] if texts else None
+
+
+def without_thoughts(response: str) -> str:
+    """What follows a model's thoughts; all of a response that ends with them, or has none."""
+    return response.rpartition("</think>")[2] or response
 
 
 def fenced_blocks(response: str) -> list[tuple[str, str]]:

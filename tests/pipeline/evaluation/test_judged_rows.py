@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import judged_sets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from fusechat.pipeline.errors import InputError
 from fusechat.pipeline.evaluation import suites
@@ -100,6 +103,30 @@ def test_own_rows_may_have_all_of_it(tmp_path: Path) -> None:
     other = load(tmp_path, [row], [{"id": "a", "reference": ["3", "4"]}], method="rating")
     assert list(other.references.values()) == ["3", "4"]
     assert load(tmp_path, [row], [{"id": "b", "reference": "3"}], method="rating").references == {}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "hub"])
+def test_own_rows_may_have_it_in_any_kind_of_file(tmp_path: Path, kind: str) -> None:
+    row = {"id": "a", "domain": "instruction", "prompt": "One?", "follow_up": "Two?", "category": "x"}
+    table = pa.Table.from_pylist([{**row, "reference": "1" if kind == "csv" else ["1", "2"]}])
+    (tmp_path / "set").mkdir()
+    file: Any = f"rows.{kind}" if kind != "hub" else {"hub": "set", "revision": "main", "split": "train"}
+    if kind == "csv":
+        csv.write_csv(table, tmp_path / "rows.csv")
+    else:
+        pq.write_table(table, tmp_path / ("rows.parquet" if kind == "parquet" else "set/train.parquet"))
+    suite = JudgedSuite(name="s", kind="judged", judge="j", files=(file,), method="rating")
+    found = suites.load(suite, tmp_path, Prompts(train=("x",)))
+    assert list(found.references.values()) == (["1"] if kind == "csv" else ["1", "2"])
+    assert list(found.follow_ups.values()) == ["Two?"]
+    assert set(found.categories.values()) == {("x", "")}
+
+
+def test_a_column_that_no_row_may_have_is_refused_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,domain,prompt,note\na,instruction,One?,x\n")
+    suite = JudgedSuite(name="s", kind="judged", judge="j", files=("rows.csv",), baseline="target")
+    with pytest.raises(InputError, match=r"rows.csv:2: unknown key 'note'"):
+        suites.load(suite, tmp_path, Prompts(train=("x",)))
 
 
 def test_another_reference_is_another_identity(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from published_suites import (
 )
 
 from fusechat.pipeline.errors import InputError, StageError
-from fusechat.pipeline.evaluation import suite_items, suites, tables
+from fusechat.pipeline.evaluation import item_tables, suite_items, suites
 from fusechat.pipeline.evaluation.partial_solutions import completed
 from fusechat.pipeline.recipe import Recipe, VerifiedSuite, load
 from fusechat.pipeline.recipe.suite_collections import expanded
@@ -74,7 +74,7 @@ def scores(found: suites.LoadedSuite, answers: Sequence[str]) -> list[float | No
     with VerifierPool(2, sandbox="basic") as pool:
         verdicts: Any = {i: {"correct": v.correct, "verdict": v.reason} for i, v in pool.run(tasks)}
     ruled = suite_items.rule_scores(found, responses)
-    return [item["score"] for item in tables.verified_items("s", "m", responses, prompts, verdicts, ruled)]
+    return [item["score"] for item in item_tables.verified_items("s", "m", responses, prompts, verdicts, ruled)]
 
 
 @pytest.fixture

@@ -47,6 +47,8 @@ PLOT = "He wakes. He eats well. He goes to bed. He dreams."
         ("label", "postal code", "The type is Postal-Code", 1),
         ("join_map", "{'a': 'x', 'b': 'y'}", '{"a": "x", "b": null}', 0.67),
         ("join_map", "{'a': 'x'}", "__import__('os').abort()", 0),
+        ("join_map", "{'a': 'b'}", '{"a":"b"}\n\nkeys: {["x"]}', 1),
+        ("join_map", "{'a': 'b'}", f'{{"a":"b"}} {{"a": 0x{"f" * 9000}}}', 1),
     ],
 )  # fmt: skip
 def test_a_rule_finds_the_answer_as_its_authors_do(rule: str, gold: str, answer: str, score: float) -> None:
@@ -77,6 +79,12 @@ def test_a_rule_finds_the_answer_as_its_authors_do(rule: str, gold: str, answer:
         ("<think>The answer is (A).</think>The answer is (B).", "B"),
         ("It follows.\n\n(B)", "B"),
         ("B. The cat", "B"),
+        ("The answer is (C). Option B is incorrect, as it has no tail.", "C"),
+        ("The answer is C, since option D contradicts it.", "C"),
+        ("The answer is (C), not option (D).", "C"),
+        ("Option B is wrong.\n\nC", "C"),
+        ("Choice: option : (C)", "C"),
+        ("Option B is correct.", "B"),
         ("The answer is (B) or (C)", None),
         ("The answer is (B) and (C)", None),
         ("The answer is I think a mystery", None),
@@ -90,11 +98,26 @@ def test_the_letter_of_a_multiple_choice_answer(answer: str, letter: str | None)
     assert right == ([letter] if letter else [])
 
 
+HUGE = TABLES["JSON"].format(3).replace('"Rank":1', f'"Rank":{"9" * 400}')
 HOSTILE = [
     "<solution>" * 30_000, "**" * 50_000, "\\boxed{" * 20_000, "{" * 60_000, "a." * 50_000, "A" * 100_000,
     "answer:" * 20_000, "({" * 30_000, "yes, " * 20_000, "\\boxed{" + "9" * 100_000 + "}",
     "The answer is (" * 20_000, "answer " * 30_000, "( A " * 30_000, " " * 100_000, "answer" + " " * 100_000,
+    '{"a":"b"}\n\nkeys: {["x"]}', f'{{"a": 0x{"f" * 9_000}}}', HUGE, f"[{HUGE}]",
+    "answer is" + " " * 19_900, f"answer is{' ' * 9_900}option{' ' * 9_900}", "answer" + " " * 19_900 + "would",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "num"), [("ifbench", 200_000), ("instructions_followed", 200_000), ("choice", 20_000)]
+)
+def test_how_much_of_an_answer_a_rule_reads(monkeypatch: pytest.MonkeyPatch, rule: str, num: int) -> None:
+    """The checks of instructions concern the whole answer, e.g. its first word."""
+    read: list[str] = []
+    monkeypatch.setitem(rules.RULES, rule, lambda _gold, answer: float(bool(read.append(answer))))
+    rules.score(rule, "{}", f"<think>no</think>{'start ' * 30_000}")
+    rules.score(rule, "{}", "x" * 300_000)
+    assert [len(text) for text in read] == [min(num, 180_000), num]
 
 
 @pytest.mark.parametrize("rule", [name for name in rules.RULES if name not in ("ifbench", "instructions_followed")])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusechat.pipeline.evaluation import tables
+from fusechat.pipeline.evaluation import item_tables
 from fusechat.pipeline.evaluation.suite_scores import pairs, suite_results
 
 MODELS = {name: {"revision": name, "template": "t"} for name in ("target", "sft", "dpo")}
@@ -35,7 +35,7 @@ def test_scores_comparisons_and_means() -> None:
             for model, right in (("target", 10), ("sft", 20), ("dpo", 20 + 5 * step)):
                 items.append(item(suite, model, i, float(i < right)))
     items += [item("a", model, 40, None, why="error") for model in MODELS]
-    table = tables.items_table(items, {"a": {"p0", "p1"}})
+    table = item_tables.items_table(items, {"a": {"p0", "p1"}})
     found = suite_results(table, [told("a", contaminated=2), told("b", group="")], MODELS, {})
     json.dumps(found, allow_nan=False)
     first, second = found["suites"]
@@ -78,7 +78,7 @@ def test_a_judge_who_likes_length_is_shown_and_controlled(control: str, baseline
     suite = told("j", "judged", control=control, baseline=baseline)
     references = {"j": {f"p{i}": [int(theirs[i]), 0, 0, 0] for i in range(300)}}
     models = {name: MODELS[name] for name in names}
-    found = suite_results(tables.items_table(items, {}), [suite], models, references)["suites"][0]["scores"]["dpo"]
+    found = suite_results(item_tables.items_table(items, {}), [suite], models, references)["suites"][0]["scores"]["dpo"]
     assert found["score"]["value"] == np.mean(ours > theirs) > 0.7
     assert (found["wins"], found["ties"]) == (int((ours > theirs).sum()), 0)
     assert found["mean_chars"] == pytest.approx(ours.mean())
@@ -95,7 +95,7 @@ def test_a_judge_who_says_nothing_gives_no_figure() -> None:
     models = {name: MODELS[name] for name in ("target", "dpo")}
     for control in ("length", "style"):
         suite = told("j", "judged", control=control, baseline="target")
-        found = suite_results(tables.items_table(items, {}), [suite], models, {})
+        found = suite_results(item_tables.items_table(items, {}), [suite], models, {})
         score = found["suites"][0]["scores"]["dpo"]
         assert (score["score"], score["figure"]) == (None, None)
         assert score["without_score"] == {"refused": 2, "no_verdict": 1}
@@ -130,7 +130,7 @@ def test_items_of_several_answers() -> None:
         "unverifiable-0": {"correct": None, "verdict": "error"},
         "unverifiable-1": {"correct": None, "verdict": "error"},
     }
-    found = {i["id"]: i for i in tables.verified_items("s", "m", rows, prompts, verdicts)}
+    found = {i["id"]: i for i in item_tables.verified_items("s", "m", rows, prompts, verdicts)}
     assert [(i["score"], i["why"], i["answers"], i["rejected"]) for i in found.values()] == [
         (0.5, "wrong", 2, 0),
         (0.0, "prompt_too_long: 9", 2, 2),
@@ -146,7 +146,7 @@ def test_ratings_keep_their_scale_and_enter_means_as_percent() -> None:
     ]
     items += [item("mt", model, 3, None, why="no_verdict") for model in MODELS]
     suite = told("mt", "judged", method="rating")
-    found = suite_results(tables.items_table(items, {}), [told("a"), suite], MODELS, {})
+    found = suite_results(item_tables.items_table(items, {}), [told("a"), suite], MODELS, {})
     rated = found["suites"][1]
     assert rated["scores"]["target"]["figure"] == pytest.approx(
         {"num_items": 3, "value": 5, "low": 5 - 4.3027 / 3**0.5, "high": 5 + 4.3027 / 3**0.5}, abs=1e-3
@@ -167,7 +167,7 @@ def test_align_bench_weighs_categories_in_scores_and_comparisons() -> None:
     categories = {"z": {f"p{i}": kind for i, kind in enumerate(kinds)}}
     models = {name: MODELS[name] for name in ("target", "dpo")}
     suite = told("z", "judged", method="rating")
-    found = suite_results(tables.items_table(items, {}), [suite], models, {}, categories)["suites"][0]
+    found = suite_results(item_tables.items_table(items, {}), [suite], models, {}, categories)["suites"][0]
     values = [found["scores"][name]["score"]["value"] for name in models]
     assert values == pytest.approx([(2 + (7 + 3) / 2) / 2, (6 + (7 + 5) / 2) / 2])
     (compared,) = found["comparisons"]
@@ -182,7 +182,7 @@ def test_a_decisive_verdict_counts_three_times() -> None:
     items += [item("h", "target", i, 0.5, why="baseline") for i in range(4)]
     models = {name: MODELS[name] for name in ("target", "dpo")}
     suite = told("h", "judged", control="none", baseline="target", method="pairs")
-    found = suite_results(tables.items_table(items, {}), [suite], models, {})["suites"][0]
+    found = suite_results(item_tables.items_table(items, {}), [suite], models, {})["suites"][0]
     # As Arena-Hard counts: 3 + 3 wins, 1 + 1 losses, two halves, and 3 wins to 1 loss.
     rate = (6 + 2 * 0.5 + 3) / (6 + 2 + 2 + 4)
     assert found["scores"]["dpo"]["figure"]["value"] == pytest.approx(rate)

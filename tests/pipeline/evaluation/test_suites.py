@@ -219,6 +219,9 @@ BAD: list[tuple[str, dict[str, Any], Any, str]] = [
         "a follow_up has no reference",
     ),
     ("verified turn", {}, {**PLAIN, "follow_up": "And 3 + 3?"}, "unknown key 'follow_up'"),
+    ("rule", {}, {**PLAIN, "rule": "contains"}, "unknown key 'rule'"),
+    ("rule of instructions", {}, {**PLAIN, "domain": "instruction", "rule": "contains"}, "unknown key 'rule'"),
+    ("judged rule", {"kind": "judged"}, {**PLAIN, "rule": "contains"}, "unknown key 'rule'"),
     ("wrong reference", {"kind": "judged"}, {**PLAIN, "reference": 3}, "reference must be a string, got int"),
 ]
 

@@ -17,6 +17,11 @@ HTML = TABLES["HTML"].format(3)
 MARKDOWN = TABLES["Markdown"].format(3)
 
 
+def ranked(digits: str) -> str:
+    """A table in JSON with a whole number, which no float may be able to hold."""
+    return TABLES["JSON"].format(3).replace('"Rank":1', f'"Rank":{digits}')
+
+
 @pytest.mark.parametrize(
     ("kind", "gold", "answer", "score"),
     [
@@ -38,6 +43,9 @@ MARKDOWN = TABLES["Markdown"].format(3)
         ("json", TABLES["JSON"].format(3), f"[{LINES.strip().replace(chr(10), ',')}]", 1),
         ("json", TABLES["JSON"].format(3), '{"a": 1}', 0),
         ("json", TABLES["JSON"].format(3), "null", 0),
+        ("json", TABLES["JSON"].format(3), ranked("9" * 400), 0),
+        ("json", ranked("9" * 400), ranked("9" * 400), 1),
+        ("json", ranked("9" * 400), ranked("9" * 399 + "8"), 0),
         ("tsv", TABLES["TSV"].format(3), CSV, 0),
         ("markdown", MARKDOWN, MARKDOWN.replace("a, b   ", "a, b"), 1),
         ("markdown", MARKDOWN, MARKDOWN.replace("a, b", "a | b"), 0),

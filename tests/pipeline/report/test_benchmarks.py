@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fusechat.pipeline.cli.evaluate import print_suites
-from fusechat.pipeline.evaluation import tables
+from fusechat.pipeline.evaluation import item_tables
 from fusechat.pipeline.evaluation.suite_scores import suite_results
 from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.report import benchmarks, suite_plots
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
                         "chars": 1200.0 + i, "style": [1200 + 7 * (i % 5), 0, 0, 0],
                     }
                 )  # fmt: skip
-    table = tables.items_table(items, {"gsm_8k": {"p0", "p1", "p2"}})
+    table = item_tables.items_table(items, {"gsm_8k": {"p0", "p1", "p2"}})
     made.write_table(table, "evaluate", "items.parquet")
     made.write_json(suite_results(table, suites, MODELS, {}), "evaluate", "suites.json")
     report.write(made, load(packaged_recipes() / "demo.yaml"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fusechat.pipeline.evaluation import tables
+from fusechat.pipeline.evaluation import item_tables
 from fusechat.pipeline.evaluation.suite_scores import suite_results
 from fusechat.pipeline.recipe.load import load, packaged_recipes
 from fusechat.pipeline.report import page as report
@@ -49,7 +49,7 @@ def results(names: tuple[str, ...], models: tuple[str, ...] = ("target", "sft", 
                     }
                 )  # fmt: skip
     versions = {model: {"revision": model, "template": "t"} for model in models}
-    table = tables.items_table(items, {})
+    table = item_tables.items_table(items, {})
     return table, suite_results(table, suites, versions, {})
 
 
@@ -120,7 +120,7 @@ def test_what_a_judge_says_is_shown_safely(tmp_path: Path) -> None:
     rows = [{**row, "why": HOSTILE, "text": HOSTILE, "prompt": HOSTILE} for row in table.to_pylist()]
     for row in rows[::7]:
         row["score"] = None
-    table = tables.items_table(rows, {})
+    table = item_tables.items_table(rows, {})
     found = suite_results(table, found["suites"], found["models"], {})
     run.write_table(table, "evaluate", "items.parquet")
     run.write_json(found, "evaluate", "suites.json")
