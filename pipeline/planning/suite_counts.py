@@ -86,7 +86,8 @@ def _rows(suite: Suite, base: Path) -> tuple[int | None, str]:
         tables = [table for entry in suite.files for table in named_files.tables(suite.name, entry, base)]
     except InputError:  # the files of `evaluate.suite_files` are not here
         tables = []
-    readers = [PromptReader(table, base, any_columns=suite.form != "rows") for table in tables]
+    any_columns = suite.form != "rows" or isinstance(suite, JudgedSuite)
+    readers = [PromptReader(table, base, any_columns=any_columns) for table in tables]
     if readers and all(reader.entry.hub is None and reader.path.is_file() for reader in readers):
         partial = suite.since or suite.until or (isinstance(suite, JudgedSuite) and suite.categories)
         basis = "the files, before categories and dates" if partial else "the files"

@@ -83,9 +83,9 @@ def test_a_path_or_an_address_is_no_table(tmp_path: Path, kind: str, monkeypatch
 )
 def test_hostile_tables_are_wrong_and_cost_little_time(kind: str, answer: str) -> None:
     gold = next(text for name, text in TABLES.items() if name.lower() == kind).format(3)
-    start = time.monotonic()
+    start = time.process_time()
     assert rules.score(f"table_{kind}", gold, answer) == 0
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

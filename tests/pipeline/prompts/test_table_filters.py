@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_recipe import make_recipe
 from prompt_tables import OWN, jsonl, refused, take
 from pydantic import ValidationError
 
